@@ -1,0 +1,71 @@
+"""The path and call by which the language names each site."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from torch import fx
+
+from qcompile.capture.node_meta import facts
+from qcompile.capture.operands import site_kind, weights_of
+from qcompile.capture.operations import bare_name
+from qcompile.policy.site import Kind
+
+JOINS: tuple[Kind, ...] = (Kind.ADD, Kind.MUL)
+"""Kinds that are sites only where two tensors meet: ``x + 1`` is not one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``path@call``."""
+
+    path: str
+    call: int
+
+
+def places_of(module: fx.GraphModule, main: frozenset[fx.Node]) -> dict[fx.Node, Place]:
+    """Every node that is a site, with a path and a call that no other has."""
+    taken = {path for path, _ in module.named_modules()}
+    ordinals: Counter[tuple[str, int, str]] = Counter()
+    by_parameter: Counter[str] = Counter()
+    places: dict[fx.Node, Place] = {}
+    for node in module.graph.nodes:
+        if node not in main or not _is_site(node, module):
+            continue
+        weight = weights_of(node, module).weight
+        if node.op == "call_module":
+            places[node] = Place(str(node.target), facts(node).call)
+        elif weight is not None:
+            path = weight.removesuffix(".weight")
+            places[node] = Place(path, by_parameter[path])
+            by_parameter[path] += 1
+        else:
+            places[node] = _operation_place(node, ordinals, taken)
+    return places
+
+
+def _operation_place(
+    node: fx.Node, ordinals: Counter[tuple[str, int, str]], taken: set[str]
+) -> Place:
+    """``layers.0.add``; ``layers.0.add_1`` for the second in the same call of ``layers.0``."""
+    stack = facts(node).stack
+    scope, call = (stack[-1].path, stack[-1].call) if stack else ("", 0)
+    name = bare_name(node)
+    base = f"{scope}.{name}" if scope else name
+    while True:
+        ordinal = ordinals[scope, call, name]
+        ordinals[scope, call, name] += 1
+        path = f"{base}_{ordinal}" if ordinal else base
+        if path not in taken:
+            return Place(path, call)
+
+
+def _is_site(node: fx.Node, module: fx.GraphModule) -> bool:
+    kind = site_kind(node, module)
+    if kind is None or not facts(node).is_float:
+        return False
+    return kind not in JOINS or sum(facts(item).is_float for item in _tensors(node)) > 1
+
+
+def _tensors(node: fx.Node) -> list[fx.Node]:
+    """Input nodes as often as they are read, so that ``x * x`` has two."""
+    return [item for item in (*node.args, *node.kwargs.values()) if isinstance(item, fx.Node)]

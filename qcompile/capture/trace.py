@@ -1,0 +1,247 @@
+"""Capture a model: run it once on example inputs and keep the graph of what it did."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from inspect import Parameter, signature
+from typing import TypeAlias, cast
+
+import torch
+from torch import fx, nn
+
+from qcompile.capture.captured import Captured
+from qcompile.capture.operations import eliminate_dead_code
+from qcompile.capture.recorder import Recorder, Specialisation, has_tensor
+from qcompile.capture.user_frame import line_of_error
+from qcompile.compat.module_calls import intercepted_calls
+from qcompile.compat.symbolic_shapes import SymbolicShapes
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+
+FreeAxes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+
+def trace(
+    model: nn.Module,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    *,
+    dynamic: FreeAxes | None = None,
+) -> Captured:
+    """Capture ``model`` as it behaves in evaluation.
+
+    ``dynamic`` names the free axes of an input (``"mask"``; ``"pair.0"`` for a tensor inside a
+    tuple). By default axis 0 of every tensor is free, and axis 1 of integer inputs of two axes
+    (token ids and their masks). Raises ``CompileError`` (QR508) when the model cannot be captured.
+    """
+    diagnostics = [train_mode(model)] if any(m.training for m in model.modules()) else []
+    model.eval()
+    sizes = SymbolicShapes(_device(model))
+    try:
+        recorder = _record(model, args, kwargs, dynamic or {}, sizes)
+    except Exception as why:  # whatever the model's own code raises on tensors without values
+        return _trace_real(model, args, kwargs, why, diagnostics)
+    fixed = [
+        Specialisation(
+            "", f"axis {at.dimension.axis} of `{at.dimension.name}` = {at.value}", at.where
+        )
+        for at in sizes.fixed_dimensions()
+    ]
+    found = (*recorder.specialisations, *fixed)
+    diagnostics.extend(specialised(item) for item in found)
+    return Captured(_graph_module(model, recorder), "fake", found, tuple(diagnostics))
+
+
+def _trace_real(
+    model: nn.Module,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    why: Exception,
+    diagnostics: list[Diagnostic],
+) -> Captured:
+    """Capture with values, at the shapes of the example."""
+    try:
+        recorder = _record(model, args, kwargs, {}, None)
+    except Exception as error:  # whatever the model's own code raises
+        raise CompileError([*diagnostics, not_traceable(error)]) from error
+    shapes = _fixed_shapes(why)
+    found = (shapes, *recorder.specialisations)
+    diagnostics.extend(specialised(item) for item in found)
+    return Captured(_graph_module(model, recorder), "real", found, tuple(diagnostics))
+
+
+def _fixed_shapes(why: Exception) -> Specialisation:
+    reason = f"{type(why).__name__}: {why}"
+    return Specialisation("", "every shape", line_of_error(why.__traceback__), reason)
+
+
+def _record(
+    model: nn.Module,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    dynamic: FreeAxes,
+    sizes: SymbolicShapes | None,
+) -> Recorder:
+    recorder = Recorder(model, sizes)
+    bound = signature(model.forward).bind(*args, **kwargs)
+    for name, parameter in bound.signature.parameters.items():
+        if name not in bound.arguments:
+            continue
+        value = cast("object", bound.arguments[name])
+        match parameter.kind:
+            case Parameter.VAR_KEYWORD:
+                given = cast("dict[str, object]", value).items()
+                bound.arguments[name] = {
+                    key: _input(recorder, key, item, dynamic, sizes) for key, item in given
+                }
+            case Parameter.VAR_POSITIONAL:
+                bound.arguments[name] = tuple(
+                    _input(recorder, f"{name}_{index}", item, dynamic, sizes)
+                    for index, item in enumerate(cast("tuple[object, ...]", value))
+                )
+            case _:
+                bound.arguments[name] = _input(recorder, name, value, dynamic, sizes)
+    with ExitStack() as scope:
+        scope.enter_context(torch.no_grad())
+        scope.enter_context(_without_fused_attention())
+        if sizes is not None:
+            scope.enter_context(sizes.active())
+        scope.enter_context(intercepted_calls(recorder.call_module))
+        scope.enter_context(recorder)
+        result = cast("object", model(*bound.args, **bound.kwargs))
+        recorder.output(result)
+    return recorder
+
+
+def _input(
+    recorder: Recorder,
+    name: str,
+    value: object,
+    dynamic: FreeAxes,
+    sizes: SymbolicShapes | None,
+) -> object:
+    """Declare an input of the graph if it holds tensors; anything else is compiled in."""
+    if not has_tensor(value):
+        return value
+    example = value if sizes is None else _fake(value, name, dynamic, sizes)
+    recorder.placeholder(name, example)
+    return example
+
+
+def _fake(value: object, name: str, dynamic: FreeAxes, sizes: SymbolicShapes) -> object:
+    match value:
+        case torch.Tensor():
+            return sizes.fake(value, name, dynamic.get(name, _free_axes(value)))
+        case Mapping():
+            entries = cast("Mapping[str, object]", value).items()
+            return {key: _fake(item, f"{name}.{key}", dynamic, sizes) for key, item in entries}
+        case tuple() | list():
+            items = cast("Sequence[object]", value)
+            made = [_fake(item, f"{name}.{at}", dynamic, sizes) for at, item in enumerate(items)]
+            return made if isinstance(value, list) else tuple(made)
+        case _:
+            return value
+
+
+def _free_axes(tensor: torch.Tensor) -> tuple[int, ...]:
+    is_token_matrix = tensor.dim() == 2 and not tensor.is_floating_point()
+    return (0, 1) if is_token_matrix else tuple(range(min(tensor.dim(), 1)))
+
+
+def _device(model: nn.Module) -> torch.device | None:
+    """``meta`` for a model whose weights exist in shape only: its inputs must be there as well."""
+    parameters = list(model.parameters())
+    is_empty = bool(parameters) and all(parameter.is_meta for parameter in parameters)
+    return torch.device("meta") if is_empty else None
+
+
+@contextmanager
+def _without_fused_attention() -> Generator[None]:
+    """``nn.TransformerEncoderLayer`` would otherwise run as one operation that hides its layers."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _graph_module(model: nn.Module, recorder: Recorder) -> fx.GraphModule:
+    """A module of its own that holds the model's leaves and tensors under their paths."""
+    module = fx.GraphModule(nn.Module(), fx.Graph(), class_name=type(model).__name__)
+    nodes = list(recorder.graph.nodes)
+    for path in dict.fromkeys(str(node.target) for node in nodes if node.op == "call_module"):
+        module.add_submodule(path, model.get_submodule(path))
+    for path in dict.fromkeys(str(node.target) for node in nodes if node.op == "get_attr"):
+        _install(module, path, model, recorder.constants.get(path))
+    module.graph = recorder.graph
+    eliminate_dead_code(module)
+    module.graph.lint()
+    module.recompile()
+    return module.eval()
+
+
+def _install(
+    module: fx.GraphModule, path: str, model: nn.Module, constant: torch.Tensor | None
+) -> None:
+    if constant is not None:
+        module.register_buffer(path, constant.detach())
+        return
+    owner_path, _, name = path.rpartition(".")
+    tensor = cast("torch.Tensor", getattr(model.get_submodule(owner_path), name))
+    owner = _owner(module, owner_path)
+    if hasattr(owner, name):  # a leaf brought it along
+        return
+    if isinstance(tensor, nn.Parameter):
+        owner.register_parameter(name, tensor)
+    else:
+        owner.register_buffer(name, tensor)
+
+
+def _owner(module: fx.GraphModule, path: str) -> nn.Module:
+    current: nn.Module = module
+    for name in path.split(".") if path else ():
+        child = getattr(current, name, None)
+        if child is None:
+            child = nn.Module()
+            current.add_module(name, child)
+        current = cast("nn.Module", child)
+    return current
+
+
+# ---- diagnostics ------------------------------------------------------------------------------
+
+
+def train_mode(model: nn.Module) -> Diagnostic:
+    """QR705: the model was handed over in train mode."""
+    return Diagnostic(
+        code=Code.TRAIN_MODE,
+        message=f"`{type(model).__name__}` was in train mode and has been set to eval mode",
+        subject=type(model).__name__,
+        help="call `model.eval()` before you hand it over",
+    )
+
+
+def not_traceable(error: Exception) -> Diagnostic:
+    """QR508: the model's own code does not run under the tracer."""
+    where = line_of_error(error.__traceback__)
+    return Diagnostic(
+        code=Code.NOT_TRACEABLE,
+        message="the model cannot be captured as a graph",
+        subject=where or "",
+        notes=(f"{type(error).__name__}: {error}",),
+        help="check that the model runs on these example inputs; write control flow on values "
+        "with `torch.where`, or move it out of `forward`",
+    )
+
+
+def specialised(item: Specialisation) -> Diagnostic:
+    """QR531: the graph holds only for inputs that agree with the example in something."""
+    return Diagnostic(
+        code=Code.SPECIALISED,
+        message=f"the graph is specialised to {item.what}",
+        subject=item.where or item.path,
+        notes=tuple(filter(None, (item.path and f"while `{item.path}` was running", item.why))),
+        help="give an example input that is typical in this respect, or take the decision "
+        "out of the model's `forward`",
+    )

@@ -1,0 +1,39 @@
+"""Where output goes: results to stdout, progress and problems to stderr."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from qcompile.cli.exit_codes import ExitCode, exit_code
+from qcompile.diagnostics.codes import Severity
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.render import render_text, summary_line, to_json
+
+_COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
+
+
+def show_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
+    """Print every diagnostic and a line that counts them, to stderr."""
+    if not diagnostics:
+        return
+    for item in diagnostics:
+        head, _, rest = render_text([item]).partition("]: ")
+        style = _COLOURS[item.severity.value]
+        click.echo(click.style(f"{head}]", fg=style, bold=True) + f": {rest}", err=True)
+    click.echo(summary_line(diagnostics), err=True)
+
+
+def json_object(diagnostics: Sequence[Diagnostic], **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """One JSON object a command: its own fields beside the diagnostics."""
+    return {**to_json(diagnostics), **fields}
+
+
+def finish(diagnostics: Sequence[Diagnostic], *, warn_as_error: bool = False) -> None:
+    """End the command with the status that ``diagnostics`` ask for."""
+    status = exit_code(diagnostics)
+    warned = any(d.severity is Severity.WARNING for d in diagnostics)
+    if status is ExitCode.OK and warn_as_error and warned:
+        status = ExitCode.PROBLEMS
+    if status is not ExitCode.OK:
+        raise click.exceptions.Exit(status)

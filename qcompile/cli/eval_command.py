@@ -1,0 +1,50 @@
+"""``qcompile eval``: measure an artifact."""
+
+import json
+from pathlib import Path
+
+import click
+
+from qcompile.cli.options import device_option, json_option, trust_option
+
+
+@click.command("eval")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--data", help="Instead of the data of the recipe.")
+@click.option("--metric", "metrics", multiple=True, help="Instead of the metrics of the recipe.")
+@click.option("--batch", type=click.IntRange(min=1))
+@click.option("--float", "with_float", is_flag=True, help="Measure the float model beside it.")
+@json_option
+@device_option
+@trust_option
+def command(
+    artifact: Path,
+    data: str | None,
+    metrics: tuple[str, ...],
+    batch: int | None,
+    with_float: bool,
+    as_json: bool,
+    device: str,
+    trust: tuple[str, ...],
+) -> None:
+    """Measure ARTIFACT by the `evaluate` blocks of its recipe, or by --data and --metric."""
+    from qcompile.driver.evaluate import compare
+
+    rows = compare(
+        artifact,
+        metrics=list(metrics) or None,
+        data=data,
+        batch=batch,
+        with_float=with_float,
+        trusted=frozenset(trust),
+        device=device,
+    )
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        return
+    if not rows:
+        click.echo("the recipe has no `evaluate` block; say --data and --metric")
+        return
+    for row in rows:
+        beside = "" if row.float_value is None else f"   float {row.float_value:.4f}"
+        click.echo(f"{row.metric:<12} {row.value:.4f}{beside}   {row.data}, {row.samples} samples")

@@ -1,0 +1,46 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def trust_option(command: Command) -> Command:
+    return click.option(
+        "--trust",
+        multiple=True,
+        metavar="PACKAGE",
+        help="Allow factories of an installed PACKAGE; code of the project is always allowed.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(
+        command
+    )
+
+
+def device_option(command: Command) -> Command:
+    return click.option("--device", default="cpu", show_default=True, help="A torch device.")(
+        command
+    )
+
+
+def threads_option(command: Command) -> Command:
+    return click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of torch (part of the run identity)."
+    )(command)
+
+
+def work_directory_option(command: Command) -> Command:
+    return click.option(
+        "--work",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(".qcompile/runs"),
+        show_default=True,
+        help="Where unfinished runs are kept.",
+    )(command)

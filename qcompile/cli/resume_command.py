@@ -1,0 +1,19 @@
+"""``qcompile resume``: go on with an unfinished run, given its directory."""
+
+from pathlib import Path
+
+import click
+
+from qcompile.cli.run_command import command as run_command
+
+
+@click.command("resume")
+@click.argument("state", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_context
+def command(ctx: click.Context, state: Path, output: Path | None, quiet: bool) -> None:
+    """Go on with the run whose state is in STATE (a directory below `.qcompile/runs`)."""
+    ctx.invoke(
+        run_command, subject=state / "plan.json", output=output, quiet=quiet, work=state.parent
+    )

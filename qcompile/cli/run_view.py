@@ -1,0 +1,70 @@
+"""Progress of a run: a bar on a terminal, a line a unit elsewhere, nothing when asked."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from qcompile.driver.progress import Listener
+from qcompile.driver.progress import Progress as Moment
+
+
+@contextmanager
+def shown(quiet: bool) -> Generator[Listener]:
+    """A listener for ``run``; the terminal is put back whatever happens."""
+    if quiet:
+        yield lambda moment: None
+    elif sys.stderr.isatty():
+        with _bar() as listener:
+            yield listener
+    else:
+        yield _lines()
+
+
+def clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+@contextmanager
+def _bar() -> Generator[Listener]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[clock]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None, clock="")
+
+        def listen(moment: Moment) -> None:
+            bar.update(
+                task,
+                description=f"{moment.unit}: {moment.site}",
+                completed=moment.done,
+                total=moment.total,
+                clock=f"{clock(moment.seconds)} ETA {clock(moment.eta)}",
+            )
+
+        yield listen
+
+
+def _lines() -> Listener:
+    seen: set[str] = set()
+
+    def listen(moment: Moment) -> None:
+        if moment.unit in seen:
+            return
+        seen.add(moment.unit)
+        click.echo(
+            f"[{moment.done:>4}/{moment.total}] {moment.unit}   {clock(moment.seconds)} "
+            f"ETA {clock(moment.eta)}",
+            err=True,
+        )
+
+    return listen

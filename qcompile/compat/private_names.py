@@ -1,0 +1,15 @@
+"""The private torch names that this package leans on, so that a test can tell when one is gone."""
+
+PRIVATE_NAMES: tuple[str, ...] = (
+    "torch._subclasses.fake_tensor:FakeTensor",
+    "torch._subclasses.fake_tensor:FakeTensorMode",
+    "torch.fx.experimental.symbolic_shapes:DimDynamic",
+    "torch.fx.experimental.symbolic_shapes:ShapeEnv",
+    "torch.fx.experimental.symbolic_shapes:StatelessSymbolicContext",
+    "torch.nn.functional:has_torch_function",
+    "torch.nn.functional:has_torch_function_unary",
+    "torch.nn.functional:has_torch_function_variadic",
+    "torch.utils._sympy.interp:sympy_interp",
+    "torch.utils._sympy.reference:PythonReferenceAnalysis",
+)
+"""``module:name`` of each; every import from a private module in ``compat`` is in this list."""

@@ -1,0 +1,133 @@
+"""Fake tensors whose chosen dimensions are symbols: a model runs on them without computing."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import cast
+
+import sympy
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
+
+SMALLEST_EXAMPLE = 2
+"""Sizes 0 and 1 are special to broadcasting; an example of 1 would be compiled in as 1."""
+
+SymbolicNumber = torch.SymInt | torch.SymFloat | torch.SymBool
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """Dimension ``axis`` of the input ``name``."""
+
+    name: str
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class FixedDimension:
+    """A dimension that was to stay free, but that the model compared with ``value``."""
+
+    dimension: Dimension
+    value: int
+    where: str | None
+    """``file:line`` of the first guard that speaks of it."""
+
+
+class SymbolicShapes:
+    """One set of symbols, shared by all inputs of one capture."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        """``device``: where the inputs are to be, if not where the examples are."""
+        self._device = device
+        self._shapes = ShapeEnv()
+        self._mode = FakeTensorMode(shape_env=self._shapes, allow_non_fake_inputs=True)
+        self._origins: dict[sympy.Expr, Dimension] = {}
+        self._lowered: dict[sympy.Expr, fx.Node] = {}
+
+    def active(self) -> AbstractContextManager[object]:
+        """While active, every tensor that is made is fake; real parameters are accepted."""
+        return cast("AbstractContextManager[object]", self._mode)
+
+    def fake(self, example: torch.Tensor, name: str, dynamic: tuple[int, ...]) -> torch.Tensor:
+        """A fake tensor like ``example``, free in the axes ``dynamic``."""
+        sizes = [
+            max(size, SMALLEST_EXAMPLE) if axis in dynamic else size
+            for axis, size in enumerate(example.shape)
+        ]
+        device = self._device or example.device
+        if sizes != list(example.shape) or device != example.device:
+            example = torch.empty(sizes, dtype=example.dtype, device=device)
+        freedom = [
+            DimDynamic.DYNAMIC if axis in dynamic else DimDynamic.STATIC
+            for axis in range(example.dim())
+        ]
+        fake = self._mode.from_tensor(
+            example,
+            symbolic_context=StatelessSymbolicContext(dynamic_sizes=freedom),
+        )
+        for axis, size in enumerate(fake.shape):
+            if axis in dynamic and isinstance(size, torch.SymInt):
+                self._origins.setdefault(size.node.expr, Dimension(name, axis))
+        return fake
+
+    def lower(
+        self, number: SymbolicNumber, size_of: Callable[[Dimension], fx.Node]
+    ) -> fx.Node | int | float | bool:
+        """``number`` as arithmetic on the nodes that ``size_of`` makes; a plain number if fixed."""
+        expression = cast("sympy.Expr", number.node.expr)
+        if expression.is_number:
+            return _plain(expression)
+        if expression in self._lowered:
+            return self._lowered[expression]
+        proxies = {
+            symbol: fx.Proxy(self._size(symbol, size_of))
+            for symbol in cast("set[sympy.Symbol]", expression.free_symbols)
+        }
+        lowered = cast("fx.Proxy", sympy_interp(PythonReferenceAnalysis, proxies, expression))
+        self._lowered[expression] = lowered.node
+        return lowered.node
+
+    def fixed_dimensions(self) -> tuple[FixedDimension, ...]:
+        """The dimensions that turned out not to be free."""
+        fixed: list[FixedDimension] = []
+        for symbol, dimension in self._origins.items():
+            value = cast("sympy.Expr", self._shapes.replace(symbol))
+            if value.is_number:
+                fixed.append(FixedDimension(dimension, int(value), self._where(symbol)))
+        return tuple(fixed)
+
+    def _size(self, symbol: sympy.Expr, size_of: Callable[[Dimension], fx.Node]) -> fx.Node:
+        if symbol not in self._lowered:
+            self._lowered[symbol] = size_of(self._origins[symbol])
+        return self._lowered[symbol]
+
+    def _where(self, symbol: sympy.Expr) -> str | None:
+        for guard in self._shapes.guards:
+            if symbol in guard.expr.free_symbols:
+                return guard.sloc.maybe_user_loc
+        return None
+
+
+def is_symbolic(value: object) -> bool:
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
+
+
+def is_fake(tensor: torch.Tensor) -> bool:
+    return isinstance(tensor, FakeTensor)
+
+
+def example_size(size: int | torch.SymInt) -> int:
+    """The number that ``size`` stands for in the example, without fixing the symbol to it."""
+    if not isinstance(size, torch.SymInt):
+        return size
+    return int(cast("int", size.node.hint))
+
+
+def _plain(expression: sympy.Expr) -> int | float | bool:
+    if expression.is_integer:
+        return int(expression)
+    return float(expression)

@@ -1,0 +1,111 @@
+"""Whether a batch fits the inputs of a model."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from qcompile.data.batches import Batch, named_tensors
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.suggest import did_you_mean
+
+InputSpec: TypeAlias = tuple[torch.dtype, tuple[int | None, ...]]
+"""Type and shape; a free dimension is ``None``."""
+
+
+def expected_inputs(example: Iterable[tuple[str, Tensor]]) -> dict[str, InputSpec]:
+    """What an example input asks for, with a free batch."""
+    return {name: (value.dtype, (None, *value.shape[1:])) for name, value in example}
+
+
+def check_batch(batch: Batch, expected: Mapping[str, InputSpec]) -> list[Diagnostic]:
+    """``batch`` without labels; tensors and tuples are matched by position, dicts by name."""
+    tensors = named_tensors(batch)
+    if not isinstance(batch, dict):
+        if len(tensors) != len(expected):
+            return [wrong_count(len(tensors), expected)]
+        tensors = [(name, tensor) for name, (_, tensor) in zip(expected, tensors, strict=True)]
+    return list(_problems(dict(tensors), expected))
+
+
+def wrong_count(count: int, expected: Mapping[str, InputSpec]) -> Diagnostic:
+    """QR702: more or fewer tensors than the model has inputs."""
+    names = ", ".join(f"`{name}`" for name in expected)
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"a batch has {count} tensors, the model {len(expected)} inputs",
+        subject="batch",
+        notes=(f"the inputs are {names}",),
+        help="if the last tensor is not for the model, name it with `labels`",
+    )
+
+
+def wrong_key(name: str, expected: Mapping[str, InputSpec]) -> Diagnostic:
+    """QR702: a tensor that the model does not take."""
+    guess = did_you_mean(name, expected)
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"the batch has `{name}`, which is no input of the model",
+        subject=name,
+        help=guess or "if it is not for the model, name it with `labels`",
+    )
+
+
+def missing_key(name: str, present: Iterable[str]) -> Diagnostic:
+    """QR702: an input of the model that the batch lacks."""
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"the batch lacks the model input `{name}`",
+        subject=name,
+        help=did_you_mean(name, present),
+    )
+
+
+def wrong_shape(name: str, shape: Sequence[int], expected: Sequence[int | None]) -> Diagnostic:
+    """QR702: another rank or another size than the example input."""
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"batch {list(shape)} does not fit model input `{name}` {_shown(expected)}",
+        subject=name,
+    )
+
+
+def wrong_dtype(name: str, dtype: torch.dtype, expected: torch.dtype) -> Diagnostic:
+    """QR702: another type than the example input."""
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"batch of {_dtype(dtype)} does not fit model input `{name}` of {_dtype(expected)}",
+        subject=name,
+    )
+
+
+def _problems(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, InputSpec]
+) -> Iterator[Diagnostic]:
+    for name in tensors:
+        if name not in expected:
+            yield wrong_key(name, expected)
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            yield missing_key(name, tensors)
+        elif not _fits(tensor.shape, shape):
+            yield wrong_shape(name, tensor.shape, shape)
+        elif tensor.dtype != dtype:
+            yield wrong_dtype(name, tensor.dtype, dtype)
+
+
+def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(shape) == len(expected) and all(
+        wanted is None or size == wanted for size, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _shown(shape: Sequence[int | None]) -> str:
+    return f"[{', '.join('*' if size is None else str(size) for size in shape)}]"
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

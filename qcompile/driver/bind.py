@@ -1,0 +1,211 @@
+"""The second phase: trace the model, resolve every rule, decide every tensor."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx, nn
+
+from qcompile.analysis.context import Context
+from qcompile.analysis.decide import decide
+from qcompile.analysis.forecast import forecast
+from qcompile.analysis.rules.registry import run_rules
+from qcompile.capture.blocks import find_units
+from qcompile.capture.captured import Captured
+from qcompile.capture.sites import find_sites
+from qcompile.capture.trace import trace
+from qcompile.capture.unit import Unit
+from qcompile.data.batches import model_arguments, split_labels
+from qcompile.data.input_check import InputSpec, expected_inputs
+from qcompile.data.model_source import LoadedModel, load_model
+from qcompile.data.sources import open_data
+from qcompile.data.weight_loading import finite_problems
+from qcompile.data.weights import MemoryWeights, WeightSource
+from qcompile.diagnostics.diagnostic import Diagnostic, has_errors, in_order
+from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.example import BATCH, Example, declared
+from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
+from qcompile.passes.pipeline import run_passes
+from qcompile.passes.remove_dropout import RemoveDropout
+from qcompile.policy.assertion import Measured, check_assertions
+from qcompile.policy.blocks import named_blocks
+from qcompile.policy.core import SitePlan, TransformPlan, UnitPlan
+from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
+from qcompile.policy.resolution import Resolution
+from qcompile.policy.resolve import resolve
+from qcompile.policy.site import Site
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """A recipe and a model, put together. ``diagnostics`` holds warnings only."""
+
+    recipe: Recipe
+    model: nn.Module
+    weights: WeightSource
+    expected: Mapping[str, InputSpec]
+    """Type and shape of each input, by name."""
+    graph: fx.GraphModule
+    """Float, after the transforms: what will be quantized."""
+    sites: tuple[Site, ...]
+    """What the recipe could select, before the transforms."""
+    resolution: Resolution
+    units: tuple[Unit, ...]
+    planned: tuple[SitePlan, ...]
+    transforms: tuple[TransformPlan, ...]
+    forecast: tuple[UnitPlan, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    trusted: frozenset[str]
+
+    @property
+    def root(self) -> Path:
+        """The recipe's folder, from which its references are looked up."""
+        return recipe_folder(self.recipe)
+
+
+def recipe_folder(recipe: Recipe) -> Path:
+    return Path(recipe.source.name).parent
+
+
+def bind(
+    recipe: Recipe,
+    model: nn.Module | None = None,
+    example_inputs: tuple[Tensor, ...] | dict[str, Tensor] | None = None,
+    *,
+    trusted: frozenset[str] = frozenset(),
+) -> Bound:
+    """Trace ``model`` and resolve the recipe against it.
+
+    Without ``model`` the recipe's own reference is loaded; without ``example_inputs`` the recipe's
+    ``input`` lines, the model's own example, or one batch of calibration data is used. Raises
+    ``CompileError`` with every error of the phase that failed.
+    """
+    loaded, diagnostics = _model(recipe, model, trusted)
+    example = _example(recipe, loaded, example_inputs, trusted)
+    captured = trace(loaded.module, example.args, example.kwargs, dynamic=example.dynamic)
+    diagnostics.extend(captured.diagnostics)
+    sites = find_sites(captured.module)
+    resolution, found = resolve(recipe, sites)
+    diagnostics.extend(found)
+    graph, transforms = _transformed(recipe, captured, resolution)
+    final_sites = find_sites(graph)
+    units, found = _units(recipe, graph, final_sites)
+    diagnostics.extend(found)
+    diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
+    _raise_errors(diagnostics)
+    planned = decide(graph, final_sites, units, resolution)
+    sizes = forecast(graph, units, planned)
+    measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
+    diagnostics.extend(check_assertions(recipe.assertions, sites, resolution, measured))
+    _raise_errors(diagnostics)
+    return Bound(
+        recipe=recipe,
+        model=loaded.module,
+        weights=loaded.weights,
+        expected=expected_inputs(example.named(loaded.module)),
+        graph=graph,
+        sites=sites,
+        resolution=resolution,
+        units=units,
+        planned=planned,
+        transforms=transforms,
+        forecast=sizes,
+        diagnostics=tuple(in_order(diagnostics)),
+        trusted=trusted,
+    )
+
+
+def _model(
+    recipe: Recipe, model: nn.Module | None, trusted: frozenset[str]
+) -> tuple[LoadedModel, list[Diagnostic]]:
+    if model is not None:
+        problems = finite_problems(model)
+        _raise_errors(problems)
+        state = {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+        return LoadedModel(model, MemoryWeights(state), None, type(model).__name__), problems
+    if recipe.model is None:
+        raise ValueError("a library has no model; pass one to `bind`")
+    weights = None if recipe.model.weights is None else Path(recipe.model.weights)
+    loaded, problems = load_model(
+        recipe.model.reference,
+        args=recipe.model.args,
+        weights=weights,
+        root=recipe_folder(recipe),
+        trusted=trusted,
+    )
+    if loaded is None:
+        raise CompileError(problems)
+    return loaded, problems
+
+
+def _example(
+    recipe: Recipe,
+    loaded: LoadedModel,
+    given: tuple[Tensor, ...] | dict[str, Tensor] | None,
+    trusted: frozenset[str],
+) -> Example:
+    if isinstance(given, dict):
+        return Example((), given)
+    if given is not None:
+        return Example(given)
+    if recipe.model is not None and recipe.model.inputs:
+        return declared(recipe.model.inputs, loaded.module)
+    if loaded.example_inputs is not None:
+        return Example(loaded.example_inputs)
+    if recipe.calibration is None:
+        raise ValueError("no example: give `input` in the recipe, or `example_inputs`")
+    source, problems = open_data(recipe.calibration.reference, recipe_folder(recipe), trusted)
+    if source is None:
+        raise CompileError(problems)
+    rows = source.read(range(min(BATCH, len(source))))
+    labels = recipe.calibration.labels or source.labels
+    args, kwargs = model_arguments(split_labels(rows, labels)[0])
+    return Example(args, kwargs)
+
+
+def _transformed(
+    recipe: Recipe, captured: Captured, resolution: Resolution
+) -> tuple[fx.GraphModule, tuple[TransformPlan, ...]]:
+    """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
+    keep = frozenset(d.site.path for d in resolution.decisions if d.is_skipped)
+    without_dropout = run_passes(captured.module, (RemoveDropout(),)).module
+    if "fold_bn" not in recipe.transforms:
+        return without_dropout, ()
+    pairs = foldable(without_dropout, keep)
+    with torch.no_grad():
+        graph = run_passes(without_dropout, (FoldBatchNorm(keep),)).module
+    return graph, tuple(
+        TransformPlan(name="fold_bn", target=pair.layer, sources=(pair.norm,)) for pair in pairs
+    )
+
+
+def _units(
+    recipe: Recipe, graph: fx.GraphModule, sites: tuple[Site, ...]
+) -> tuple[tuple[Unit, ...], list[Diagnostic]]:
+    named, diagnostics = named_blocks(recipe, sites)
+    group_names = {row.name for row in recipe.blocks if isinstance(row, BlockGroup)}
+    has_each = any(isinstance(row, BlockEach) for row in recipe.blocks)
+    each = [block.name for block in named if block.name not in group_names]
+    paths = {site.index: site.path for site in sites}
+    groups = {
+        block.name: [paths[index] for index in sorted(block.sites)]
+        for block in named
+        if block.name in group_names
+    }
+    units, found = find_units(graph, each=each if has_each else None, groups=groups)
+    return units, [*diagnostics, *found]
+
+
+def _blocks(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:
+    by_node = {site.node: site.index for site in sites}
+    return tuple(
+        frozenset(by_node[name] for name in unit.nodes if name in by_node)
+        for unit in units
+        if unit.is_block
+    )
+
+
+def _raise_errors(diagnostics: list[Diagnostic]) -> None:
+    if has_errors(diagnostics):
+        raise CompileError(in_order(diagnostics))

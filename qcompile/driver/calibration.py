@@ -1,0 +1,77 @@
+"""The calibration samples of a recipe, or of the caller, selected and checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, fx
+
+from qcompile.data.batches import split_labels
+from qcompile.data.input_check import check_batch
+from qcompile.data.sampling import CalibrationSet, select_samples
+from qcompile.data.source_kinds import DataSource
+from qcompile.data.sources import open_data, source_of
+from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
+from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.batches import placeholder_batches
+from qcompile.driver.bind import Bound
+from qcompile.policy.core import DataPlan
+
+IN_MEMORY = "memory"
+"""Reference of data that was passed as an object."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    plan: DataPlan
+    batches: tuple[dict[str, Tensor], ...]
+    """By placeholder of the graph, without labels."""
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def calibration(bound: Bound, data: object | None) -> Calibration | None:
+    """``None`` when the recipe asks for none. ``data`` stands in for the recipe's reference."""
+    asked = bound.recipe.calibration
+    if asked is None:
+        return None
+    reference = asked.reference if data is None else IN_MEMORY
+    source, problems = _source(reference, bound.root, bound.trusted, data)
+    selected, found = select_samples(reference, source, asked.samples, asked.batch, asked.seed)
+    problems.extend(found)
+    if selected is None:
+        raise CompileError(problems)
+    labels = asked.labels if asked.labels is not None else source.labels
+    problems.extend(check_batch(split_labels(selected.batches[0], labels)[0], bound.expected))
+    if has_errors(problems):
+        raise CompileError(problems)
+    return Calibration(
+        plan=_plan(reference, selected, asked.batch),
+        batches=_batches(bound.graph, selected, labels),
+        diagnostics=tuple(problems),
+    )
+
+
+def _source(
+    reference: str, root: Path, trusted: frozenset[str], data: object | None
+) -> tuple[DataSource, list[Diagnostic]]:
+    opened, problems = (
+        open_data(reference, root, trusted) if data is None else source_of(reference, data, root)
+    )
+    if opened is None:
+        raise CompileError(problems)
+    return opened, problems
+
+
+def _plan(reference: str, selected: CalibrationSet, batch: int) -> DataPlan:
+    return DataPlan(
+        reference=reference,
+        samples=len(selected.indices),
+        batch=batch,
+        indices=selected.indices,
+        sha256=selected.sha256,
+    )
+
+
+def _batches(
+    graph: fx.GraphModule, selected: CalibrationSet, labels: str | None
+) -> tuple[dict[str, Tensor], ...]:
+    return tuple(placeholder_batches(graph, selected.batches, labels))

@@ -1,0 +1,208 @@
+"""Measure a model on data: accuracy and the like, and agreement with the float model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from qcompile.data.batches import model_arguments, rows, slice_rows, split_labels
+from qcompile.data.metrics import Metric, Outcome, Tally, find_metric
+from qcompile.data.model_source import load_model
+from qcompile.data.sources import open_data
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+from qcompile.diagnostics.source import Source
+from qcompile.driver.front import check_source
+from qcompile.driver.load import load, plan_of
+from qcompile.policy.core import EvaluationPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    metric: str
+    value: float
+    data: str
+    samples: int
+
+
+def evaluate(
+    model: nn.Module | str | Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    data: str | None = None,
+    reference: nn.Module | None = None,
+    batch: int | None = None,
+    labels: str | None = None,
+    root: str | Path = ".",
+    trusted: frozenset[str] = frozenset(),
+    device: str | torch.device = "cpu",
+) -> list[Evaluation]:
+    """Measure an artifact directory, or any module, without training anything.
+
+    An artifact brings the ``evaluate`` blocks of its recipe; ``data`` and ``metrics`` replace them.
+    A module needs both. ``reference`` is the float model that ``agreement``, ``cosine`` and
+    ``sqnr`` compare with. Raises ``CompileError`` when data and model do not fit.
+    """
+    asked = _asked(model, metrics, data, batch, labels)
+    module = model if isinstance(model, nn.Module) else load(model)
+    module = module.to(device).eval()
+    return _evaluations(module, reference, asked, Path(root), trusted, device)
+
+
+class Compared(NamedTuple):
+    """``float_value`` is of the float model on the same data, where it was asked for."""
+
+    metric: str
+    value: float
+    float_value: float | None
+    data: str
+    samples: int
+
+
+def compare(
+    artifact: Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    data: str | None = None,
+    batch: int | None = None,
+    with_float: bool = False,
+    trusted: frozenset[str] = frozenset(),
+    device: str = "cpu",
+) -> list[Compared]:
+    """Measure an artifact; with the float model beside it, its agreement too."""
+    root = Path.cwd()
+    reference: nn.Module | None = None
+    asked = _asked(artifact, metrics, data, batch, None)
+    if with_float and asked:
+        reference = _float_model(artifact, root, trusted).to(device)
+        asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
+    module = load(artifact).to(device)
+    found = _evaluations(module, reference, asked, root, trusted, device)
+    beside: dict[tuple[str, str], float] = {}
+    if reference is not None:
+        theirs = _evaluations(reference, reference, asked, root, trusted, device)
+        beside = {(item.metric, item.data): item.value for item in theirs}
+    return [
+        Compared(e.metric, e.value, beside.get((e.metric, e.data)), e.data, e.samples)
+        for e in found
+    ]
+
+
+def _float_model(artifact: Path, root: Path, trusted: frozenset[str]) -> nn.Module:
+    """The model of the recipe that the artifact carries."""
+    texts = plan_of(artifact).beside.recipe_texts
+    checked = [check_source(Source(name, text)) for name, text in texts.items()]
+    model = next((c.recipe.model for c in checked if c.recipe and c.recipe.model), None)
+    if model is None:
+        raise CompileError([no_float_model(artifact)])
+    weights = None if model.weights is None else Path(model.weights)
+    loaded, problems = load_model(
+        model.reference, args=model.args, weights=weights, root=root, trusted=trusted
+    )
+    if loaded is None:
+        raise CompileError(problems)
+    return loaded.module
+
+
+def no_float_model(artifact: Path) -> Diagnostic:
+    """QR520: the model was passed as an object, so nothing says how to build it again."""
+    return Diagnostic(
+        Code.MODEL_REFERENCE,
+        "the artifact names no float model",
+        subject=str(artifact),
+        help="measure without `--float`, or call `qcompile.evaluate(..., reference=model)`",
+    )
+
+
+def _asked(
+    model: nn.Module | str | Path,
+    metrics: Sequence[str] | None,
+    data: str | None,
+    batch: int | None,
+    labels: str | None,
+) -> list[EvaluationPlan]:
+    stored = () if isinstance(model, nn.Module) else plan_of(model).core.evaluations
+    if data is None:
+        wanted = [e for e in stored if metrics is None or e.metric in metrics]
+        return [e.model_copy(update={"batch": batch or e.batch}) for e in wanted]
+    names = metrics if metrics is not None else ("top1",)
+    return [
+        EvaluationPlan(metric=name, reference=data, batch=batch or 100, labels=labels)
+        for name in names
+    ]
+
+
+def _evaluations(
+    module: nn.Module,
+    reference: nn.Module | None,
+    asked: Sequence[EvaluationPlan],
+    root: Path,
+    trusted: frozenset[str],
+    device: str | torch.device,
+) -> list[Evaluation]:
+    return [
+        evaluation
+        for group in _by_data(asked)
+        for evaluation in _measure(module, reference, group, root, trusted, device)
+    ]
+
+
+def _by_data(asked: Sequence[EvaluationPlan]) -> list[list[EvaluationPlan]]:
+    """Evaluations of the same data share one pass over it."""
+    groups: dict[tuple[str, int, int | None, str | None], list[EvaluationPlan]] = {}
+    for item in asked:
+        key = (item.reference, item.batch, item.samples, item.labels)
+        groups.setdefault(key, []).append(item)
+    return list(groups.values())
+
+
+def _measure(
+    module: nn.Module,
+    reference: nn.Module | None,
+    group: Sequence[EvaluationPlan],
+    root: Path,
+    trusted: frozenset[str],
+    device: str | torch.device,
+) -> list[Evaluation]:
+    data = group[0].reference
+    source, problems = open_data(data, root, trusted)
+    if source is None:
+        raise CompileError(problems)
+    metrics = [_metric(item.metric, root, trusted) for item in group]
+    first = group[0]
+    labels = first.labels if first.labels is not None else source.labels
+    limit = len(source) if first.samples is None else min(first.samples, len(source))
+    tallies = [Tally() for _ in metrics]
+    seen = 0
+    with torch.no_grad():
+        for batch in source.batches(first.batch):
+            if seen >= limit:
+                break
+            batch = slice_rows(batch, 0, limit - seen)
+            seen += rows(batch)
+            inputs, target = split_labels(batch, labels)
+            args, kwargs = model_arguments(inputs)
+            args = tuple(value.to(device) for value in args)
+            kwargs = {name: value.to(device) for name, value in kwargs.items()}
+            outcome = Outcome(
+                outputs=module(*args, **kwargs),
+                reference=None if reference is None else reference(*args, **kwargs),
+                labels=None if target is None else target.to(device),
+                batch=batch,
+            )
+            tallies = [t.plus(m.measure(outcome)) for t, m in zip(tallies, metrics, strict=True)]
+    return [
+        Evaluation(metric.name, tally.value(metric), data, seen)
+        for metric, tally in zip(metrics, tallies, strict=True)
+    ]
+
+
+def _metric(name: str, root: Path, trusted: frozenset[str]) -> Metric:
+    metric = find_metric(name, root, trusted)
+    if isinstance(metric, Diagnostic):
+        raise CompileError([metric])
+    return metric

@@ -1,0 +1,49 @@
+"""Artifacts read back: as a module, as a plan, as a report."""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from torch import fx
+
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+from qcompile.emit.artifact_files import REPORT_FILE, Manifest
+from qcompile.emit.load import load as load_artifact
+from qcompile.emit.stored_artifact import StoredArtifact, read_artifact, read_manifest
+from qcompile.emit.verify import verify as verify_artifact
+from qcompile.policy.core import Plan
+
+
+def load(directory: str | Path, target: str = "simulate") -> fx.GraphModule:
+    """The quantized model of an artifact, in eval mode, rebuilt from its files alone.
+
+    Raises ``CompileError`` when the directory is no artifact, was changed, or is from a later tool.
+    """
+    return load_artifact(directory, target)
+
+
+def verify(directory: str | Path) -> list[Diagnostic]:
+    """Everything in which an artifact differs from its own plan and hashes; empty if all holds."""
+    return verify_artifact(directory)
+
+
+def plan_of(directory: str | Path) -> Plan:
+    """The plan that an artifact was made by."""
+    stored = read_artifact(Path(directory))
+    if not isinstance(stored, StoredArtifact):
+        raise CompileError(stored)
+    return stored.plan
+
+
+def report_of(directory: str | Path) -> dict[str, Any]:
+    """Errors and timings of the run, as written; ``verify`` checks its seal."""
+    return cast("dict[str, Any]", json.loads((Path(directory) / REPORT_FILE).read_bytes()))
+
+
+def identity_of(directory: str | Path) -> str:
+    """Hash over model, graph and plan core: equal for artifacts that compute the same."""
+    manifest = read_manifest(Path(directory))
+    if not isinstance(manifest, Manifest):
+        raise CompileError(manifest)
+    return manifest.identity

@@ -1,0 +1,193 @@
+"""The third phase: a plan that can be reviewed, saved, and executed exactly."""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from qcompile.data.weights import weights_sha256
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, in_order
+from qcompile.diagnostics.failure import CompileError
+from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.driver.bind import Bound, bind
+from qcompile.driver.calibration import Calibration, calibration
+from qcompile.driver.front import check
+from qcompile.emit.format_version import check_version
+from qcompile.emit.graph_encode import encode
+from qcompile.policy.core import (
+    PLAN_FORMAT_VERSION,
+    Beside,
+    EvaluationPlan,
+    FileHash,
+    Plan,
+    PlanCore,
+)
+from qcompile.policy.identity import core_sha256
+from qcompile.policy.recipe import Recipe
+from qcompile.policy.resolution import Decision
+from qcompile.store.atomic import write_file
+from qcompile.store.canonical import canonical_json, sha256_hex
+from qcompile.store.disk import Disk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A plan with what it was made from; ``diagnostics`` holds warnings only."""
+
+    plan: Plan
+    bound: Bound
+    calibration: Calibration | None
+    diagnostics: tuple[Diagnostic, ...]
+
+    def trace(self, path: str) -> Decision:
+        """The decision on the site ``path`` with every rule that touched it, in order."""
+        decisions = {d.site.key: d for d in self.bound.resolution.decisions}
+        if path not in decisions:
+            raise CompileError([unknown_site(path, list(decisions))])
+        return decisions[path]
+
+
+def plan(bound: Bound, data: object | None = None) -> Plan:
+    """The plan for ``bound``; ``data`` stands in for the recipe's calibration data.
+
+    Raises ``CompileError`` when data cannot be used or the graph cannot be stored.
+    """
+    return make_plan(bound, data).plan
+
+
+def plan_recipe(path: Path, *, trusted: frozenset[str] = frozenset()) -> Planned:
+    """All phases up to the plan for one recipe file. Raises ``CompileError``."""
+    checked = check(path)
+    if checked.recipe is None:
+        raise CompileError(list(checked.diagnostics))
+    if checked.recipe.is_library:
+        raise CompileError([*checked.diagnostics, nothing_to_plan(checked.recipe)])
+    try:
+        planned = make_plan(bind(checked.recipe, trusted=trusted))
+    except CompileError as error:
+        raise CompileError(in_order([*checked.diagnostics, *error.diagnostics])) from None
+    warnings = in_order([*checked.diagnostics, *planned.diagnostics])
+    return Planned(planned.plan, planned.bound, planned.calibration, tuple(warnings))
+
+
+def make_plan(bound: Bound, data: object | None = None) -> Planned:
+    document, problems = encode(bound.graph)
+    if problems:
+        raise CompileError(problems)
+    recipe = bound.recipe
+    used = calibration(bound, data)
+    name = shown_name(Path(recipe.source.name))
+    core = PlanCore(
+        language=recipe.version,
+        tool=f"qcompile {version('qcompile')}",
+        model=recipe.model.reference if recipe.model else type(bound.model).__name__,
+        weights=recipe.model.weights if recipe.model else None,
+        recipe=(FileHash(name=name, sha256=sha256_hex(recipe.source.text.encode())),),
+        graph_sha256=sha256_hex(canonical_json(document.model_dump(mode="json"))),
+        weights_sha256=weights_sha256(bound.weights),
+        data=used.plan if used else None,
+        seed=run_seed(recipe),
+        transforms=bound.transforms,
+        units=bound.forecast,
+        sites=bound.planned,
+        tuning=recipe.tuning,
+        evaluations=evaluations(recipe),
+        bytes_before=sum(unit.bytes_before for unit in bound.forecast),
+        bytes_after=sum(unit.bytes_after for unit in bound.forecast),
+    )
+    beside = Beside(recipe_texts={name: recipe.source.text}, sites_total=len(bound.sites))
+    made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
+    warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
+    return Planned(made, bound, used, tuple(in_order(warnings)))
+
+
+def run_seed(recipe: Recipe) -> int:
+    """Of ``tune``, else of ``calibrate``, else 0 (QR704 has warned)."""
+    if recipe.tuning.seed:
+        return recipe.tuning.seed
+    return (recipe.calibration.seed or 0) if recipe.calibration else 0
+
+
+def evaluations(recipe: Recipe) -> tuple[EvaluationPlan, ...]:
+    return tuple(
+        EvaluationPlan(
+            metric=item.metric,
+            reference=item.reference,
+            batch=item.batch,
+            samples=item.samples,
+            labels=item.labels,
+        )
+        for item in recipe.evaluations
+    )
+
+
+def shown_name(path: Path) -> str:
+    """A recipe's name in a plan: as seen from the working directory, never a machine's path."""
+    try:
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.name
+
+
+def save_plan(made: Plan, path: Path) -> None:
+    """Write canonical JSON, atomically. Raises ``CompileError`` (QR905) when that fails."""
+    problems = write_file(Disk(), Path(os.path.abspath(path)), canonical_json(made.model_dump()))
+    if problems:
+        raise CompileError(problems)
+
+
+def read_plan(path: Path) -> Plan:
+    """A saved plan; its own hash is checked. Raises ``CompileError`` (QR709, QR908)."""
+    try:
+        data = path.read_bytes()
+        document: object = json.loads(data)
+    except OSError as error:
+        raise CompileError([unreadable(path, (error.strerror or str(error)).lower())]) from None
+    except (ValueError, RecursionError):
+        raise CompileError([unreadable(path, "it is not JSON")]) from None
+    newer = check_version(path.name, document, PLAN_FORMAT_VERSION)
+    if newer:
+        raise CompileError(newer)
+    try:
+        made = Plan.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise CompileError([unreadable(path, f"{place}: {first['msg'].lower()}")]) from None
+    if core_sha256(made.core) != made.core_sha256:
+        raise CompileError([unreadable(path, "its core was edited: the hash does not fit")])
+    return made
+
+
+def unreadable(path: Path, why: str) -> Diagnostic:
+    """QR709."""
+    return Diagnostic(
+        Code.UNREADABLE_PLAN,
+        f"`{path.name}` is not a plan: {why}",
+        subject=str(path),
+        help="make it again with `qcompile plan RECIPE -o FILE`",
+    )
+
+
+def unknown_site(path: str, known: list[str]) -> Diagnostic:
+    """QR301: ``--trace`` names nothing in the graph."""
+    return Diagnostic(
+        Code.UNMATCHED_PATTERN,
+        f"there is no layer `{path}`",
+        subject=path,
+        help=did_you_mean(path, known) or "`qcompile plan --full` lists every layer",
+    )
+
+
+def nothing_to_plan(recipe: Recipe) -> Diagnostic:
+    """QR211: a library can be checked, but there is nothing to plan."""
+    return Diagnostic(
+        Code.MISSING_STATEMENT,
+        "the recipe has no `model`",
+        subject=recipe.source.name,
+        help='add `model "package.module:factory"`',
+    )

@@ -1,0 +1,49 @@
+"""What happened in a run, for people and for later comparison; no part of the identity."""
+
+import resource
+import time
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from qcompile.driver.plan import Planned
+from qcompile.passes.sweep import UnitOutcome
+
+
+def report(
+    planned: Planned,
+    outcomes: Sequence[UnitOutcome],
+    identity: dict[str, str],
+    resumed: int,
+    started: float,
+) -> dict[str, JsonValue]:
+    """Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2`` over the calibration data."""
+    return {
+        "run": {**identity},
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_rss_mb": peak_rss_mb(),
+        "resumed_units": resumed,
+        "warnings": [f"{d.code.number}: {d.message}" for d in planned.diagnostics],
+        "units": [_unit(outcome) for outcome in outcomes],
+    }
+
+
+def peak_rss_mb() -> float:
+    """Of this process so far (``ru_maxrss`` counts kilobytes on Linux)."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
+    return {
+        "unit": outcome.unit,
+        "output_error": outcome.output_error,
+        "sites": [
+            {
+                "site": figures.key,
+                "weight_error": figures.weight_error,
+                "output_error": figures.output_error,
+                "reused_codes": figures.reused_codes,
+            }
+            for figures in outcome.sites
+        ],
+    }

@@ -1,0 +1,246 @@
+"""The last phase: execute exactly one plan, unit by unit, and publish its artifact."""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+from torch import fx
+
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.bind import Bound, bind
+from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result_bytes
+from qcompile.driver.front import load_recipe
+from qcompile.driver.identity import run_identity
+from qcompile.driver.load import identity_of, load, verify
+from qcompile.driver.plan import Planned, make_plan, plan_recipe, read_plan, save_plan
+from qcompile.driver.progress import Listener, Pace, StopRequestedError
+from qcompile.driver.report import report
+from qcompile.emit.artifact import write_artifact
+from qcompile.passes.sweep import SweepStep, UnitOutcome, sweep
+from qcompile.passes.sweep_state import ChainState
+from qcompile.policy.core import Plan
+from qcompile.policy.identity import differences, stale_plan
+from qcompile.policy.recipe import Recipe
+from qcompile.store.atomic import check_free
+from qcompile.store.disk import Disk
+from qcompile.store.run_state import RunState
+
+SAVED_PLAN = "plan.json"
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run. Only ``device`` and ``threads`` may change bits of the artifact."""
+
+    work: Path = Path(".qcompile/runs")
+    device: str = "cpu"
+    threads: int | None = None
+    replace: bool = False
+    fresh: bool = False
+    """Forget the saved state of an unfinished run of this plan."""
+    listener: Listener = field(default=lambda moment: None)
+    should_stop: Callable[[], bool] = _never
+    disk: Disk = field(default_factory=Disk)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    plan: Plan
+    output: Path
+    identity: str
+    seconds: float
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def run(
+    plan: Plan,
+    output: str | Path,
+    *,
+    bound: Bound | None = None,
+    data: object | None = None,
+    options: RunOptions | None = None,
+) -> fx.GraphModule:
+    """Execute ``plan``, write its artifact to ``output``, and return it loaded.
+
+    ``bound`` and ``data`` are needed where the plan was made from objects. Raises ``CompileError``:
+    QR708 if recipe, weights, graph, data or tool have changed since, QR901 if ``output`` holds
+    something else, QR904 for a block that is not finite.
+    """
+    planned = _replanned(plan, bound, data)
+    _refuse_stale(plan, planned.plan, "plan")
+    execute(planned, Path(output), options or RunOptions())
+    return load(output)
+
+
+def run_subject(
+    subject: Path,
+    output: Path | None,
+    options: RunOptions,
+    *,
+    trusted: frozenset[str] = frozenset(),
+) -> Done:
+    """Run a recipe, or a saved plan after checking that nothing has changed since."""
+    if subject.suffix == ".json":
+        saved = read_plan(subject)
+        planned = plan_recipe(_recipe_file(saved, subject), trusted=trusted)
+        _refuse_stale(saved, planned.plan, str(subject))
+    else:
+        planned = plan_recipe(subject, trusted=trusted)
+    return execute(planned, output or default_output(planned.bound.recipe, subject), options)
+
+
+def default_output(recipe: Recipe, subject: Path) -> Path:
+    """``dir`` of the recipe's ``output``, else ``build/<name of the recipe>``."""
+    if recipe.output is not None:
+        return Path(recipe.source.name).parent / recipe.output
+    return Path("build") / Path(recipe.source.name).stem
+
+
+def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
+    """Sweep, commit after each unit, publish; an unfinished run of the same plan is continued."""
+    occupied = check_free(output, options.replace)
+    if occupied:
+        raise CompileError(occupied)
+    started = time.monotonic()
+    with threads(options.threads):
+        identity = run_identity(planned.plan, torch.device(options.device))
+        with _opened(planned.plan, identity, options) as state:
+            swept = _sweep(planned, state, options, started)
+            document = report(planned, swept.outcomes, identity, swept.resumed, started)
+            _publish(planned, swept.outcomes, document, output, options)
+            problems = state.finish()
+    problems = [*problems, *verify(output)]
+    if problems:
+        raise CompileError(problems)
+    return Done(
+        plan=planned.plan,
+        output=output,
+        identity=identity_of(output),
+        seconds=time.monotonic() - started,
+        diagnostics=planned.diagnostics,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Swept:
+    outcomes: tuple[UnitOutcome, ...]
+    resumed: int
+    """Units that an earlier process had committed."""
+
+
+def _sweep(planned: Planned, state: RunState, options: RunOptions, started: float) -> _Swept:
+    outcomes = list(_committed(state))
+    resumed = len(outcomes)
+    already = sum(len(outcome.sites) for outcome in outcomes)
+    pace = Pace(started, already)
+
+    def listen(step: SweepStep) -> None:
+        if options.should_stop():
+            raise StopRequestedError
+        moment = pace.at(time.monotonic(), step.unit, step.site, step.number, step.total)
+        options.listener(moment)
+
+    core, bound = planned.plan.core, planned.bound
+    units = sweep(
+        bound.graph,
+        bound.units,
+        {site.node: site for site in core.sites},
+        planned.calibration.batches if planned.calibration else (),
+        tuning=core.tuning,
+        seed=core.seed,
+        device=torch.device(options.device),
+        start=outcomes[-1].state if outcomes else None,
+        progress=listen,
+    )
+    for outcome in units:
+        _raise(state.commit(outcome.unit, result_bytes(outcome), chain_bytes(outcome.state)))
+        outcomes.append(replace(outcome, state=ChainState(outcome.unit, {}, "")))
+    return _Swept(tuple(outcomes), resumed)
+
+
+def _committed(state: RunState) -> Iterator[UnitOutcome]:
+    """Results of the units that are done; only the last one brings its chain."""
+    for number, unit in enumerate(state.completed, start=1):
+        chain = ChainState(unit, {}, "")
+        if number == len(state.completed):
+            chain = chain_of(_payload(state.load_chain(unit)))
+        yield outcome_of(unit, _payload(state.load(unit)), chain)
+
+
+def _payload(loaded: bytes | list[Diagnostic]) -> bytes:
+    if isinstance(loaded, list):
+        raise CompileError(loaded)
+    return loaded
+
+
+def _publish(
+    planned: Planned,
+    outcomes: tuple[UnitOutcome, ...],
+    document: dict[str, JsonValue],
+    output: Path,
+    options: RunOptions,
+) -> None:
+    tensors = {name: t for outcome in outcomes for name, t in outcome.tensors.items()}
+    graph, made = planned.bound.graph, planned.plan
+    _raise(write_artifact(options.disk, output, graph, made, tensors, document, options.replace))
+
+
+def _opened(plan: Plan, identity: dict[str, str], options: RunOptions) -> RunState:
+    directory = options.work / plan.core_sha256[:16]
+    state = _open_state(directory, identity, options)
+    if options.fresh and state.completed:
+        _raise(state.finish())
+        state = _open_state(directory, identity, options)
+    save_plan(plan, directory / SAVED_PLAN)
+    return state
+
+
+def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) -> RunState:
+    state = RunState.open(directory, identity, options.disk)
+    if isinstance(state, list):
+        raise CompileError(state)
+    return state
+
+
+def _replanned(saved: Plan, bound: Bound | None, data: object | None) -> Planned:
+    if bound is not None:
+        return make_plan(bound, data)
+    return make_plan(bind(load_recipe(_recipe_file(saved, Path.cwd()))), data)
+
+
+def _recipe_file(saved: Plan, near: Path) -> Path:
+    """The recipe of a saved plan: from the working directory, else beside the plan."""
+    name = saved.core.recipe[0].name
+    here = Path(name)
+    return here if here.exists() else near.parent / name
+
+
+def _refuse_stale(saved: Plan, fresh: Plan, shown: str) -> None:
+    changed = differences(saved.core, fresh.core)
+    if changed:
+        raise CompileError([stale_plan(shown, changed)])
+
+
+def _raise(problems: list[Diagnostic]) -> None:
+    if problems:
+        raise CompileError(problems)
+
+
+@contextmanager
+def threads(count: int | None) -> Generator[None]:
+    """Run with ``count`` threads of torch; put the old number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

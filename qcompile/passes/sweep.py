@@ -1,0 +1,293 @@
+"""The calibration sweep: one walk over the graph, both streams side by side, no prefix run twice.
+
+Node by node, and at each node over all batches, the sweep evaluates the float model and the model
+whose earlier sites are already quantized. A site with a plan gets its ranges and codes from what
+arrives there, behind everything quantized before it (the asymmetric setting of arXiv 2102.05426).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, fx
+
+from qcompile.capture.unit import Unit
+from qcompile.methods.tuning import Tuning
+from qcompile.passes.solvers import unit_seed
+from qcompile.passes.sweep_guard import check_finite
+from qcompile.passes.sweep_node import is_in_place, operation
+from qcompile.passes.sweep_site import SiteContext, SiteFigures, quantize_site, weight_names
+from qcompile.passes.sweep_state import ChainState, chain_state, restored
+from qcompile.passes.sweep_streams import Streams
+from qcompile.passes.sweep_values import Value, floats_in, relative_error, tensors_in
+from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.quant.quantized_weight import QuantizedWeight, from_tensors
+
+Batch = Mapping[str, Tensor]
+"""By the name of the graph's placeholder; the first axis counts samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStep:
+    """Told to the progress callback before a site is quantized; sites count from 1."""
+
+    unit: str
+    site: str
+    number: int
+    total: int
+
+
+Progress = Callable[[SweepStep], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitOutcome:
+    """What one unit adds to the artifact, how far it is off, and how to go on from here."""
+
+    unit: str
+    tensors: dict[str, Tensor]
+    """By artifact name, on the CPU."""
+    output_error: float | None
+    """Of the unit's main output: ``sum |q - f|^2 / sum |f|^2`` over all batches."""
+    sites: tuple[SiteFigures, ...]
+    state: ChainState
+
+
+def sweep(
+    module: fx.GraphModule,
+    units: Sequence[Unit],
+    sites: Mapping[str, SitePlan],
+    batches: Sequence[Batch],
+    *,
+    tuning: Tuning,
+    seed: int,
+    device: torch.device,
+    start: ChainState | None = None,
+    progress: Progress | None = None,
+) -> Iterator[UnitOutcome]:
+    """Quantize unit after unit; ``sites`` are by node name, ``start`` is where to go on.
+
+    The module is only read. Going on from a saved state gives the bits of an unbroken sweep.
+    """
+    walk = _Walk(module, units, sites, batches, tuning, seed, device, progress)
+    first = 0
+    if start is None:
+        walk.begin()
+    else:
+        walk.resume(start)
+        first = 1 + [unit.name for unit in units].index(start.unit)
+    for unit in units[first:]:
+        # not around the yield: the mode would leak into the caller
+        with torch.no_grad():
+            outcome = walk.run(unit)
+        yield outcome
+
+
+class _Walk:
+    """The state of one sweep. Values are held from the node that makes them to their last use."""
+
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        units: Sequence[Unit],
+        sites: Mapping[str, SitePlan],
+        batches: Sequence[Batch],
+        tuning: Tuning,
+        seed: int,
+        device: torch.device,
+        progress: Progress | None,
+    ) -> None:
+        self.module = module
+        self.sites = sites
+        self.batches = batches
+        self.tuning = tuning
+        self.seed = seed
+        self.device = device
+        self.progress = progress
+        self.nodes = {node.name: node for node in module.graph.nodes}
+        order = [name for unit in units for name in unit.nodes]
+        self.position = {name: index for index, name in enumerate(order)}
+        self.last_use = {name: self._last_use(node) for name, node in self.nodes.items()}
+        self.total = sum(name in sites for name in order)
+        self.storage_last_use = self._storage_last_use()
+        self.streams = Streams()
+        self.weights: dict[str, tuple[QuantizedWeight, TensorPlan]] = {}
+        """By storage: kept as long as a later site uses the same weight."""
+        self.batch_sizes = [_batch_size(batch) for batch in batches]
+
+    def begin(self) -> None:
+        """Put the batches into the streams, and what is computed from their sizes alone.
+
+        A copy of the batches if the graph works in place. Nodes in no unit are arithmetic on input
+        sizes; they follow the placeholders and depend on nothing else.
+        """
+        in_place = any(is_in_place(self.module, node) for node in self.nodes.values())
+        for name, node in self.nodes.items():
+            if node.op == "placeholder" and node.users:
+                values = [self._placeholder(node, batch, copy=in_place) for batch in self.batches]
+                self.streams.put(name, values, None)
+        with torch.no_grad():
+            for name, node in self.nodes.items():
+                if node.op.startswith("call_") and name not in self.position:
+                    self._evaluate(name)
+
+    def resume(self, start: ChainState) -> None:
+        self.streams, tensors = restored(start, self.device)
+        for storage, plan in self._weight_plans():
+            if storage not in self.weights and f"{storage}:codes" in tensors:
+                code = from_tensors(tensors, storage, plan.spec, plan.shape, plan.output_axis)
+                self.weights[storage] = (code, plan)
+
+    def run(self, unit: Unit) -> UnitOutcome:
+        generator = torch.Generator(self.device).manual_seed(unit_seed(self.seed, unit.name))
+        context = SiteContext(
+            self.module, self.device, self.streams, len(self.batches), self.tuning, generator
+        )
+        self._check_inputs(unit)
+        tensors: dict[str, Tensor] = {}
+        figures: list[SiteFigures] = []
+        held = set(unit.outputs)
+        for name in unit.nodes:
+            if name in self.sites:
+                figures.append(self._quantize(unit, context, name, tensors))
+            else:
+                self._evaluate(name)
+            self._free(self.position[name], held)
+        main = self._main_output(unit)
+        self._check_outputs(unit, main)
+        error = None if main is None else self._error(main)
+        self._free(self.position[unit.nodes[-1]], set())
+        self.streams.settle()
+        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
+        return UnitOutcome(unit.name, on_cpu, error, tuple(figures), self._state(unit))
+
+    def _quantize(
+        self, unit: Unit, context: SiteContext, name: str, tensors: dict[str, Tensor]
+    ) -> SiteFigures:
+        """The quantized stream first: an operation in place may spoil what the float one holds."""
+        node, site = self.nodes[name], self.sites[name]
+        if not site.tensors:
+            self._evaluate(name)
+            return SiteFigures(site.key, None, self._error(name))
+        self._report(unit, site)
+        self._split_if_in_place(node)
+        known = {storage: code for storage, (code, _) in self.weights.items()}
+        result = quantize_site(context, node, site, known)
+        tensors |= result.tensors
+        if result.weight is not None:
+            self._remember(site, result.weight)
+        self.streams.put(name, self._values(node, quantized=False), result.values)
+        return replace(result.figures, output_error=self._error(name))
+
+    def _evaluate(self, name: str) -> None:
+        """A node without a plan: once, or once a stream where its inputs differ."""
+        node = self.nodes[name]
+        inputs = [used.name for used in node.all_input_nodes if used.op != "get_attr"]
+        if all(self.streams.is_shared(used) for used in inputs):
+            self.streams.put(name, self._values(node, quantized=False), None)
+            return
+        self._split_if_in_place(node)
+        float_values = self._values(node, quantized=False)
+        self.streams.put(name, float_values, self._values(node, quantized=True))
+
+    def _values(self, node: fx.Node, *, quantized: bool) -> list[Value]:
+        run = operation(self.module, node, self.device, {})
+        read = self.streams.quantized_values if quantized else self.streams.float_values
+
+        def lookup(batch: int, _: int, used: fx.Node) -> Value:
+            return read(used.name)[batch]
+
+        return [run(partial(lookup, batch)) for batch in range(len(self.batches))]
+
+    def _split_if_in_place(self, node: fx.Node) -> None:
+        if is_in_place(self.module, node):
+            for used in node.all_input_nodes:
+                if used.op != "get_attr":
+                    self.streams.split(used.name)
+
+    def _remember(self, site: SitePlan, code: QuantizedWeight) -> None:
+        plan = next(tensor for tensor in site.tensors if tensor.slot == "weight")
+        self.weights[weight_names(plan)[1]] = (code, plan)
+
+    def _free(self, position: int, held: set[str]) -> None:
+        for name in self.streams.live:
+            if self.last_use[name] <= position and name not in held:
+                self.streams.free(name)
+        for storage in list(self.weights):
+            if self.storage_last_use[storage] <= position:
+                del self.weights[storage]
+
+    def _error(self, name: str) -> float | None:
+        if self.streams.is_shared(name):
+            return 0.0 if floats_in(self.streams.float_values(name)) else None
+        found = floats_in(self.streams.quantized_values(name))
+        return relative_error(found, floats_in(self.streams.float_values(name)))
+
+    def _main_output(self, unit: Unit) -> str | None:
+        """The output made last that holds floating-point numbers; the others are side values."""
+        inside = sorted(unit.outputs, key=lambda name: self.position[name], reverse=True)
+        return next((n for n in inside if floats_in(self.streams.float_values(n)[:1])), None)
+
+    def _check_inputs(self, unit: Unit) -> None:
+        """What the batches bring; what earlier units bring was checked when it left them."""
+        for name in unit.inputs:
+            if self.nodes[name].op == "placeholder":
+                self._check(unit, name, masks_allowed=True)
+
+    def _check_outputs(self, unit: Unit, main: str | None) -> None:
+        for name in unit.outputs:
+            self._check(unit, name, masks_allowed=name != main)
+
+    def _check(self, unit: Unit, name: str, *, masks_allowed: bool) -> None:
+        streams = {"float": self.streams.float_values(name)}
+        if not self.streams.is_shared(name):
+            streams["quantized"] = self.streams.quantized_values(name)
+        for stream, values in streams.items():
+            check_finite(
+                values,
+                self.batch_sizes,
+                unit=unit.name,
+                stream=stream,
+                masks_allowed=masks_allowed,
+            )
+
+    def _state(self, unit: Unit) -> ChainState:
+        kept: dict[str, Tensor] = {}
+        for storage, (code, _) in self.weights.items():
+            kept |= code.tensors(storage)
+        return chain_state(unit.name, self.streams, kept)
+
+    def _report(self, unit: Unit, site: SitePlan) -> None:
+        if self.progress is not None:
+            done = sum(self.position[n] <= self.position[site.node] for n in self.sites)
+            self.progress(SweepStep(unit.name, site.key, done, self.total))
+
+    def _placeholder(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:
+        if node.name not in batch and node.args:
+            return node.args[0]
+        return batch[node.name].detach().to(self.device, copy=copy)
+
+    def _last_use(self, node: fx.Node) -> int:
+        """Position of the last node that reads this one; -1 where only the output does."""
+        return max((self.position.get(user.name, -1) for user in node.users), default=-1)
+
+    def _storage_last_use(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name in self.position:
+            for storage, _ in self._weight_plans([name]):
+                found[storage] = self.position[name]
+        return found
+
+    def _weight_plans(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, TensorPlan]]:
+        """Planned weights by storage, in the order of the walk."""
+        for name in self.position if names is None else names:
+            for plan in self.sites[name].tensors if name in self.sites else ():
+                if plan.slot == "weight":
+                    yield weight_names(plan)[1], plan
+
+
+def _batch_size(batch: Batch) -> int:
+    """Samples of a batch."""
+    first = next(tensor for value in batch.values() for tensor in tensors_in(value))
+    return first.shape[0] if first.dim() else 1

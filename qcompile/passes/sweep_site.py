@@ -1,0 +1,148 @@
+"""Quantize one site: ranges of its operands, codes of its weight, its value behind both."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+
+from qcompile.methods.tuning import Tuning
+from qcompile.passes.solvers import LayerProblem, solve
+from qcompile.passes.sweep_node import attribute, occurrences, operation
+from qcompile.passes.sweep_operands import Operand, operands
+from qcompile.passes.sweep_streams import Streams
+from qcompile.passes.sweep_values import Value, relative_error
+from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
+from qcompile.quant.quantized_weight import QuantizedWeight, encode
+from qcompile.quant.range_search import weight_range
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFigures:
+    """Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2``; ``None`` where undefined."""
+
+    key: str
+    weight_error: float | None = None
+    output_error: float | None = None
+    reused_codes: bool = False
+    """The weight was quantized at an earlier site: a further call, or a tied weight."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteResult:
+    values: list[Value]
+    """Of the node, behind quantization."""
+    tensors: dict[str, Tensor]
+    weight: QuantizedWeight | None
+    """Newly quantized here."""
+    figures: SiteFigures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteContext:
+    """What a site's quantization may look at."""
+
+    module: fx.GraphModule
+    device: torch.device
+    streams: Streams
+    batches: int
+    tuning: Tuning
+    generator: torch.Generator
+
+
+def quantize_site(
+    context: SiteContext, node: fx.Node, site: SitePlan, known: Mapping[str, QuantizedWeight]
+) -> SiteResult:
+    """Quantize operands, then the weight, then evaluate; ``known`` weights are by storage."""
+    streams = context.streams
+    quantized = operands(node, site)
+    quantizers = _fit_operands(streams, quantized)
+    at = {place: quantizers[item.slot] for item in quantized for place in item.positions}
+    tensors: dict[str, Tensor] = {}
+    for slot, quantizer in quantizers.items():
+        tensors |= quantizer.tensors(f"{site.key}:{slot}")
+    plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
+    weights: dict[str, Tensor] = {}
+    new: QuantizedWeight | None = None
+    figures = SiteFigures(site.key)
+    if plan is not None:
+        path, storage = weight_names(plan)
+        weight = cast("Tensor", attribute(context.module, path)).detach().to(context.device)
+        code = known.get(storage)
+        if code is None:
+            code = new = _solve_weight(context, node, plan, weight, at)
+            tensors |= code.tensors(storage)
+        weights[path] = code.dequantize(weight.dtype)
+        error = relative_error([weights[path]], [weight])
+        figures = SiteFigures(site.key, error, None, reused_codes=new is None)
+    run = operation(context.module, node, context.device, weights)
+    values = [run(partial(_operand, streams, at, batch)) for batch in range(context.batches)]
+    return SiteResult(values, tensors, new, figures)
+
+
+def weight_names(plan: TensorPlan) -> tuple[str, str]:
+    """Path of the planned parameter, and of the first parameter of its storage."""
+    if plan.parameter is None:
+        raise ValueError("a weight plan names no parameter")
+    return plan.parameter, plan.storage or plan.parameter
+
+
+def _fit_operands(
+    streams: Streams, quantized: tuple[Operand, ...]
+) -> dict[str, ActivationQuantizer]:
+    """By slot name; ranges are of the quantized stream, which is what the site will see."""
+    return {
+        operand.slot: fit(
+            [cast("Tensor", value) for value in streams.quantized_values(operand.node)],
+            operand.plan.spec,
+        )
+        for operand in quantized
+    }
+
+
+def _operand(
+    streams: Streams,
+    quantizers: Mapping[int, ActivationQuantizer],
+    batch: int,
+    position: int,
+    used: fx.Node,
+) -> Value:
+    value = streams.quantized_values(used.name)[batch]
+    quantizer = quantizers.get(position)
+    return value if quantizer is None else quantizer(cast("Tensor", value))
+
+
+def _solve_weight(
+    context: SiteContext,
+    node: fx.Node,
+    plan: TensorPlan,
+    weight: Tensor,
+    quantizers: Mapping[int, ActivationQuantizer],
+) -> QuantizedWeight:
+    problem = LayerProblem(
+        weight=weight,
+        spec=plan.spec,
+        output_axis=plan.output_axis,
+        grid=weight_range(weight, plan.spec, plan.output_axis),
+        inputs=partial(_layer_inputs, context, node, quantizers),
+        tuning=context.tuning,
+        generator=context.generator,
+    )
+    solution = solve(problem)
+    shape = tuple(weight.shape)
+    return encode(solution.codes, solution.grid, plan.spec, shape, plan.output_axis)
+
+
+def _layer_inputs(
+    context: SiteContext, node: fx.Node, quantizers: Mapping[int, ActivationQuantizer]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first operand that is no parameter, float and quantized, batch by batch."""
+    used = enumerate(occurrences(node))
+    position, first = next((i, node) for i, node in used if node.op != "get_attr")
+    for batch in range(context.batches):
+        plain = context.streams.float_values(first.name)[batch]
+        quantized = _operand(context.streams, quantizers, batch, position, first)
+        yield cast("Tensor", plain), cast("Tensor", quantized)

@@ -1,0 +1,264 @@
+"""Check what ``expect`` and ``prefer`` say against a resolved plan."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import assert_never
+
+from qcompile.diagnostics.codes import Code, Severity
+from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.policy.claim import (
+    AllClaims,
+    AnyClaim,
+    Claim,
+    CompareFigures,
+    Count,
+    EveryIs,
+    Exists,
+    Figure,
+    FigureArithmetic,
+    NotClaim,
+    SiteBits,
+    SlotBits,
+    Total,
+)
+from qcompile.policy.recipe import Assertion
+from qcompile.policy.resolution import Decision, Resolution
+from qcompile.policy.scheme import QuantSlot
+from qcompile.policy.selection import Selection, calculate, compare
+from qcompile.policy.selector import Constant, Selector, Value
+from qcompile.policy.site import Site
+from qcompile.policy.unmatched import some_paths
+
+ELEMENT_BITS = (("8", 8), ("16", 16), ("32", 32), ("64", 64))
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an assertion needs besides the resolution."""
+
+    bytes_total: int
+    """All tensors of the artifact as they will lie on disk."""
+    blocks: tuple[frozenset[int], ...] = ()
+    """``Site.index`` of the sites of each block, in execution order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a claim does not hold, and the sites that say so."""
+
+    text: str
+    sites: tuple[Site, ...] = ()
+
+
+def check_assertions(
+    assertions: Sequence[Assertion],
+    sites: Sequence[Site],
+    resolution: Resolution,
+    measured: Measured,
+) -> list[Diagnostic]:
+    """One diagnostic for each that fails: an error of ``expect``, a warning of ``prefer``."""
+    judge = _Judge(sites, resolution, measured)
+    found = [(assertion, judge.failure(assertion.claim)) for assertion in assertions]
+    return [
+        expectation_failed(assertion, failure)
+        for assertion, failure in found
+        if failure is not None
+    ]
+
+
+def evaluate_assertion(
+    assertion: Assertion, sites: Sequence[Site], resolution: Resolution, measured: Measured
+) -> str | None:
+    """Why it fails, with what was found; ``None`` if it holds."""
+    failure = _Judge(sites, resolution, measured).failure(assertion.claim)
+    return failure.text if failure is not None else None
+
+
+def expectation_failed(assertion: Assertion, failure: Failure) -> Diagnostic:
+    """QR603."""
+    reason = (f"reason given: {assertion.reason}",) if assertion.reason else ()
+    text = " ".join(assertion.span.text.split())
+    return Diagnostic(
+        Code.EXPECTATION_FAILED,
+        f"`{text}` does not hold",
+        Label(assertion.claim.span, failure.text),
+        notes=(*reason, *some_paths(failure.sites)),
+        help="mend the policy, or what is expected; `qcompile plan --trace` shows each decision",
+        severity_override=None if assertion.kind == "expect" else Severity.WARNING,
+    )
+
+
+def selectors_of(claim: Claim) -> Iterator[Selector]:
+    match claim:
+        case AllClaims(items) | AnyClaim(items):
+            for item in items:
+                yield from selectors_of(item)
+        case NotClaim(item):
+            yield from selectors_of(item)
+        case Exists(selector):
+            yield selector
+        case EveryIs(selector, target):
+            yield from (selector, target)
+        case CompareFigures(_, left, right):
+            for figure in (*_measures(left), *_measures(right)):
+                if isinstance(figure, Count | SiteBits):
+                    yield figure.selector
+
+
+def _measures(figure: Figure) -> Iterator[Figure]:
+    if isinstance(figure, FigureArithmetic):
+        yield from _measures(figure.left)
+        yield from _measures(figure.right)
+    else:
+        yield figure
+
+
+class _Judge:
+    def __init__(self, sites: Sequence[Site], resolution: Resolution, measured: Measured) -> None:
+        self.selection = Selection(sites, resolution.decided(measured.blocks))
+        self.decisions = resolution.decisions
+        self.measured = measured
+
+    def failure(self, claim: Claim) -> Failure | None:
+        match claim:
+            case AllClaims(items):
+                return next(filter(None, map(self.failure, items)), None)
+            case AnyClaim(items):
+                return self._any(items)
+            case NotClaim(item):
+                text = f"`{_text(item)}` holds"
+                return Failure(text) if self.failure(item) is None else None
+            case Exists():
+                return self._exists(claim)
+            case EveryIs():
+                return self._every(claim)
+            case CompareFigures():
+                return self._compare(claim)
+            case _:
+                assert_never(claim)
+
+    def _any(self, items: Sequence[Claim]) -> Failure | None:
+        failures = [self.failure(item) for item in items]
+        real = [failure for failure in failures if failure is not None]
+        if len(real) < len(failures):
+            return None
+        return Failure("; ".join(failure.text for failure in real))
+
+    def _exists(self, claim: Exists) -> Failure | None:
+        found = self._chosen(claim.selector)
+        if bool(found) is claim.wanted:
+            return None
+        if claim.wanted:
+            return Failure("found none")
+        return Failure(f"found {len(found)}", tuple(one.site for one in found))
+
+    def _every(self, claim: EveryIs) -> Failure | None:
+        """Of no site at all it does not hold: it would hide a wrong selector."""
+        chosen = self._chosen(claim.selector)
+        if not chosen:
+            return Failure(f"`{_text(claim.selector)}` selects nothing")
+        target = self.selection.of(claim.target)
+        others = tuple(one.site for one in chosen if one.site.index not in target)
+        return Failure(f"{len(others)} of {len(chosen)} are not", others) if others else None
+
+    def _compare(self, claim: CompareFigures) -> Failure | None:
+        """A figure with several values must fit with each of them."""
+        lefts, rights = self._values(claim.left), self._values(claim.right)
+        for figure, values in ((claim.left, lefts), (claim.right, rights)):
+            if not values:
+                return Failure(f"`{_text(figure)}` has no value: nothing to measure")
+        wrong = [
+            (left, right)
+            for left, right in product(lefts, rights)
+            if not compare(claim.op, left, right)
+        ]
+        if not wrong:
+            return None
+        left, right = wrong[0]
+        shown = [
+            f"`{_text(figure)}` is {_shown(value)}"
+            for figure, value in ((claim.left, left), (claim.right, right))
+            if not isinstance(figure, Constant)
+        ]
+        return Failure(", ".join(shown), self._culprits(claim, left, right))
+
+    def _culprits(self, claim: CompareFigures, left: Value, right: Value) -> tuple[Site, ...]:
+        """The counted sites, or those with the bits that do not fit."""
+        for figure, value in ((claim.left, left), (claim.right, right)):
+            chosen = self._chosen(figure.selector) if isinstance(figure, Count | SiteBits) else []
+            if isinstance(figure, Count):
+                return tuple(one.site for one in chosen)
+            if isinstance(figure, SiteBits):
+                return tuple(one.site for one in chosen if site_bits(one) == value)
+        return ()
+
+    def _values(self, figure: Figure) -> list[Value]:
+        """Every value that a figure takes, ascending; ``bits(S)`` may take several."""
+        match figure:
+            case Constant(value):
+                return [value]
+            case Count(selector):
+                return [len(self.selection.of(selector))]
+            case SiteBits(selector):
+                return [*sorted({site_bits(one) for one in self._chosen(selector)})]
+            case SlotBits():
+                value = self._slot_bits(figure)
+                return [] if value is None else [value]
+            case Total("size"):
+                return [self.measured.bytes_total]
+            case Total():
+                return [sum(one.site.macs or 0 for one in self.decisions)]
+            case FigureArithmetic(op, left, right):
+                pairs = product(self._values(left), self._values(right))
+                values = [calculate(op, a, b) for a, b in pairs]
+                return [value for value in values if value is not None]
+
+    def _slot_bits(self, figure: SlotBits) -> Value | None:
+        """Bits of all quantized tensors of the slot, ``act2`` counted with ``act``."""
+        slots = ("weight",) if figure.slot == "weight" else ("act", "act2")
+        found = [
+            (spec.bits, _elements(one) if slot == "weight" else 1)
+            for one in self.decisions
+            for slot, spec in one.quantized
+            if slot in slots
+        ]
+        if not found:
+            return None
+        match figure.which:
+            case "min_bits":
+                return min(bits for bits, _ in found)
+            case "max_bits":
+                return max(bits for bits, _ in found)
+            case "avg_bits":
+                weight = sum(elements for _, elements in found)
+                return sum(bits * elements for bits, elements in found) / weight
+
+    def _chosen(self, selector: Selector) -> list[Decision]:
+        chosen = self.selection.of(selector)
+        return [one for one in self.decisions if one.site.index in chosen]
+
+
+def site_bits(decision: Decision) -> int:
+    """Of the weight, or of the first operand of a site without one; of its float type if float."""
+    weight = decision.site.weight
+    slot = decision.slots["weight" if weight is not None else "act"]
+    if isinstance(slot, QuantSlot):
+        return slot.bits
+    dtype = weight.dtype if weight is not None else ""
+    return next((bits for end, bits in ELEMENT_BITS if dtype.endswith(end)), FLOAT_BITS)
+
+
+def _elements(decision: Decision) -> int:
+    weight = decision.site.weight
+    return prod(weight.shape) if weight is not None else 0
+
+
+def _text(item: Claim | Figure | Selector) -> str:
+    return " ".join(item.span.text.split())
+
+
+def _shown(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

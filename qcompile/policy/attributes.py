@@ -1,0 +1,236 @@
+"""Settings of a block, read against a table of what may stand there."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, Fix, Label
+from qcompile.diagnostics.source import Span
+from qcompile.diagnostics.suggest import nearest
+from qcompile.policy.dimension import Dimension
+from qcompile.policy.expression import Checker
+from qcompile.policy.recipe import LiteralValue
+from qcompile.policy.type_errors import wrong_type
+from qcompile.policy.unavailable import not_available
+from qcompile.syntax.nodes import Attr, Bool, Expr, ListExpr, Name, Ref, String
+
+
+class Shape(Enum):
+    """What kind of value a setting takes."""
+
+    TEXT = "a string"
+    INTEGER = "a whole number"
+    WORD = "a word"
+    WORDS = "a word or a list of words"
+    LITERALS = "a list of literals"
+    RAW = "an expression of its own"
+    LATER = "nothing in this version"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """``low`` bounds an ``INTEGER``; ``choices`` and ``later`` are the words of a ``WORD``."""
+
+    name: str
+    shape: Shape
+    low: int = 0
+    choices: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A setting that was written, with its value as far as it was legal."""
+
+    attr: Attr
+    value: LiteralValue | None
+
+
+class Settings:
+    """The settings of one block; a getter returns its default where nothing legal was written."""
+
+    def __init__(self, given: Mapping[str, Given]) -> None:
+        self._given = given
+
+    def text(self, name: str) -> str | None:
+        match self._given.get(name):
+            case Given(_, str(value)):
+                return value
+            case _:
+                return None
+
+    def integer(self, name: str) -> int | None:
+        match self._given.get(name):
+            case Given(_, int(value)):
+                return value
+            case _:
+                return None
+
+    def items(self, name: str) -> tuple[LiteralValue, ...]:
+        match self._given.get(name):
+            case Given(_, tuple(values)):
+                return values
+            case _:
+                return ()
+
+    def attr(self, name: str) -> Attr | None:
+        given = self._given.get(name)
+        return given.attr if given else None
+
+
+def read(
+    owner: str, attrs: Sequence[Attr], table: Sequence[Attribute], checker: Checker, at: Span
+) -> Settings:
+    """Problems go to ``checker``; ``owner`` is how they call the block, ``at`` where it stands."""
+    rows = {row.name: row for row in table}
+    given: dict[str, Given] = {}
+    for attr in attrs:
+        name = attr.name.text
+        row = rows.get(name)
+        if row is None:
+            checker.report(unknown_setting(attr.name, owner, rows))
+        elif row.shape is Shape.LATER:
+            checker.report(not_available(f"the setting `{name}`", attr.span, "leave it out"))
+        elif name in given:
+            checker.report(given_twice(name, attr.name.span, given[name].attr.name.span))
+        else:
+            given[name] = Given(attr, _value(attr.value, row, checker))
+    missing = [row.name for row in table if row.required and row.name not in given]
+    for name in missing:
+        checker.report(missing_setting(name, owner, at))
+    return Settings(given)
+
+
+def _value(expr: Expr, row: Attribute, checker: Checker) -> LiteralValue | None:
+    match row.shape:
+        case Shape.TEXT:
+            text = checker.text(expr)
+            return None if text is None else text.value
+        case Shape.INTEGER:
+            return integer(expr, row.name, row.low, None, checker)
+        case Shape.WORD:
+            return _word(expr, row, checker)
+        case Shape.WORDS:
+            items = expr.items if isinstance(expr, ListExpr) else (expr,)
+            words = [_word(item, row, checker) for item in items]
+            return tuple(word for word in words if word is not None)
+        case Shape.LITERALS:
+            return _literals(expr, checker)
+        case Shape.RAW | Shape.LATER:
+            return None
+
+
+def integer(expr: Expr, name: str, low: int, high: int | None, checker: Checker) -> int | None:
+    constant = checker.constant(expr, Dimension.NUMBER)
+    if constant is None:
+        return None
+    value = constant.value
+    if not isinstance(value, int):
+        checker.report(wrong_type("a whole number", "a fraction", expr.span))
+        return None
+    if value < low or (high is not None and value > high):
+        checker.report(out_of_range(name, value, low, high, expr.span))
+        return None
+    return value
+
+
+def _word(expr: Expr, row: Attribute, checker: Checker) -> str | None:
+    if not isinstance(expr, Ref) or len(expr.parts) > 1:
+        checker.report(wrong_type(f"one of {listed(row.choices)}", "something else", expr.span))
+        return None
+    if expr.text in row.later:
+        way_out = f"use {listed(row.choices)}" if row.choices else "leave it out"
+        checker.report(not_available(f"`{row.name} = {expr.text}`", expr.span, way_out))
+        return None
+    if expr.text not in row.choices:
+        checker.report(unknown_value(row.name, expr, (*row.choices, *row.later)))
+        return None
+    return expr.text
+
+
+def _literals(expr: Expr, checker: Checker) -> tuple[LiteralValue, ...] | None:
+    value = _literal(expr, checker)
+    if value is None or isinstance(value, tuple):
+        return value
+    checker.report(wrong_type("a list such as `[3, 64]`", "a single value", expr.span))
+    return None
+
+
+def _literal(expr: Expr, checker: Checker) -> LiteralValue | None:
+    if isinstance(expr, Bool):
+        return expr.value
+    if isinstance(expr, ListExpr):
+        items = [_literal(item, checker) for item in expr.items]
+        values = tuple(item for item in items if item is not None)
+        return values if len(values) == len(items) else None
+    if isinstance(expr, String):
+        return expr.value
+    constant = checker.constant(expr, Dimension.NUMBER)
+    if constant is None or isinstance(constant.value, tuple):
+        return None
+    return constant.value
+
+
+def unknown_setting(name: Name, owner: str, known: Iterable[str]) -> Diagnostic:
+    """QR409."""
+    names = sorted(known)
+    return Diagnostic(
+        Code.UNKNOWN_SETTING,
+        f"unknown setting `{name.text}` of {owner}",
+        Label(name.span),
+        help=_suggestion(name.text, names) or f"the settings are {listed(names)}",
+        fixes=tuple(Fix(name.span, guess) for guess in nearest(name.text, names)),
+    )
+
+
+def unknown_value(setting: str, ref: Ref, known: Sequence[str]) -> Diagnostic:
+    """QR410."""
+    return Diagnostic(
+        Code.VALUE_RANGE,
+        f"`{setting}` cannot be `{ref.text}`",
+        Label(ref.span),
+        help=_suggestion(ref.text, known) or f"write {listed(known)}",
+    )
+
+
+def given_twice(what: str, second: Span, first: Span) -> Diagnostic:
+    """QR210."""
+    return Diagnostic(
+        Code.DUPLICATE_STATEMENT,
+        f"`{what}` is given twice",
+        Label(second, "second time"),
+        (Label(first, "first time"),),
+        help="keep one of them",
+    )
+
+
+def missing_setting(name: str, owner: str, at: Span) -> Diagnostic:
+    """QR211."""
+    return Diagnostic(
+        Code.MISSING_STATEMENT,
+        f"{owner} needs the setting `{name}`",
+        Label(at),
+        help=f"add `{name} = ...`",
+    )
+
+
+def out_of_range(name: str, value: int, low: int, high: int | None, span: Span) -> Diagnostic:
+    """QR410."""
+    bounds = f"at least {low}" if high is None else f"in {low}..{high}"
+    return Diagnostic(
+        Code.VALUE_RANGE,
+        f"`{name}` must be {bounds}, found {value}",
+        Label(span),
+        help=f"write a whole number {bounds}",
+    )
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str | None:
+    guesses = nearest(name, known)
+    return f"did you mean `{guesses[0]}`?" if guesses else None
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "nothing"

@@ -1,0 +1,151 @@
+"""The plan: what will happen to every tensor, and the hash that a run is held to.
+
+``PlanCore`` is hashed; estimates and machine facts live beside it in ``Plan``. Two machines that
+plan the same recipe for the same weights and data make the same core.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from qcompile.methods.tuning import Tuning
+from qcompile.policy.scheme import Frozen, QuantSlot
+
+PLAN_FORMAT_VERSION = "1.0"
+
+
+class RuleRef(Frozen):
+    """The recipe line that decided something."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class TensorPlan(Frozen):
+    """One tensor that will be quantized.
+
+    ``shape`` is the weight's own; for an activation it is empty (a batch has any size) and
+    ``channels`` is the length of its last-known channel axis when ``granularity`` needs it.
+    """
+
+    slot: Literal["weight", "act", "act2"]
+    spec: QuantSlot
+    parameter: str | None = None
+    """Path of the parameter (weights)."""
+    storage: str | None = None
+    """Path of the first parameter of the same storage (weights)."""
+    operand: str | None = None
+    """``torch.fx`` node whose value is quantized (activations)."""
+    shape: tuple[int, ...] = ()
+    output_axis: int = 0
+    channels: int | None = None
+    bytes_before: int
+    bytes_after: int
+    """Codes, scales and zero points as they lie on disk."""
+    decided_by: RuleRef
+    patched_by: tuple[RuleRef, ...] = ()
+
+
+class SitePlan(Frozen):
+    """One site that at least one rule matched."""
+
+    key: str
+    path: str
+    call: int
+    node: str
+    kind: str
+    unit: str
+    scheme: str | None
+    """``None``: stays in float by a ``skip``."""
+    decided_by: RuleRef
+    tensors: tuple[TensorPlan, ...] = ()
+
+
+class TransformPlan(Frozen):
+    """A function-preserving rewrite, for example one batch norm folded into one convolution."""
+
+    name: str
+    target: str
+    """Path of the module that is rewritten."""
+    sources: tuple[str, ...] = ()
+    """Paths of the modules that vanish into it."""
+
+
+class UnitPlan(Frozen):
+    name: str
+    is_block: bool
+    sites: tuple[str, ...]
+    """Keys of the sites inside that have a plan."""
+    bytes_before: int
+    bytes_after: int
+    """All tensors of the unit as they will lie on disk, float ones included."""
+
+
+class FileHash(Frozen):
+    name: str
+    sha256: str
+
+
+class DataPlan(Frozen):
+    """The calibration samples that will be used, by index and content."""
+
+    reference: str
+    samples: int
+    batch: int
+    indices: tuple[int, ...]
+    sha256: str
+
+
+class EvaluationPlan(Frozen):
+    metric: str
+    reference: str
+    batch: int
+    samples: int | None = None
+    labels: str | None = None
+
+
+class PlanCore(Frozen):
+    """Everything that decides the bytes of the artifact."""
+
+    language: int
+    tool: str
+    model: str
+    weights: str | None
+    recipe: tuple[FileHash, ...]
+    graph_sha256: str
+    weights_sha256: str
+    data: DataPlan | None
+    seed: int
+    transforms: tuple[TransformPlan, ...]
+    units: tuple[UnitPlan, ...]
+    sites: tuple[SitePlan, ...]
+    tuning: Tuning
+    evaluations: tuple[EvaluationPlan, ...] = ()
+    bytes_before: int
+    bytes_after: int
+
+    def site(self, key: str) -> SitePlan | None:
+        return next((site for site in self.sites if site.key == key), None)
+
+
+class Plan(Frozen):
+    """A saved plan. ``core_sha256`` is over the canonical JSON of ``core``."""
+
+    format_version: str = PLAN_FORMAT_VERSION
+    core_sha256: str
+    core: PlanCore
+    beside: "Beside" = Field(default_factory=lambda: Beside())
+
+
+class Beside(Frozen):
+    """Facts that may differ from machine to machine; never hashed."""
+
+    recipe_texts: dict[str, str] = Field(default_factory=dict)
+    """The recipe closure as it was, by file name."""
+    machine: dict[str, str] = Field(default_factory=dict)
+    sites_total: int = 0

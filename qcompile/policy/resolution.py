@@ -1,0 +1,82 @@
+"""What the policy has decided for each site of a model."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from qcompile.policy.change import Field
+from qcompile.policy.recipe import SLOTS, Rule, SlotName
+from qcompile.policy.scheme import FloatSlot, QuantSlot
+from qcompile.policy.selection import Decided
+from qcompile.policy.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """A rule that selected the site; ``won`` if it still has a say in the end."""
+
+    rule: Rule
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One site. ``rule`` is the last ``use`` or ``skip``; without one the site is untouched.
+
+    A slot that the site has no tensor for is float, whatever the scheme says of it.
+    """
+
+    site: Site
+    scheme: str | None
+    """``None``: skipped or untouched."""
+    rule: Rule | None
+    slots: Mapping[SlotName, QuantSlot | FloatSlot]
+    patches: Mapping[tuple[SlotName, Field], Rule]
+    """The ``set`` lines in force."""
+    trace: tuple[TraceStep, ...]
+
+    @property
+    def is_skipped(self) -> bool:
+        return self.rule is not None and self.scheme is None
+
+    @property
+    def is_untouched(self) -> bool:
+        return self.rule is None
+
+    @property
+    def quantized(self) -> Iterator[tuple[SlotName, QuantSlot]]:
+        """The slots in low precision, in the order ``weight``, ``act``, ``act2``."""
+        for name in SLOTS:
+            slot = self.slots[name]
+            if isinstance(slot, QuantSlot):
+                yield name, slot
+
+    @property
+    def is_quantized(self) -> bool:
+        return next(self.quantized, None) is not None
+
+    def patched_by(self, slot: SlotName) -> tuple[Rule, ...]:
+        """The ``set`` lines in force for a slot, in the order of the text, each once."""
+        rules = {id(rule): rule for (name, _), rule in self.patches.items() if name == slot}
+        return tuple(sorted(rules.values(), key=lambda rule: rule.span.start))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    decisions: tuple[Decision, ...]
+    """One for each site, in execution order."""
+
+    def of(self, index: int) -> Decision | None:
+        """The decision on the site with this ``Site.index``."""
+        return next((one for one in self.decisions if one.site.index == index), None)
+
+    def decided(self, blocks: tuple[frozenset[int], ...] = ()) -> Decided:
+        """As ``expect`` and ``prefer`` see it."""
+        schemes: dict[str, set[int]] = {}
+        for one in self.decisions:
+            if one.scheme is not None:
+                schemes.setdefault(one.scheme, set()).add(one.site.index)
+        return Decided(
+            schemes={name: frozenset(indices) for name, indices in schemes.items()},
+            quantized=frozenset(one.site.index for one in self.decisions if one.is_quantized),
+            blocks=blocks,
+        )

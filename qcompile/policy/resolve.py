@@ -1,0 +1,238 @@
+"""Bind a recipe to the sites of a model: the last matching line wins.
+
+Each ``use`` or ``skip`` replaces all that was decided for a site; each ``set`` changes one field of
+one slot of what is decided so far; what a ``final`` line has decided may be said again but not
+changed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.policy.assertion import selectors_of
+from qcompile.policy.change import Field, Objection, apply, objection, value_of
+from qcompile.policy.conflicts import (
+    final_violated,
+    objected_on_site,
+    set_on_float,
+    set_without_tensor,
+    unreachable_rule,
+)
+from qcompile.policy.recipe import SLOTS, Recipe, Rule, SetField, SkipSite, SlotName, UseScheme
+from qcompile.policy.resolution import Decision, Resolution, TraceStep
+from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
+from qcompile.policy.selection import Selection
+from qcompile.policy.site import Site
+from qcompile.policy.unmatched import empty_selection, unmatched_patterns
+
+Slots: TypeAlias = dict[SlotName, QuantSlot | FloatSlot]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is decided for one site after some of the rules."""
+
+    slots: Slots
+    scheme: Scheme | None = None
+    rule: Rule | None = None
+    patches: dict[tuple[SlotName, Field], Rule] = field(
+        default_factory=dict[tuple[SlotName, Field], Rule]
+    )
+
+    def has_say(self, rule: Rule) -> bool:
+        return rule is self.rule or any(rule is other for other in self.patches.values())
+
+
+@dataclass(slots=True)
+class Course:
+    """One site on its way through the rules."""
+
+    site: Site
+    state: State
+    met: list[Rule] = field(default_factory=list[Rule])
+    locked: Rule | None = None
+    """The ``final`` line that decided the whole site."""
+    locked_fields: dict[tuple[SlotName, Field], Rule] = field(
+        default_factory=dict[tuple[SlotName, Field], Rule]
+    )
+
+    def violated(self, after: State) -> Rule | None:
+        """The ``final`` line that would not hold in ``after``."""
+        before = self.state
+        if self.locked is not None and (
+            after.scheme != before.scheme or after.slots != before.slots
+        ):
+            return self.locked
+        for (slot, name), rule in self.locked_fields.items():
+            if value_of(after.slots[slot], name) != value_of(before.slots[slot], name):
+                return rule
+        return None
+
+
+@dataclass(slots=True)
+class Findings:
+    """What went wrong with one rule, by kind, and on which sites."""
+
+    violated: dict[int, tuple[Rule, list[Site]]] = field(
+        default_factory=dict[int, tuple[Rule, list[Site]]]
+    )
+    on_float: list[Site] = field(default_factory=list[Site])
+    objections: dict[Objection, list[Site]] = field(default_factory=dict[Objection, list[Site]])
+    without_tensor: list[Site] = field(default_factory=list[Site])
+
+    def diagnostics(self, rule: Rule, met: int) -> list[Diagnostic]:
+        found = [final_violated(rule, final, at) for final, at in self.violated.values()]
+        found += [objected_on_site(rule, wrong, at) for wrong, at in self.objections.items()]
+        if isinstance(rule.action, SetField):
+            if self.on_float:
+                found.append(set_on_float(rule, rule.action, self.on_float))
+            if met and len(self.without_tensor) == met:
+                found.append(set_without_tensor(rule, rule.action, self.without_tensor))
+        return found
+
+
+def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Diagnostic]]:
+    """The resolution is whole even where there are errors: such a line has no effect there."""
+    selection = Selection(sites)
+    courses = {site.index: Course(site, State(_float_slots())) for site in sites}
+    diagnostics: list[Diagnostic] = []
+    faulty: set[int] = set()
+    for number, rule in enumerate(recipe.rules):
+        found = _check(rule, selection)
+        if not found:
+            met = [courses[index] for index in sorted(selection.of(rule.selector))]
+            found = _apply(rule, met, recipe)
+        if found:
+            faulty.add(number)
+        diagnostics += found
+    for number, rule in enumerate(recipe.rules):
+        if number not in faulty and rule.policy == recipe.policy:
+            diagnostics += _unreachable(rule, courses.values())
+    for selector in (one for item in recipe.assertions for one in selectors_of(item.claim)):
+        diagnostics += unmatched_patterns(selector, selection)
+    return Resolution(tuple(_decision(courses[site.index]) for site in sites)), diagnostics
+
+
+def _check(rule: Rule, selection: Selection) -> list[Diagnostic]:
+    """Whether the rule selects something, unless it need not."""
+    if rule.optional:
+        return []
+    unmatched = unmatched_patterns(rule.selector, selection)
+    if unmatched or selection.of(rule.selector):
+        return unmatched
+    return [empty_selection(rule.selector, selection)]
+
+
+def _apply(rule: Rule, met: Sequence[Course], recipe: Recipe) -> list[Diagnostic]:
+    findings = Findings()
+    for course in met:
+        course.met.append(rule)
+        after = _after(rule, course, recipe, findings)
+        if after is None:
+            continue
+        final = course.violated(after)
+        if final is not None:
+            findings.violated.setdefault(id(final), (final, []))[1].append(course.site)
+            continue
+        course.state = after
+        if rule.final:
+            _lock(rule, course)
+    return findings.diagnostics(rule, len(met))
+
+
+def _after(rule: Rule, course: Course, recipe: Recipe, findings: Findings) -> State | None:
+    match rule.action:
+        case UseScheme(name):
+            scheme = recipe.schemes[name]
+            return State(_slots_of(scheme, course.site), scheme, rule)
+        case SkipSite():
+            return State(_float_slots(), None, rule)
+        case SetField():
+            return _patched(rule, rule.action, course, findings)
+
+
+def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -> State | None:
+    state, site = course.state, course.site
+    if not has_tensor(site, action.slot):
+        findings.without_tensor.append(site)
+        return None
+    slots, patches = dict(state.slots), dict(state.patches)
+    for name in _reached(action.slot, course):
+        slot = slots[name]
+        if not isinstance(slot, QuantSlot):
+            findings.on_float.append(site)
+            return None
+        spec = apply(slot, action.change)
+        wrong = objection(name, spec)
+        if wrong is not None:
+            findings.objections.setdefault(wrong, []).append(site)
+            return None
+        slots[name] = spec
+        patches[name, action.change.field] = rule
+    return replace(state, slots=slots, patches=patches)
+
+
+def _reached(slot: SlotName, course: Course) -> list[SlotName]:
+    """``act`` stands for both operands until the scheme says something of ``act2``."""
+    scheme = course.state.scheme
+    follows = slot == "act" and scheme is not None and scheme.act2_follows
+    return [slot, "act2"] if follows and has_tensor(course.site, "act2") else [slot]
+
+
+def _lock(rule: Rule, course: Course) -> None:
+    if not isinstance(rule.action, SetField):
+        course.locked = rule
+        return
+    for key, other in course.state.patches.items():
+        if other is rule:
+            course.locked_fields[key] = rule
+
+
+def has_tensor(site: Site, slot: SlotName) -> bool:
+    match slot:
+        case "weight":
+            return site.weight is not None
+        case "act":
+            return len(site.operands) >= 1
+        case "act2":
+            return len(site.operands) >= 2
+
+
+def _float_slots() -> Slots:
+    return {slot: FloatSlot() for slot in SLOTS}
+
+
+def _slots_of(scheme: Scheme, site: Site) -> Slots:
+    given: Slots = {"weight": scheme.weight, "act": scheme.act, "act2": scheme.act2}
+    return {slot: given[slot] if has_tensor(site, slot) else FloatSlot() for slot in SLOTS}
+
+
+def _decision(course: Course) -> Decision:
+    state = course.state
+    return Decision(
+        site=course.site,
+        scheme=state.scheme.name if state.scheme is not None else None,
+        rule=state.rule,
+        slots=state.slots,
+        patches=state.patches,
+        trace=tuple(TraceStep(rule, state.has_say(rule)) for rule in course.met),
+    )
+
+
+def _unreachable(rule: Rule, courses: Iterable[Course]) -> list[Diagnostic]:
+    met = [course for course in courses if any(rule is other for other in course.met)]
+    if not met or any(course.state.has_say(rule) for course in met):
+        return []
+    later = {
+        id(other): other
+        for course in met
+        for other in course.met[_place(rule, course) + 1 :]
+        if course.state.has_say(other)
+    }
+    ordered = sorted(later.values(), key=lambda other: other.span.start)
+    return [unreachable_rule(rule, [course.site for course in met], ordered)]
+
+
+def _place(rule: Rule, course: Course) -> int:
+    return next(number for number, other in enumerate(course.met) if other is rule)

@@ -1,0 +1,72 @@
+"""Reference semantics of a quantized model, as functions that may stand in an ``fx`` graph.
+
+The calibration sweep and the loaded artifact call these same functions, so that both give the same
+bits. Scales are float32 as on disk; zero points are uint8, offset by ``qmin`` like stored codes, or
+``None`` when the grid is symmetric. Arithmetic is in float32, whatever the dtype of the input.
+"""
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from qcompile.quant.grid import Grid, covering
+from qcompile.quant.grouping import grouping_of_scale
+from qcompile.quant.packing import unpack
+
+
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor | None, qmin: int, qmax: int, axis: int | None
+) -> Tensor:
+    """``x`` on a static grid; ``scale`` is ``[1]``, or ``[x.shape[axis]]``."""
+    shape = [1] * x.dim()
+    if axis is not None:
+        shape[axis] = scale.numel()
+    return stored_grid(scale, zero_point, qmin, qmax, tuple(shape)).fake_quantize(x)
+
+
+def fake_quantize_dynamic(
+    x: Tensor, qmin: int, qmax: int, symmetric: bool, per_token: bool
+) -> Tensor:
+    """``x`` on the grid that just covers it: one for each vector of the last axis, or for all."""
+    if x.numel() == 0:
+        return x
+    wide = x.to(torch.float32)
+    low, high = wide.aminmax(dim=-1, keepdim=True) if per_token else wide.aminmax()
+    return covering(low, high, qmin, qmax, symmetric=symmetric).fake_quantize(x)
+
+
+def dequantize_weight(
+    packed: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    bits: int,
+    qmin: int,
+    shape: tuple[int, ...],
+    output_axis: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The weight behind packed codes; the shape of ``scale`` tells the granularity.
+
+    ``output_axis`` is the axis of ``shape`` that a per-channel or per-group scale follows.
+    """
+    view = grouping_of_scale(tuple(scale.shape), tuple(shape), output_axis)
+    per_group = (view.outer, view.groups, 1)
+    grid = stored_grid(scale, zero_point, qmin, qmin + (1 << bits) - 1, per_group)
+    codes = unpack(packed, bits, prod(shape)).to(torch.int16) + qmin
+    return view.restore(grid.dequantize(view.view(codes.reshape(shape)))).to(dtype)
+
+
+def stored_grid(
+    scale: Tensor, zero_point: Tensor | None, qmin: int, qmax: int, shape: tuple[int, ...]
+) -> Grid:
+    """The grid of tensors as they lie on disk, its parameters viewed as ``shape``."""
+    scale = scale.reshape(shape)
+    if zero_point is None:
+        return Grid(scale, torch.zeros_like(scale), qmin, qmax)
+    return Grid(scale, zero_point.reshape(shape).to(scale.dtype) + qmin, qmin, qmax)
+
+
+def stored_zero_point(grid: Grid) -> Tensor:
+    """The zero point as it lies on disk."""
+    return (grid.zero_point - grid.qmin).to(torch.uint8)

@@ -1,0 +1,98 @@
+"""The uniform affine grid: which real numbers the codes stand for."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """The numbers ``scale * (code - zero_point)`` for the integers ``qmin <= code <= qmax``.
+
+    Invariants, checked by ``check``:
+
+    - ``qmin < qmax``;
+    - ``scale`` and ``zero_point`` have one shape, which broadcasts against the tensors in use,
+      and one floating dtype;
+    - ``scale`` is finite, positive and never denormal (so that its reciprocal is finite too);
+    - ``zero_point`` holds integers in ``[qmin, qmax]``: zero is a number of the grid.
+    """
+
+    scale: Tensor
+    """In the units of the quantized tensor."""
+    zero_point: Tensor
+    qmin: int
+    qmax: int
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Codes (int16) for ``x``: round half to even, then saturate."""
+        steps = torch.round(x.to(self.scale.dtype) / self.scale)
+        return (steps + self.zero_point).clamp(self.qmin, self.qmax).to(torch.int16)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """Numbers for ``codes``, in the dtype of the scale."""
+        return (codes - self.zero_point) * self.scale
+
+    def fake_quantize(self, x: Tensor) -> Tensor:
+        """``dequantize(quantize(x))`` in the dtype of ``x``, without the integers between.
+
+        Bit-identical to the two steps: the zero point moves from the codes to the bounds, and
+        sums of small integers are exact.
+        """
+        steps = torch.round(x.to(self.scale.dtype) / self.scale)
+        low, high = self.qmin - self.zero_point, self.qmax - self.zero_point
+        return (saturate(steps, low, high) * self.scale).to(x.dtype)
+
+
+def saturate(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """``torch.clamp`` with tensor bounds, ten times as fast on a CPU (torch 2.13)."""
+    return torch.minimum(torch.maximum(x, low), high)
+
+
+def check(grid: Grid) -> None:
+    """Raise ``ValueError`` when an invariant of ``Grid`` does not hold."""
+    scale, zero_point = grid.scale, grid.zero_point
+    if grid.qmin >= grid.qmax:
+        raise ValueError(f"no codes between {grid.qmin} and {grid.qmax}")
+    if scale.shape != zero_point.shape or scale.dtype != zero_point.dtype:
+        raise ValueError("scale and zero point differ in shape or dtype")
+    if not scale.is_floating_point():
+        raise ValueError(f"the scale is {scale.dtype}, not a floating dtype")
+    if not bool(torch.isfinite(scale).all()) or not bool((scale >= smallest_scale(scale)).all()):
+        raise ValueError("a scale is not finite, not positive or denormal")
+    inside = (zero_point >= grid.qmin) & (zero_point <= grid.qmax)
+    if not bool((inside & (zero_point == zero_point.round())).all()):
+        raise ValueError(f"a zero point is no integer in [{grid.qmin}, {grid.qmax}]")
+
+
+def covering(low: Tensor, high: Tensor, qmin: int, qmax: int, *, symmetric: bool) -> Grid:
+    """The finest grid that takes every number in ``[low, high]`` to within half a step.
+
+    Zero always belongs to the range. A symmetric grid has zero point 0; on unsigned codes it has
+    nothing below zero, whatever ``low`` says. A range of width zero gets scale 1: any scale is
+    exact there, and 1 is harmless to kernels that divide a bias by it.
+    """
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    if symmetric:
+        negative = low / qmin if qmin < 0 else torch.zeros_like(low)
+        raw = torch.maximum(high / qmax, negative)
+    else:
+        # not (high - low) / n: the difference of two large float32 numbers overflows
+        raw = high / (qmax - qmin) - low / (qmax - qmin)
+    return with_scale(raw, low, qmin, qmax, symmetric=symmetric)
+
+
+def with_scale(raw: Tensor, low: Tensor, qmin: int, qmax: int, *, symmetric: bool) -> Grid:
+    """A grid of the step ``raw``, made safe, whose least number lies nearest to ``low``."""
+    scale = raw.clamp(min=smallest_scale(raw))
+    scale = torch.where(raw == 0, torch.ones_like(raw), scale)
+    if symmetric:
+        return Grid(scale, torch.zeros_like(scale), qmin, qmax)
+    zero_point = torch.round(qmin - low / scale).clamp(qmin, qmax)
+    return Grid(scale, zero_point, qmin, qmax)
+
+
+def smallest_scale(like: Tensor) -> float:
+    """The least normal number of float32, the type on disk, or of a narrower dtype."""
+    return max(torch.finfo(torch.float32).tiny, torch.finfo(like.dtype).tiny)

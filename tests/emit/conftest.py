@@ -1,0 +1,243 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from qcompile.capture.operands import activations, site_kind, weights_of
+from qcompile.capture.storages import storages_of
+from qcompile.capture.tensors import owned_tensors
+from qcompile.capture.trace import trace
+from qcompile.methods.tuning import Tuning
+from qcompile.policy.core import (
+    Beside,
+    FileHash,
+    Plan,
+    PlanCore,
+    RuleRef,
+    SitePlan,
+    TensorPlan,
+)
+from qcompile.policy.identity import core_sha256
+from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.policy.site import Kind
+from qcompile.policy.size import activation_bytes, weight_bytes
+from qcompile.quant.activation_quantizer import ActivationQuantizer
+from qcompile.quant.quantized_weight import quantize_weight
+from qcompile.quant.range_search import weight_range
+
+KINDS = (Kind.LINEAR, Kind.CONV, Kind.MATMUL, Kind.EMBEDDING)
+RULE = RuleRef(file="a.qrecipe", line=1, column=1, text="use w4a8 for all")
+W4 = QuantSlot(format=IntFormat(bits=4, signed=True), symmetric=True, granularity=PerChannel())
+W3 = QuantSlot(
+    format=IntFormat(bits=3, signed=False), symmetric=False, granularity=PerGroup(size=3)
+)
+A8 = QuantSlot(format=IntFormat(bits=8, signed=False), symmetric=False, granularity=PerTensor())
+DYNAMIC = A8.model_copy(update={"dynamic": True})
+
+
+class Convolutions(nn.Module):
+    """Every padding there is, groups, a transposed one, and a flatten over a free batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.reflect = nn.Conv2d(8, 8, (3, 5), padding=(1, 2), padding_mode="reflect", groups=4)
+        self.same = nn.Conv2d(8, 8, (2, 3), padding="same", padding_mode="circular", dilation=2)
+        self.up = nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Linear(6 * 64, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x + self.reflect(x)
+        x = self.pool(F.gelu(self.up(self.same(x))))
+        return self.head(x.flatten(1))
+
+
+class Attention(nn.Module):
+    """Functions, tied weights, a buffer outside the state dict, slices, and a dict of outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 12, padding_idx=0)
+        self.qkv = nn.Linear(12, 36)
+        self.norm = nn.LayerNorm(12)
+        self.gain = nn.Parameter(torch.ones(12))
+        self.out = nn.Linear(12, 20, bias=False)
+        self.out.weight = self.embed.weight
+        self.register_buffer("ramp", torch.linspace(0, 1, 64), persistent=False)
+
+    def forward(self, ids, mask):
+        x = self.embed(ids) + self.ramp[: ids.shape[1], None]
+        batch, length, width = x.shape
+        q, k, v = self.qkv(self.norm(x)).chunk(3, dim=-1)
+        q, k, v = (t.view(batch, length, 2, width // 2).transpose(1, 2) for t in (q, k, v))
+        scores = (q @ k.transpose(-2, -1)) / 8**0.5
+        scores = scores.masked_fill(mask[:, None, None, :] == 0, float("-inf"))
+        x = x + (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width)
+        x = F.rms_norm(x, (width,), self.gain)
+        return {"logits": self.out(x), "last": (x[:, -1], x.mean((0, 1)).to(torch.float64))}
+
+
+def captured(net, *args, **kwargs):
+    found = trace(net.eval(), args, kwargs)
+    assert found.method == "fake", found.diagnostics
+    return found.module
+
+
+@pytest.fixture(scope="session")
+def graphs():
+    """Capture each net once; tests get copies."""
+    torch.manual_seed(0)
+    ids, mask = torch.randint(0, 20, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
+    return {
+        "conv": captured(Convolutions(), torch.randn(2, 3, 8, 8)),
+        "attention": captured(Attention(), ids, mask),
+    }
+
+
+@pytest.fixture
+def conv_graph(graphs):
+    return copy.deepcopy(graphs["conv"])
+
+
+@pytest.fixture
+def attention_graph(graphs):
+    return copy.deepcopy(graphs["attention"])
+
+
+@pytest.fixture
+def conv_batch():
+    return (torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)),)
+
+
+@pytest.fixture
+def attention_batch():
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 20, (3, 9), generator=generator)
+    mask = torch.ones(3, 9, dtype=torch.int64)
+    mask[1, 5:] = 0
+    return ids, mask
+
+
+def weight_plan(module, node, spec, storages):
+    found = weights_of(node, module)
+    if found.weight is None:
+        return None
+    weight = module.get_parameter(found.weight)
+    return TensorPlan(
+        slot="weight",
+        spec=spec,
+        parameter=found.weight,
+        storage=storages[found.weight],
+        shape=tuple(weight.shape),
+        output_axis=found.output_axis,
+        bytes_before=weight.nbytes,
+        bytes_after=weight_bytes(spec, tuple(weight.shape), found.output_axis),
+        decided_by=RULE,
+    )
+
+
+def activation_plans(node, module, spec):
+    return tuple(
+        TensorPlan(
+            slot="act" if number == 0 else "act2",
+            spec=spec,
+            operand=used.name,
+            bytes_before=0,
+            bytes_after=activation_bytes(spec, None),
+            decided_by=RULE,
+        )
+        for number, used in enumerate(activations(node, module))
+    )
+
+
+def site_of(module, node, weight_spec, act_spec):
+    weight = weight_plan(module, node, weight_spec, storages_of(module)) if weight_spec else None
+    acts = activation_plans(node, module, act_spec) if act_spec else ()
+    return SitePlan(
+        key=node.name,
+        path=node.name,
+        call=0,
+        node=node.name,
+        kind="linear",
+        unit="all",
+        scheme="s",
+        decided_by=RULE,
+        tensors=(*((weight,) if weight else ()), *acts),
+    )
+
+
+def total_bytes(module, sites):
+    owned = {t.path: t.nbytes for t in owned_tensors(module) if t.path == t.storage}
+    plans = [plan for site in sites for plan in site.tensors]
+    weights = {plan.storage: plan.bytes_after for plan in plans if plan.slot == "weight"}
+    return sum((owned | weights).values()) + sum(p.bytes_after for p in plans if p.slot != "weight")
+
+
+def plan_of(module, sites):
+    core = PlanCore(
+        language=1,
+        tool="qcompile test",
+        model="a:b",
+        weights=None,
+        recipe=(FileHash(name="a.qrecipe", sha256="0"),),
+        graph_sha256="0",
+        weights_sha256="0",
+        data=None,
+        seed=1,
+        transforms=(),
+        units=(),
+        sites=tuple(sites),
+        tuning=Tuning(preset="rtn", solvers=("rtn",)),
+        bytes_before=0,
+        bytes_after=total_bytes(module, sites),
+    )
+    beside = Beside(recipe_texts={"a.qrecipe": "qrecipe 1\n", "../lib/b.qrecipe": "qrecipe 1\n"})
+    return Plan(core_sha256=core_sha256(core), core=core, beside=beside)
+
+
+def tensors_of_plan(module, core):
+    """Round every weight to nearest; give every static activation the range [-2, 4]."""
+    tensors = {}
+    for site in core.sites:
+        further = 1
+        for plan in site.tensors:
+            if plan.slot == "weight":
+                weight = module.get_parameter(plan.parameter).detach()
+                grid = weight_range(weight, plan.spec, plan.output_axis)
+                made = quantize_weight(weight, plan.spec, plan.output_axis, grid)
+                tensors |= made.tensors(plan.storage)
+                continue
+            further += plan.slot == "act2"
+            name = "act" if plan.slot == "act" else f"act{further}"
+            if not plan.spec.dynamic:
+                scale, zero = torch.tensor([6 / 255]), torch.tensor([85], dtype=torch.uint8)
+                quantizer = ActivationQuantizer(plan.spec, scale, zero)
+                tensors |= quantizer.tensors(f"{site.key}:{name}")
+    return tensors
+
+
+@pytest.fixture
+def planned():
+    """Plan weights and activations of all layers and products; return the plan and its tensors."""
+
+    def make(module, weight_spec=W4, act_spec=A8, only=None):
+        sites = []
+        for node in module.graph.nodes:
+            if only is not None and node.name not in only:
+                continue
+            if site_kind(node, module) in KINDS:
+                sites.append(site_of(module, node, weight_spec, act_spec))
+        plan = plan_of(module, sites)
+        return plan, tensors_of_plan(module, plan.core)
+
+    return make
+
+
+@pytest.fixture
+def specs():
+    return {"w4": W4, "w3": W3, "a8": A8, "dynamic": DYNAMIC}

@@ -1,0 +1,182 @@
+import pytest
+
+from qcompile.diagnostics.codes import Severity
+from qcompile.diagnostics.source import Source
+from qcompile.policy.lower import lower
+from qcompile.policy.recipe import Input
+from qcompile.syntax.parse import parse
+from tests.policy.compiled import W8, compiled, marked, recipe_of
+
+MODEL = 'model "zoo:resnet20"\n'
+MAIN = W8 + "policy main { use w8 for conv }\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("select s = 12", [("QR401", "12")]),
+        ("select s = convs", [("QR201", "convs")]),
+        ("select s = frist(conv)", [("QR201", "frist")]),
+        ("select s = first(conv, 1)", [("QR401", "first(conv, 1)")]),
+        ("select s = first(of=conv)", [("QR401", "of")]),
+        ("select s = nth(conv, 1.5)", [("QR401", "1.5")]),
+        ("select s = params", [("QR401", "params")]),
+        ("select s = conv == 3", [("QR401", "conv")]),
+        ("select s = 1 == 1", [("QR401", "1 == 1")]),
+        ("select s = kernel == 3", [("QR402", "3")]),
+        ("select s = kernel < [3, 3]", [("QR401", "kernel < [3, 3]")]),
+        ("select s = params > 3MB", [("QR402", "3MB")]),
+        ("select s = params > 1M + 3MB", [("QR402", "3MB")]),
+        ("select s = params > 3Mb", [("QR406", "3Mb")]),
+        ("select s = params > 3furlong", [("QR406", "3furlong")]),
+        ("select s = params % 0 == 1", [("QR410", "0")]),
+        ("select s = params > 1e30", [("QR410", "1e30")]),
+        ('select s = "a..b"', [("QR311", '"a..b"')]),
+        ('select s = re"x(?=a)"', [("QR309", "(?=")]),
+        ('select s = re"(a+)+$"', [("QR309", "(a+)+")]),
+        ("select s = inside(conv)", [("QR401", "conv")]),
+        ("select s = input_of(conv)", [("QR290", "input_of")]),
+        ("select s = block(3..1)", [("QR401", "3..1")]),
+        ("select s = any is conv", [("QR401", "any is conv")]),
+        ("let a = b\nlet b = a", [("QR203", "a")]),
+        ("let a = 1\nselect a = conv", [("QR202", "a")]),
+        ("let macs = 1", [("QR202", "macs")]),
+        ("expect conv", [("QR401", "conv")]),
+        ("expect size <= 4.5", [("QR402", "4.5")]),
+        ("expect macs <= 1MB", [("QR402", "1MB")]),
+        ("expect count(conv) == 1 and conv", [("QR401", "conv")]),
+        ("expect exists(conv) except exists(add)", [("QR401", "exists(conv) except exists(add)")]),
+        ("expect min_bits(kv) > 1", [("QR401", "kv")]),
+        ("expect all(conv)", [("QR401", "conv")]),
+        ("expect none(scheme(x))", [("QR201", "x")]),
+        ("expect accuracy_drop(conv) < 1", [("QR290", "accuracy_drop")]),
+        ("require exists(conv)", [("QR290", "require")]),
+        ('import "a" as a\nexpect none(scheme(a.b))', [("QR290", 'import "a" as a')]),
+        ("param p: int = 3\nselect s = depth > p", [("QR290", "param p: int = 3")]),
+        ("budget { size <= 3MB }", [("QR290", "budget { size <= 3MB }")]),
+        ('target "x86-int8"', [("QR290", '"x86-int8"')]),
+        ("prepare equalize", [("QR290", "equalize")]),
+        ("prepare fold_nb", [("QR201", "fold_nb")]),
+        ("prepare fold_bn { a = 1 }", [("QR409", "a")]),
+        ('prepare fold_bn for "a"', [("QR290", '"a"')]),
+        ("tune brecq", [("QR290", "brecq")]),
+        ("tune rtm", [("QR201", "rtm")]),
+        ("tune rtn for conv", [("QR290", "conv")]),
+        ("tune rtn { iters = 1 }", [("QR409", "iters")]),
+        ("tune rtn { loss = mse }", [("QR290", "loss = mse")]),
+        ("tune rtn { partition = stage }", [("QR290", "stage")]),
+        ("tune rtn { partition = blok }", [("QR410", "blok")]),
+        ("tune rtn { steps = 100 }", [("QR405", "steps = 100")]),
+        ('output { dirr = "x" }', [("QR211", 'output { dirr = "x" }'), ("QR409", "dirr")]),
+        ('output { dir = "x"; format = "fx" }', [("QR290", 'format = "fx"')]),
+        ('calibrate { data = "a"; seed = 1; batch = 0 }', [("QR410", "0")]),
+        ('calibrate { data = "a"; seed = 1; samples = 1.5 }', [("QR401", "1.5")]),
+        ('calibrate { data = "a" }', [("QR704", 'calibrate { data = "a" }')]),
+        ("calibrate { seed = 1 }", [("QR211", "calibrate { seed = 1 }")]),
+        ('evaluate top2 { data = "a" }', [("QR201", "top2")]),
+        ("blocks { each conv }", [("QR401", "conv")]),
+        ("blocks { each \"a.*\"; overlap = 0 }", [("QR290", "overlap = 0")]),
+        ("tune rtn\ntune rtn { partition = layer }", [("QR210", "tune rtn { partition = layer }")]),
+        (MODEL, [("QR211", '"zoo:resnet20"')]),
+        (MODEL + MAIN + "let n = 3", [("QR206", "n")]),
+        (MODEL + MAIN + "select s = conv", [("QR206", "s")]),
+        (MODEL + MAIN + "scheme s extends w8 { act float }", [("QR206", "s")]),
+        (MODEL + W8 + "policy a { use w8 for any }\npolicy b { use w8 for any }", [("QR211", "a")]),
+    ],
+)  # fmt: skip
+def test_problem_is_reported_at_its_text(text, expected):
+    assert marked(compiled(text)[1]) == expected
+
+
+def test_every_diagnostic_has_a_way_out():
+    text = "select s = 12 or convs\nexpect size <= 4.5\ntune rtn { iters = 1; steps = 3 }\n"
+    diagnostics = compiled(text)[1]
+    assert len(diagnostics) == 5
+    assert all(item.help for item in diagnostics)
+
+
+@pytest.mark.parametrize("version", [2, 7])
+def test_newer_language_is_named(version):
+    source = Source("r", f"qrecipe {version}\nlet a = b\n")
+    recipe, (diagnostic,) = lower(parse(source)[0], source)
+    assert recipe is None
+    assert (diagnostic.code.number, diagnostic.primary.span.text) == ("QR207", str(version))
+
+
+def test_warnings_do_not_withhold_the_recipe():
+    recipe, (warning,) = compiled(MODEL + MAIN + "let n = 3")
+    assert recipe is not None
+    assert warning.severity is Severity.WARNING
+
+
+def test_errors_withhold_the_recipe():
+    assert compiled("select s = 12")[0] is None
+
+
+def test_model_block_is_read():
+    recipe = recipe_of(
+        MAIN
+        + 'let edge = 7\nmodel "m:f" { args = [3, "a", true, [1, 2.5]]; weights = "w.safetensors"\n'
+        + "inputs = { ids = int64[batch, seq], x = float32[batch, 3, edge] } }"
+    )
+    model = recipe.model
+    assert (model.reference, model.weights) == ("m:f", "w.safetensors")
+    assert model.args == (3, "a", True, (1, 2.5))
+    ids, x = model.inputs
+    assert ids == Input("ids", "int64", ("batch", "seq"), ids.span)
+    assert x == Input("x", "float32", ("batch", 3, 7), x.span)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("input = float31[1]", ("QR410", "float31")),
+        ("input = float32[0]", ("QR410", "0")),
+        ("input = 3", ("QR401", "3")),
+        ("inputs = float32[1]", ("QR401", "float32[1]")),
+        ("args = 3", ("QR401", "3")),
+        ("strict = true", ("QR409", "strict")),
+        ("input = float32[1]; inputs = { a = float32[1] }", ("QR405", "inputs")),
+        ("inputs = { a = float32[1], a = float32[2] }", ("QR210", "a")),
+    ],
+)
+def test_model_block_is_checked(setting, expected):
+    assert marked(compiled(MAIN + f'model "m:f" {{ {setting} }}')[1]) == [expected]
+
+
+def test_recipe_without_model_is_a_library():
+    recipe = recipe_of(W8 + "policy a { use w8 for any }\npolicy b { include a }")
+    assert recipe.is_library
+    assert recipe.policy is None
+    assert recipe.rules == ()
+
+
+def test_static_ranges_need_calibration():
+    text = MODEL + "scheme a8 { act int8 }\npolicy main { use a8 for conv }"
+    assert marked(compiled(text)[1]) == [("QR211", "use a8 for conv")]
+    assert compiled(text.replace("int8", "int8 dynamic"))[1] == []
+    assert compiled(text + '\ncalibrate { data = "zoo:x"; seed = 3 }')[1] == []
+
+
+def test_settings_have_defaults():
+    recipe = recipe_of('calibrate { data = "zoo:x"; seed = 3 }')
+    assert (recipe.calibration.samples, recipe.calibration.batch) == (256, 32)
+    assert recipe.tuning.preset == "rtn"
+    assert recipe.transforms == ("fold_bn",)
+    assert recipe.output is None
+
+
+def test_settings_are_read():
+    recipe = recipe_of(
+        'let n = 64\ncalibrate { data = "zoo:x"; samples = 2 * n; batch = 8; seed = 3; '
+        'labels = "y" }\nevaluate top1 { data = "zoo:t"; batch = 100 }\n'
+        'tune rtn { partition = layer; seed = 5 }\noutput { dir = "out" }'
+    )
+    calibration = recipe.calibration
+    assert (calibration.samples, calibration.batch, calibration.seed) == (128, 8, 3)
+    assert calibration.labels == "y"
+    assert [(one.metric, one.batch, one.samples) for one in recipe.evaluations] == [
+        ("top1", 100, None)
+    ]
+    assert (recipe.tuning.partition, recipe.tuning.seed) == ("layer", 5)
+    assert recipe.output == "out"

@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from qcompile.quant.fake_quantize import fake_quantize, fake_quantize_dynamic
+
+
+def reference(x, scale, zero_point, qmin, qmax):
+    """One number at a time, in double precision."""
+    code = min(max(round(x / scale) + zero_point, qmin), qmax)
+    return scale * (code - zero_point)
+
+
+def test_per_channel_follows_the_axis():
+    x = torch.linspace(-4, 4, 24).reshape(2, 3, 4)
+    scale = torch.tensor([0.25, 0.5, 1.0])
+    zero_point = torch.tensor([3, 8, 12], dtype=torch.uint8)
+    found = fake_quantize(x, scale, zero_point, 0, 15, 1)
+    for index in torch.cartesian_prod(*[torch.arange(n) for n in x.shape]).tolist():
+        b, c, k = index
+        wanted = reference(x[b, c, k].item(), scale[c].item(), int(zero_point[c]), 0, 15)
+        assert found[b, c, k].item() == wanted
+    assert torch.equal(fake_quantize(x, scale, zero_point, 0, 15, -2), found)
+
+
+def test_the_stored_zero_point_is_offset_by_qmin():
+    x = torch.linspace(-4, 4, 33)
+    unsigned = fake_quantize(
+        x, torch.tensor([0.5]), torch.tensor([7], dtype=torch.uint8), 0, 15, None
+    )
+    signed = fake_quantize(
+        x, torch.tensor([0.5]), torch.tensor([7], dtype=torch.uint8), -8, 7, None
+    )
+    assert torch.equal(unsigned, signed)
+
+
+def test_no_zero_point_is_a_symmetric_grid():
+    x = torch.tensor([-9.0, -0.6, 0.4, 9.0])
+    assert fake_quantize(x, torch.ones(1), None, -8, 7, None).tolist() == [-8.0, -1.0, 0.0, 7.0]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_each_token_is_quantized_for_itself(symmetric):
+    x = torch.randn(2, 3, 16) * torch.tensor([0.01, 1.0, 100.0])[:, None]
+    qmin, qmax = (-8, 7) if symmetric else (0, 15)
+    found = fake_quantize_dynamic(x, qmin, qmax, symmetric, per_token=True)
+    for b in range(2):
+        for t in range(3):
+            alone = fake_quantize_dynamic(x[b, t], qmin, qmax, symmetric, per_token=False)
+            assert torch.equal(found[b, t], alone)
+            width = float(x[b, t].clamp(min=0).max() - x[b, t].clamp(max=0).min())
+            step = float(x[b, t].abs().max()) / 7 if symmetric else width / 15
+            assert float((found[b, t] - x[b, t]).abs().max()) <= step / 2 * (1 + 1e-5)
+
+
+def test_an_empty_input_passes_through():
+    assert fake_quantize_dynamic(torch.empty(0, 4), -8, 7, True, False).shape == (0, 4)
+
+
+def test_half_precision_is_computed_in_float32():
+    x = torch.randn(64).to(torch.bfloat16)
+    wanted = fake_quantize(x.float(), torch.tensor([0.1]), None, -128, 127, None)
+    found = fake_quantize(x, torch.tensor([0.1]), None, -128, 127, None)
+    assert torch.equal(found, wanted.to(torch.bfloat16))

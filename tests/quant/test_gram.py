@@ -1,0 +1,63 @@
+"""Rows and moments against the layers themselves."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from qcompile.quant.gram import Convolution, Dense, moments, rows, weight_of_rows, weight_rows
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+CONVOLUTIONS = [
+    (Convolution((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1), (2, 4, 7, 6), (5, 4, 3, 3)),
+    (Convolution((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1), (2, 4, 8, 8), (6, 4, 3, 3)),
+    (Convolution((3, 3), (1, 1), ((0, 0), (0, 0)), (2, 2), 2), (2, 4, 9, 9), (6, 2, 3, 3)),
+    (Convolution((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 4), (2, 4, 7, 7), (4, 1, 3, 3)),
+    (Convolution((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1), (2, 4, 5, 5), (3, 4, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("geometry", "x_shape", "w_shape"), CONVOLUTIONS)
+def test_rows_times_weight_is_the_convolution(geometry, x_shape, w_shape):
+    x, w = draw(*x_shape), draw(*w_shape, seed=1)
+    padding = tuple(side[0] for side in geometry.padding)
+    expected = F.conv2d(x, w, None, geometry.stride, padding, geometry.dilation, geometry.groups)
+    product = rows(x, geometry) @ weight_rows(w, geometry).transpose(1, 2)  # [g, b * hw, out / g]
+    batch, channels, *positions = expected.shape
+    found = product.reshape(geometry.groups, batch, *positions, -1)
+    found = found.permute(1, 0, 4, 2, 3).reshape(batch, channels, *positions)
+    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.equal(weight_of_rows(weight_rows(w, geometry), w_shape, geometry), w)
+
+
+def test_rows_of_a_one_dimensional_convolution():
+    geometry = Convolution((3,), (2,), ((1, 1),), (1,), 1)
+    x, w = draw(2, 4, 9), draw(5, 4, 3, seed=1)
+    product = (rows(x, geometry) @ weight_rows(w, geometry).transpose(1, 2)).reshape(2, 5, 5)
+    assert torch.allclose(product.transpose(1, 2), F.conv1d(x, w, None, 2, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_of_a_dense_layer(transposed):
+    x, w = draw(2, 3, 4), draw(5, 4, seed=1)
+    stored = w.T.contiguous() if transposed else w
+    geometry = Dense(transposed)
+    product = rows(x, geometry)[0] @ weight_rows(stored, geometry)[0].T
+    assert torch.allclose(product.reshape(2, 3, 5), F.linear(x, w), atol=1e-12)
+    back = weight_of_rows(weight_rows(stored, geometry), tuple(stored.shape), geometry)
+    assert torch.equal(back, stored)
+
+
+def test_moments_do_not_depend_on_how_samples_are_batched():
+    f, q = draw(64, 6).float(), draw(64, 6, seed=1).float()
+    whole = moments([(f, q)], Dense())
+    parts = moments([(f[:10], q[:10]), (f[10:], q[10:])], Dense())
+    assert torch.allclose(whole.gram, parts.gram, rtol=1e-6)
+    assert torch.allclose(whole.cross, parts.cross, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(whole.gram[0], (q.double().T @ q.double()) / 64, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(whole.cross[0], (f.double().T @ q.double()) / 64, rtol=1e-5, atol=1e-6)
+    covariance = torch.cov(q.double().T, correction=0)
+    assert torch.allclose(whole.centred().gram[0], covariance, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,185 @@
+"""Every layer-local solver on a rounding problem small enough for brute force.
+
+``n = 8`` weights, ``T = 16`` samples, everything in closed form (sines and cosines), float64. The
+reference values were computed independently with NumPy; they are exact to the digits shown.
+"""
+
+from itertools import product
+
+import pytest
+import torch
+
+from qcompile.quant.coordinate_descent import coordinate_descent
+from qcompile.quant.optq import optq
+from qcompile.quant.quadratic import Quadratic, damped
+from qcompile.quant.scale_refit import nearest_then_refit, refit_scale
+
+T = torch.arange(16, dtype=torch.float64)[:, None]
+J = torch.arange(8, dtype=torch.float64)[None, :]
+X = 1 + 0.6 * torch.sin(1 + 3 * T + 7 * J + 0.5 * T * J)
+W = ((0.5 + 0.1 * J) * torch.cos(2 + 3 * J))[0]
+G = X.T @ X / 16
+EXACT = 5e-13
+
+
+def problem(bits, weight=W, gram=G):
+    top = (1 << (bits - 1)) - 1
+    scale = W.abs().max() / top
+    return Quadratic(
+        target=weight[None, None],
+        gram=gram[None],
+        scale=scale.reshape(1, 1, 1),
+        zero_point=torch.zeros(1, 1, 1, dtype=torch.float64),
+        qmin=-top - 1,
+        qmax=top,
+    )
+
+
+def error(p, codes):
+    return p.objective(torch.as_tensor(codes, dtype=torch.float64).reshape(1, 1, 8)).item()
+
+
+def brute_force(p, up_down_only):
+    floor = torch.floor(W / p.scale.item())
+    if up_down_only:
+        choices = [[int(f), int(f) + 1] for f in floor]
+    else:
+        choices = [range(p.qmin, p.qmax + 1)] * 8
+    codes = torch.tensor(list(product(*choices)), dtype=torch.float64).clamp(p.qmin, p.qmax)
+    off = codes * p.scale.item() - W
+    errors = ((off @ G) * off).sum(1)
+    best = int(errors.argmin())
+    return codes[best].long().tolist(), errors[best].item()
+
+
+def test_three_bit_scale_and_nearest():
+    p = problem(3)
+    assert p.scale.item() == pytest.approx(0.213133208133, abs=EXACT)
+    assert p.nearest()[0, 0].long().tolist() == [-1, 1, 0, 0, 1, -1, 2, -3]
+    assert error(p, p.nearest()) == pytest.approx(0.074672873288, abs=EXACT)
+
+
+def test_three_bit_optima_by_brute_force():
+    p = problem(3)
+    codes, best = brute_force(p, up_down_only=True)
+    assert codes == [-1, 1, -1, 0, 1, -1, 2, -3]
+    assert best == pytest.approx(0.007505311962, abs=EXACT)
+    assert error(p, [-1, 1, 0, 0, 1, -1, 2, -4]) == pytest.approx(0.006967223767, abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("bits", "order", "damping", "expected"),
+    [
+        (3, "natural", 0.01, 0.007505311962),
+        (3, "natural", 1e-4, 0.007505311962),
+        (3, "activation", 0.01, 0.011361961909),
+        (2, "natural", 0.01, 0.172992337363),
+        (2, "activation", 0.01, 0.069149979048),
+    ],
+)
+def test_optq(bits, order, damping, expected):
+    p = problem(bits)
+    codes, _ = optq(p, order=order, damping=damping, block=3)
+    assert error(p, codes) == pytest.approx(expected, abs=EXACT)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("order", ["natural", "activation"])
+@pytest.mark.parametrize("block", [1, 3, 8, 128])
+def test_optq_running_loss_is_the_damped_objective(bits, order, block):
+    p = problem(bits)
+    codes, loss = optq(p, order=order, damping=0.01, block=block)
+    off = p.values(codes) - p.target
+    exact = ((off @ damped(p.gram, 0.01)) * off).sum()
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-12)
+
+
+def test_optq_with_a_diagonal_gram_is_nearest():
+    p = problem(3, gram=torch.diag(torch.arange(1.0, 9.0, dtype=torch.float64)))
+    codes, _ = optq(p, order="activation")
+    assert torch.equal(codes, p.nearest())
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(3, 0.006967223767), (2, 0.069149979048)])
+def test_descent_from_nearest_needs_one_flip(bits, expected):
+    p = problem(bits)
+    result = coordinate_descent(p, p.nearest(), max_flips=50)
+    assert result.flips == 1
+    assert result.one_opt
+    assert error(p, result.codes) == pytest.approx(expected, abs=EXACT)
+
+
+def test_descent_result_has_no_better_neighbour():
+    p = problem(3)
+    start = torch.randint(-4, 4, (1, 1, 8), generator=torch.Generator().manual_seed(0)).double()
+    result = coordinate_descent(p, start, max_flips=100)
+    here = error(p, result.codes)
+    for column in range(8):
+        for step in (-1, 1):
+            neighbour = result.codes.clone()
+            neighbour[0, 0, column] += step
+            if p.qmin <= neighbour[0, 0, column] <= p.qmax:
+                assert error(p, neighbour) >= here - 1e-15
+
+
+@pytest.mark.parametrize(
+    ("bits", "scale", "expected"),
+    [
+        (3, 0.157791723791, 0.001741524365),
+        (2, 0.266191001589, 0.013048390273),
+        (4, 0.094035469850, 0.000480796845),
+    ],
+)
+def test_best_refitted_scale_of_nearest_codes(bits, scale, expected):
+    top = (1 << (bits - 1)) - 1
+    found, objective = nearest_then_refit(W, G, -top - 1, top)
+    assert found.item() == pytest.approx(scale, abs=1e-11)
+    assert objective == pytest.approx(expected, abs=EXACT)
+
+
+def test_refit_is_the_minimum_over_the_scale():
+    p = problem(3)
+    codes = p.nearest()
+    scale = refit_scale(p, codes)
+    best = p.with_scale(scale).objective(codes).item()
+    for factor in (0.999, 1.001):
+        assert p.with_scale(scale * factor).objective(codes).item() > best
+    assert best <= p.objective(codes).item()
+
+
+def test_refit_keeps_the_scale_of_a_row_of_zeros():
+    p = problem(3)
+    assert torch.equal(refit_scale(p, torch.zeros(1, 1, 8, dtype=torch.float64)), p.scale)
+
+
+def test_asymmetric_target_turns_two_streams_into_one_quadratic():
+    reference = X + 0.05 * torch.cos(2 + 5 * T + 3 * J)
+    cross = reference.T @ X / 16
+    target = torch.linalg.solve(G, (W @ cross))  # W C G^-1, G symmetric
+    values = problem(3).scale.item() * torch.tensor([-1, 1, -1, 0, 1, -1, 2, -3.0]).double()
+    sampled = (X @ values - reference @ W).square().mean()
+    constant = (X @ target - reference @ W).square().mean()
+    quadratic = (values - target) @ G @ (values - target) + constant
+    assert sampled.item() == pytest.approx(0.009281672120588, abs=1e-14)
+    assert quadratic.item() == pytest.approx(sampled.item(), rel=1e-10)
+
+
+def test_solvers_are_scale_invariant_and_rows_are_independent():
+    p = problem(3)
+    two = Quadratic(
+        torch.cat([p.target, 0.5 * p.target.flip(2)], 1),
+        p.gram,
+        torch.cat([p.scale, 0.5 * p.scale], 1),
+        torch.zeros(1, 2, 1, dtype=torch.float64),
+        p.qmin,
+        p.qmax,
+    )
+    first, _ = optq(p)
+    both, _ = optq(two)
+    assert torch.equal(both[:, :1], first)
+    halved = Quadratic(0.5 * p.target, p.gram, 0.5 * p.scale, p.zero_point, p.qmin, p.qmax)
+    assert torch.equal(optq(halved)[0], first)
+    assert torch.equal(
+        coordinate_descent(halved, halved.nearest(), max_flips=9).codes,
+        coordinate_descent(p, p.nearest(), max_flips=9).codes,
+    )
