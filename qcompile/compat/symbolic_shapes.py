@@ -1,13 +1,14 @@
 """Fake tensors whose chosen dimensions are symbols: a model runs on them without computing."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 import sympy
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.utils._sympy.interp import sympy_interp
@@ -48,9 +49,15 @@ class SymbolicShapes:
         self._origins: dict[sympy.Expr, Dimension] = {}
         self._lowered: dict[sympy.Expr, fx.Node] = {}
 
-    def active(self) -> AbstractContextManager[object]:
-        """While active, every tensor that is made is fake; real parameters are accepted."""
-        return cast("AbstractContextManager[object]", self._mode)
+    @contextmanager
+    def active(self) -> Generator[None]:
+        """While active, every tensor that is made is fake; real parameters are accepted.
+
+        The C++ kernels of some operations (``pad`` is one) read free sizes as plain numbers and so
+        fix them; with the Python dispatcher their Python counterparts run.
+        """
+        with enable_python_dispatcher(), self._mode:
+            yield
 
     def fake(self, example: torch.Tensor, name: str, dynamic: tuple[int, ...]) -> torch.Tensor:
         """A fake tensor like ``example``, free in the axes ``dynamic``."""

@@ -32,12 +32,18 @@ class Code(Enum):
     UNKNOWN_WORD = ("QR112", "unknown-word", Severity.ERROR)
     RESERVED_WORD = ("QR113", "reserved-word", Severity.ERROR)
     NOT_TEXT = ("QR114", "not-text", Severity.ERROR)
+    NOT_A_RECIPE_JSON = ("QR115", "not-a-recipe-json", Severity.ERROR)
     TOO_LARGE = ("QR120", "too-large", Severity.ERROR)
+    HIDDEN_CHARACTER = ("QR121", "hidden-character", Severity.WARNING)
+    UNUSED_SUPPRESSION = ("QR190", "unused-suppression", Severity.WARNING)
+    SUPPRESSION_WITHOUT_REASON = ("QR191", "suppression-without-reason", Severity.ERROR)
 
     # 2xx names
     UNKNOWN_NAME = ("QR201", "unknown-name", Severity.ERROR)
     DUPLICATE_NAME = ("QR202", "duplicate-name", Severity.ERROR)
     CYCLIC_DEFINITION = ("QR203", "cyclic-definition", Severity.ERROR)
+    IMPORT_LEAVES = ("QR204", "import-leaves-project", Severity.ERROR)
+    CANNOT_IMPORT = ("QR205", "cannot-import", Severity.ERROR)
     UNUSED_NAME = ("QR206", "unused-name", Severity.WARNING)
     NEWER_LANGUAGE = ("QR207", "newer-language", Severity.ERROR)
     DUPLICATE_STATEMENT = ("QR210", "duplicate-statement", Severity.ERROR)
@@ -60,6 +66,7 @@ class Code(Enum):
     UNKNOWN_MODIFIER = ("QR404", "unknown-modifier", Severity.ERROR)
     ILLEGAL_COMBINATION = ("QR405", "invalid-combination", Severity.ERROR)
     UNKNOWN_UNIT = ("QR406", "unknown-unit", Severity.ERROR)
+    PARAMETER = ("QR407", "parameter-value", Severity.ERROR)
     UNKNOWN_SETTING = ("QR409", "unknown-setting", Severity.ERROR)
     VALUE_RANGE = ("QR410", "value-out-of-range", Severity.ERROR)
 
@@ -80,6 +87,8 @@ class Code(Enum):
 
     # 6xx tests of the policy
     EXPECTATION_FAILED = ("QR603", "expectation-failed", Severity.ERROR)
+    TEST_FILE = ("QR608", "test-file", Severity.ERROR)
+    NOT_REPORTED = ("QR609", "not-reported", Severity.ERROR)
 
     # 7xx blocks, data, plan
     BLOCKS = ("QR701", "blocks-overlap", Severity.ERROR)

@@ -5,7 +5,7 @@ from unicodedata import category, east_asian_width
 TAB = "    "
 
 _CONTROL_PICTURES = 0x2400
-_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Direction marks: they can make text read as what it is not (Boucher and Anderson, 2111.00169)."""
 
 
@@ -41,6 +41,6 @@ def _printable(char: str) -> str:
 def _columns(char: str) -> int:
     if char == "\t":
         return len(TAB)
-    if char not in _DIRECTION and category(char) in ("Mn", "Me", "Cf"):
+    if char not in DIRECTION and category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if east_asian_width(char) in "WF" else 1

@@ -1,14 +1,14 @@
 """The one value for every problem that a user can cause."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from qcompile.diagnostics.codes import Code, Severity
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Label:
     """A span with what is to be said of it: what this text *is*, never what to do."""
 
@@ -23,16 +23,16 @@ class Applicability(Enum):
     UNSAFE = "unsafe"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fix:
-    """Replace the text of ``span`` by ``replacement``."""
+    """Replace the text of ``span`` by ``replacement``; several of one diagnostic are a choice."""
 
     span: Span
     replacement: str
     applicability: Applicability = Applicability.SAFE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diagnostic:
     """A problem: what is wrong, where, and a way out.
 
@@ -65,17 +65,20 @@ def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
 
 
 def in_order(diagnostics: Iterable[Diagnostic], limit: int = 20) -> list[Diagnostic]:
-    """Sort by file and offset, merge those of equal code and place, keep ``limit`` a file."""
+    """Sort by file and offset, merge those of equal code and place, keep ``limit`` a file.
+
+    The limit counts each severity apart: warnings, however many, never hide an error.
+    """
     seen: set[tuple[object, ...]] = set()
     kept: list[Diagnostic] = []
-    per_file: dict[str, int] = {}
+    per_file: dict[tuple[str, Severity], int] = {}
     for item in sorted(diagnostics, key=_place):
         key = (item.code, *_place(item), item.message if item.primary is None else "")
-        name = item.primary.span.source.name if item.primary else ""
-        if key in seen or per_file.get(name, 0) >= limit:
+        group = (_place(item)[0], item.severity)
+        if key in seen or per_file.get(group, 0) >= limit:
             continue
         seen.add(key)
-        per_file[name] = per_file.get(name, 0) + 1
+        per_file[group] = per_file.get(group, 0) + 1
         kept.append(item)
     return kept
 

@@ -21,6 +21,8 @@ class Source:
 
     name: str
     text: str
+    note: str = ""
+    """After the name wherever a place is shown: the file of that name holds another text."""
     _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,4 +70,4 @@ class Span:
 
     def __str__(self) -> str:
         line, column = self.location
-        return f"{self.source.name}:{line}:{column}"
+        return f"{self.source.name}{self.source.note}:{line}:{column}"

@@ -35,7 +35,9 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
         return None
     reference = asked.reference if data is None else IN_MEMORY
     source, problems = _source(reference, bound.root, bound.trusted, data)
-    selected, found = select_samples(reference, source, asked.samples, asked.batch, asked.seed)
+    tuning = bound.recipe.tuning
+    size = tuning.batch if tuning.learns else asked.batch  # a step takes one batch
+    selected, found = select_samples(reference, source, asked.samples, size, asked.seed)
     problems.extend(found)
     if selected is None:
         raise CompileError(problems)
@@ -44,7 +46,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     if has_errors(problems):
         raise CompileError(problems)
     return Calibration(
-        plan=_plan(reference, selected, asked.batch),
+        plan=_plan(reference, selected, size),
         batches=_batches(bound.graph, selected, labels),
         diagnostics=tuple(problems),
     )

@@ -7,17 +7,20 @@ from pydantic import TypeAdapter
 from safetensors.torch import load, save
 from torch import Tensor
 
+from qcompile.passes.reconstruct import Account
 from qcompile.passes.sweep import UnitOutcome
 from qcompile.passes.sweep_site import SiteFigures
 from qcompile.passes.sweep_state import ChainState
 
 _FIGURES = TypeAdapter(tuple[SiteFigures, ...])
+_ACCOUNTS = TypeAdapter(tuple[tuple[str, Account], ...])
 
 
 def result_bytes(outcome: UnitOutcome) -> bytes:
     figures = {
         "output_error": outcome.output_error,
         "sites": _FIGURES.dump_python(outcome.sites, mode="json"),
+        "accounts": _ACCOUNTS.dump_python(outcome.accounts, mode="json"),
     }
     return save(_stored(outcome.tensors), {"figures": json.dumps(figures, sort_keys=True)})
 
@@ -33,6 +36,7 @@ def outcome_of(unit: str, result: bytes, chain: ChainState) -> UnitOutcome:
         tensors=load(result),
         output_error=figures["output_error"],
         sites=_FIGURES.validate_python(figures["sites"]),
+        accounts=_ACCOUNTS.validate_python(figures["accounts"]),
         state=chain,
     )
 

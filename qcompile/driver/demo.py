@@ -12,7 +12,7 @@ from qcompile.driver.recipes import recipe_path
 from qcompile.driver.run import RunOptions, run_subject
 
 DEMO = (
-    ("ResNet-20", ("resnet20-w8a8", "resnet20-w4a8", "resnet20-w2a8")),
+    ("ResNet-20", ("resnet20-w8a8", "resnet20-w4a8", "resnet20-w2a8", "resnet20-w2a8-brecq")),
     ("ViT (small)", ("vit_small-w8a8", "vit_small-w4a8", "vit_small-w2a8")),
 )
 """Model, and the packaged recipes that are run for it."""

@@ -18,7 +18,9 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from qcompile.driver.load import load, plan_of
+from qcompile.driver.plan import saved_params
 from qcompile.policy.core import EvaluationPlan
+from qcompile.policy.imports import StoredTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,11 @@ def compare(
 
 def _float_model(artifact: Path, root: Path, trusted: frozenset[str]) -> nn.Module:
     """The model of the recipe that the artifact carries."""
-    texts = plan_of(artifact).beside.recipe_texts
-    checked = [check_source(Source(name, text)) for name, text in texts.items()]
-    model = next((c.recipe.model for c in checked if c.recipe and c.recipe.model), None)
+    plan = plan_of(artifact)
+    name, texts = plan.core.recipe[0].name, plan.beside.recipe_texts
+    source = Source(name, texts.get(name, ""))
+    recipe = check_source(source, StoredTexts(texts), saved_params(plan.core)).recipe
+    model = recipe.model if recipe is not None else None
     if model is None:
         raise CompileError([no_float_model(artifact)])
     weights = None if model.weights is None else Path(model.weights)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +17,7 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
-from qcompile.driver.front import check
+from qcompile.driver.front import check, settled, with_expectations
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
 from qcompile.policy.core import (
@@ -23,10 +25,14 @@ from qcompile.policy.core import (
     Beside,
     EvaluationPlan,
     FileHash,
+    ParameterPlan,
     Plan,
     PlanCore,
 )
 from qcompile.policy.identity import core_sha256
+from qcompile.policy.imports import LIBRARY
+from qcompile.policy.lower import NO_ARGUMENTS
+from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Recipe
 from qcompile.policy.resolution import Decision
 from qcompile.store.atomic import write_file
@@ -59,18 +65,28 @@ def plan(bound: Bound, data: object | None = None) -> Plan:
     return make_plan(bound, data).plan
 
 
-def plan_recipe(path: Path, *, trusted: frozenset[str] = frozenset()) -> Planned:
-    """All phases up to the plan for one recipe file. Raises ``CompileError``."""
-    checked = check(path)
+def plan_recipe(
+    path: Path,
+    *,
+    trusted: frozenset[str] = frozenset(),
+    params: Mapping[str, str] = NO_ARGUMENTS,
+    packs: Sequence[str] = (),
+) -> Planned:
+    """All phases up to the plan for one recipe file. Raises ``CompileError``.
+
+    ``packs`` are further files whose ``expect`` lines the plan is held to.
+    """
+    checked = check(path, params)
     if checked.recipe is None:
         raise CompileError(list(checked.diagnostics))
     if checked.recipe.is_library:
         raise CompileError([*checked.diagnostics, nothing_to_plan(checked.recipe)])
     try:
-        planned = make_plan(bind(checked.recipe, trusted=trusted))
+        recipe = with_expectations(checked.recipe, packs)
+        planned = make_plan(bind(recipe, trusted=trusted))
     except CompileError as error:
-        raise CompileError(in_order([*checked.diagnostics, *error.diagnostics])) from None
-    warnings = in_order([*checked.diagnostics, *planned.diagnostics])
+        raise CompileError(settled(checked, error.diagnostics)) from None
+    warnings = settled(checked, planned.diagnostics)
     return Planned(planned.plan, planned.bound, planned.calibration, tuple(warnings))
 
 
@@ -80,13 +96,16 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         raise CompileError(problems)
     recipe = bound.recipe
     used = calibration(bound, data)
-    name = shown_name(Path(recipe.source.name))
+    texts = closure_texts(recipe)
     core = PlanCore(
         language=recipe.version,
         tool=f"qcompile {version('qcompile')}",
         model=recipe.model.reference if recipe.model else type(bound.model).__name__,
         weights=recipe.model.weights if recipe.model else None,
-        recipe=(FileHash(name=name, sha256=sha256_hex(recipe.source.text.encode())),),
+        recipe=tuple(
+            FileHash(name=name, sha256=sha256_hex(text.encode())) for name, text in texts.items()
+        ),
+        params=tuple(ParameterPlan(name=key, value=value) for key, value in recipe.params.items()),
         graph_sha256=sha256_hex(canonical_json(document.model_dump(mode="json"))),
         weights_sha256=weights_sha256(bound.weights),
         data=used.plan if used else None,
@@ -99,7 +118,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
         bytes_after=sum(unit.bytes_after for unit in bound.forecast),
     )
-    beside = Beside(recipe_texts={name: recipe.source.text}, sites_total=len(bound.sites))
+    beside = Beside(recipe_texts=texts, sites_total=len(bound.sites))
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
     return Planned(made, bound, used, tuple(in_order(warnings)))
@@ -123,6 +142,25 @@ def evaluations(recipe: Recipe) -> tuple[EvaluationPlan, ...]:
         )
         for item in recipe.evaluations
     )
+
+
+def closure_texts(recipe: Recipe) -> dict[str, str]:
+    """Every file of the recipe, itself first, under names by which they still find one another."""
+    first, *others = recipe.closure
+    name = shown_name(Path(first.name))
+    texts = {name: first.text}
+    for source in others:
+        shown = source.name
+        if not shown.startswith(LIBRARY):
+            relative = posixpath.relpath(shown, posixpath.dirname(first.name) or ".")
+            shown = posixpath.normpath(posixpath.join(posixpath.dirname(name), relative))
+        texts[shown] = source.text
+    return texts
+
+
+def saved_params(core: PlanCore) -> dict[str, str]:
+    """The parameters of a plan, as they would be given to make it again."""
+    return {item.name: argument(item.value) for item in core.params}
 
 
 def shown_name(path: Path) -> str:

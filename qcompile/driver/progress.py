@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from qcompile.passes.sweep import SweepStep
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``done`` of ``total`` sites; ``eta`` in seconds, ``None`` before there is a pace."""
+    """``done`` of ``total`` pieces of work; ``eta`` in seconds, ``None`` before there is a pace."""
 
     unit: str
     site: str
@@ -14,8 +16,10 @@ class Progress:
     total: int
     seconds: float
     eta: float | None
-    resumed: bool = False
-    """The run went on from a saved state; ``done`` counts what it found."""
+    step: int | None = None
+    """Of the reconstruction that is going on."""
+    loss: float | None = None
+    """Of the reconstruction, relative to its start."""
 
 
 Listener = Callable[[Progress], None]
@@ -26,16 +30,27 @@ class StopRequestedError(Exception):
 
 
 class Pace:
-    """Seconds so far and a forecast of the rest, by sites finished since ``start``."""
+    """Seconds so far and a forecast of the rest, by pieces of work finished since ``start``."""
 
-    def __init__(self, start: float, already: int) -> None:
-        """``start`` as ``time.monotonic``; ``already`` sites cost this process nothing."""
+    def __init__(self, start: float) -> None:
+        """``start`` as ``time.monotonic``."""
         self._start = start
-        self._already = already
+        self._first: int | None = None
 
-    def at(self, now: float, unit: str, site: str, number: int, total: int) -> Progress:
-        """Before site ``number`` (from 1) is worked on."""
+    def at(self, now: float, step: SweepStep) -> Progress:
+        """Before piece ``step.number``; what came before the first call cost us nothing."""
+        if self._first is None:
+            self._first = step.number
         seconds = now - self._start
-        finished = number - 1 - self._already
-        eta = seconds / finished * (total - number + 1) if finished > 0 else None
-        return Progress(unit, site, number - 1, total, seconds, eta, self._already > 0)
+        finished = step.number - self._first
+        eta = seconds / finished * (step.total - step.number + 1) if finished > 0 else None
+        return Progress(
+            unit=step.unit,
+            site=step.site,
+            done=step.number - 1,
+            total=step.total,
+            seconds=seconds,
+            eta=eta,
+            step=step.step,
+            loss=step.loss,
+        )

@@ -1,5 +1,6 @@
 """What happened in a run, for people and for later comparison; no part of the identity."""
 
+import math
 import resource
 import time
 from collections.abc import Sequence
@@ -43,7 +44,24 @@ def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
                 "weight_error": figures.weight_error,
                 "output_error": figures.output_error,
                 "reused_codes": figures.reused_codes,
+                "fallback": figures.fallback,
             }
             for figures in outcome.sites
+        ],
+        "reconstructions": [
+            {
+                "of": name,
+                "held_out_error": {
+                    "nearest": account.nearest,
+                    "start": account.start,
+                    "learned": account.learned if math.isfinite(account.learned) else None,
+                },
+                "kept": account.kept,
+                "steps": account.steps,
+                "soft_share": account.soft_share,
+                "held_out_samples": account.held_out_samples,
+                "note": account.note,
+            }
+            for name, account in outcome.accounts
         ],
     }

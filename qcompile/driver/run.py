@@ -1,7 +1,7 @@
 """The last phase: execute exactly one plan, unit by unit, and publish its artifact."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,14 @@ from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
 from qcompile.driver.load import identity_of, load, verify
-from qcompile.driver.plan import Planned, make_plan, plan_recipe, read_plan, save_plan
+from qcompile.driver.plan import (
+    Planned,
+    make_plan,
+    plan_recipe,
+    read_plan,
+    save_plan,
+    saved_params,
+)
 from qcompile.driver.progress import Listener, Pace, StopRequestedError
 from qcompile.driver.report import report
 from qcompile.emit.artifact import write_artifact
@@ -25,10 +32,12 @@ from qcompile.passes.sweep import SweepStep, UnitOutcome, sweep
 from qcompile.passes.sweep_state import ChainState
 from qcompile.policy.core import Plan
 from qcompile.policy.identity import differences, stale_plan
+from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
 from qcompile.store.atomic import check_free
 from qcompile.store.disk import Disk
 from qcompile.store.run_state import RunState
+from qcompile.syntax.json_form import is_json_name
 
 SAVED_PLAN = "plan.json"
 
@@ -87,14 +96,16 @@ def run_subject(
     options: RunOptions,
     *,
     trusted: frozenset[str] = frozenset(),
+    params: Mapping[str, str] = NO_ARGUMENTS,
 ) -> Done:
     """Run a recipe, or a saved plan after checking that nothing has changed since."""
-    if subject.suffix == ".json":
+    if subject.suffix == ".json" and not is_json_name(subject.name):
         saved = read_plan(subject)
-        planned = plan_recipe(_recipe_file(saved, subject), trusted=trusted)
+        params = {**saved_params(saved.core), **params}
+        planned = plan_recipe(_recipe_file(saved, subject), trusted=trusted, params=params)
         _refuse_stale(saved, planned.plan, str(subject))
     else:
-        planned = plan_recipe(subject, trusted=trusted)
+        planned = plan_recipe(subject, trusted=trusted, params=params)
     return execute(planned, output or default_output(planned.bound.recipe, subject), options)
 
 
@@ -140,14 +151,12 @@ class _Swept:
 def _sweep(planned: Planned, state: RunState, options: RunOptions, started: float) -> _Swept:
     outcomes = list(_committed(state))
     resumed = len(outcomes)
-    already = sum(len(outcome.sites) for outcome in outcomes)
-    pace = Pace(started, already)
+    pace = Pace(started)
 
     def listen(step: SweepStep) -> None:
         if options.should_stop():
             raise StopRequestedError
-        moment = pace.at(time.monotonic(), step.unit, step.site, step.number, step.total)
-        options.listener(moment)
+        options.listener(pace.at(time.monotonic(), step))
 
     core, bound = planned.plan.core, planned.bound
     units = sweep(
@@ -214,7 +223,8 @@ def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) 
 def _replanned(saved: Plan, bound: Bound | None, data: object | None) -> Planned:
     if bound is not None:
         return make_plan(bound, data)
-    return make_plan(bind(load_recipe(_recipe_file(saved, Path.cwd()))), data)
+    recipe = load_recipe(_recipe_file(saved, Path.cwd()), saved_params(saved.core))
+    return make_plan(bind(recipe), data)
 
 
 def _recipe_file(saved: Plan, near: Path) -> Path:

@@ -1,8 +1,26 @@
-"""The presets, as data. A new one is one entry here and one page in ``docs/presets.md``."""
+"""The presets, as data. A new one is one entry here and one page in ``docs/presets``.
+
+Literature settings that are a point of the product are stated; where ours differ from the paper's,
+the preset's page says so and why.
+"""
 
 from qcompile.methods.tuning import Tuning
 
-PRESETS: tuple[Tuning, ...] = (Tuning(preset="rtn", solvers=("rtn",)),)
+PRESETS: tuple[Tuning, ...] = (
+    Tuning(preset="rtn", solvers=("rtn",)),
+    Tuning(preset="optq", solvers=("optq",), partition="layer"),
+    Tuning(preset="adaround", solvers=("rtn", "gradient"), partition="layer", steps=1000),
+    Tuning(
+        preset="brecq", solvers=("rtn", "gradient"), learn=("rounding", "act_scale"), steps=1000
+    ),
+    Tuning(
+        preset="qdrop",
+        solvers=("rtn", "gradient"),
+        learn=("rounding", "act_scale"),
+        drop="both",
+        steps=1000,
+    ),
+)
 
 DEFAULT_PRESET = "rtn"
 

@@ -1,7 +1,7 @@
 """How the codes of one layer are chosen: the solvers of a tuning, run in order."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import torch
@@ -9,8 +9,11 @@ from torch import Tensor
 
 from qcompile.methods.tuning import Solver, Tuning
 from qcompile.policy.scheme import QuantSlot
+from qcompile.quant.gram import Geometry, gram, weight_of_rows, weight_rows
 from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
+from qcompile.quant.optq import NotPositiveDefiniteError, optq
+from qcompile.quant.quadratic import Quadratic
 from qcompile.quant.rounding import nearest
 
 
@@ -30,6 +33,8 @@ class LayerProblem:
     tuning: Tuning
     generator: torch.Generator
     """Seeded by unit: the only source of chance."""
+    geometry: Geometry | None = None
+    """``None``: the inputs are no rows of a matrix product."""
 
     @property
     def grouping(self) -> Grouping:
@@ -42,6 +47,8 @@ class LayerSolution:
 
     codes: Tensor
     grid: Grid
+    fallback: str | None = None
+    """Why a solver had to leave the codes of the one before, for the report."""
 
 
 SolveLayer = Callable[[LayerProblem, LayerSolution | None], LayerSolution]
@@ -54,7 +61,56 @@ def round_to_nearest(problem: LayerProblem, start: LayerSolution | None) -> Laye
     return LayerSolution(nearest(problem.grouping.view(problem.weight), grid), grid)
 
 
-SOLVERS: tuple[tuple[Solver, SolveLayer], ...] = (("rtn", round_to_nearest),)
+def round_by_columns(problem: LayerProblem, start: LayerSolution | None) -> LayerSolution:
+    """OPTQ on the inputs behind the quantized prefix, with the scales of the range search."""
+    start = start or round_to_nearest(problem, None)
+    if problem.geometry is None:
+        return replace(start, fallback="optq: the layer is no matrix product; nearest rounding")
+    behind_prefix = (quantized for _, quantized in problem.inputs())
+    statistics = gram(behind_prefix, problem.geometry)
+    quadratic = _quadratic(problem, start.grid, problem.geometry, statistics)
+    tuning = problem.tuning
+    try:
+        codes, _ = optq(quadratic, order=tuning.order, damping=tuning.damping)
+    except NotPositiveDefiniteError:
+        return replace(
+            start, fallback="optq: the input statistics are degenerate; nearest rounding"
+        )
+    return _solution(problem, start.grid, problem.geometry, codes)
+
+
+def _quadratic(
+    problem: LayerProblem, grid: Grid, geometry: Geometry, statistics: Tensor
+) -> Quadratic:
+    view = problem.grouping
+
+    def spread(parameter: Tensor) -> Tensor:
+        """One value a scale group, as one value a weight, in rows."""
+        size = (view.outer, view.groups, view.size)
+        return weight_rows(view.restore(parameter.expand(size)), geometry)
+
+    return Quadratic(
+        target=weight_rows(problem.weight.float(), geometry),
+        gram=statistics,
+        scale=spread(grid.scale),
+        zero_point=spread(grid.zero_point),
+        qmin=grid.qmin,
+        qmax=grid.qmax,
+    )
+
+
+def _solution(
+    problem: LayerProblem, grid: Grid, geometry: Geometry, codes: Tensor
+) -> LayerSolution:
+    restored = weight_of_rows(codes, tuple(problem.weight.shape), geometry)
+    return LayerSolution(problem.grouping.view(restored).to(torch.int16), grid)
+
+
+SOLVERS: tuple[tuple[Solver, SolveLayer], ...] = (
+    ("rtn", round_to_nearest),
+    ("optq", round_by_columns),
+)
+"""Solvers of one layer; ``gradient`` works on a block and is in ``reconstruct``."""
 
 
 def solve(problem: LayerProblem) -> LayerSolution:
@@ -62,10 +118,11 @@ def solve(problem: LayerProblem) -> LayerSolution:
     registry = dict(SOLVERS)
     solution: LayerSolution | None = None
     for name in problem.tuning.solvers:
-        solution = registry[name](problem, solution)
-    if solution is None:
+        if name in registry:
+            solution = registry[name](problem, solution)
+    if not problem.tuning.solvers:
         raise ValueError(f"the tuning `{problem.tuning.preset}` names no solver")
-    return solution
+    return solution or round_to_nearest(problem, None)
 
 
 def unit_seed(seed: int, unit: str) -> int:

@@ -8,19 +8,29 @@ arrives there, behind everything quantized before it (the asymmetric setting of 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, fx
 
 from qcompile.capture.unit import Unit
 from qcompile.methods.tuning import Tuning
+from qcompile.passes.block import Block
+from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.solvers import unit_seed
 from qcompile.passes.sweep_guard import check_finite
 from qcompile.passes.sweep_node import is_in_place, operation
 from qcompile.passes.sweep_site import SiteContext, SiteFigures, quantize_site, weight_names
 from qcompile.passes.sweep_state import ChainState, chain_state, restored
 from qcompile.passes.sweep_streams import Streams
-from qcompile.passes.sweep_values import Value, floats_in, relative_error, tensors_in
+from qcompile.passes.sweep_values import (
+    Value,
+    floats_in,
+    map_tensors,
+    relative_error,
+    tensors_in,
+)
+from qcompile.passes.sweep_work import Inputs, UnitWork
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.quant.quantized_weight import QuantizedWeight, from_tensors
 
@@ -30,12 +40,19 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class SweepStep:
-    """Told to the progress callback before a site is quantized; sites count from 1."""
+    """Told to the progress callback as work goes on.
+
+    Work is counted in pieces: one for each site, one for each ``Tick`` of a reconstruction.
+    ``number`` is the piece that is about to begin, from 1. ``loss`` is a reconstruction's,
+    relative to its start.
+    """
 
     unit: str
     site: str
     number: int
     total: int
+    step: int | None = None
+    loss: float | None = None
 
 
 Progress = Callable[[SweepStep], None]
@@ -51,6 +68,8 @@ class UnitOutcome:
     output_error: float | None
     """Of the unit's main output: ``sum |q - f|^2 / sum |f|^2`` over all batches."""
     sites: tuple[SiteFigures, ...]
+    accounts: tuple[tuple[str, Account], ...]
+    """By block or layer: what each reconstruction kept, and why."""
     state: ChainState
 
 
@@ -75,8 +94,8 @@ def sweep(
     if start is None:
         walk.begin()
     else:
-        walk.resume(start)
         first = 1 + [unit.name for unit in units].index(start.unit)
+        walk.resume(start, units[:first])
     for unit in units[first:]:
         # not around the yield: the mode would leak into the caller
         with torch.no_grad():
@@ -109,7 +128,8 @@ class _Walk:
         order = [name for unit in units for name in unit.nodes]
         self.position = {name: index for index, name in enumerate(order)}
         self.last_use = {name: self._last_use(node) for name, node in self.nodes.items()}
-        self.total = sum(name in sites for name in order)
+        self.total = sum(self._pieces(unit) for unit in units)
+        self.done = 0
         self.storage_last_use = self._storage_last_use()
         self.streams = Streams()
         self.weights: dict[str, tuple[QuantizedWeight, TensorPlan]] = {}
@@ -132,7 +152,8 @@ class _Walk:
                 if node.op.startswith("call_") and name not in self.position:
                     self._evaluate(name)
 
-    def resume(self, start: ChainState) -> None:
+    def resume(self, start: ChainState, finished: Sequence[Unit]) -> None:
+        self.done = sum(self._pieces(unit) for unit in finished)
         self.streams, tensors = restored(start, self.device)
         for storage, plan in self._weight_plans():
             if storage not in self.weights and f"{storage}:codes" in tensors:
@@ -145,40 +166,104 @@ class _Walk:
             self.module, self.device, self.streams, len(self.batches), self.tuning, generator
         )
         self._check_inputs(unit)
-        tensors: dict[str, Tensor] = {}
-        figures: list[SiteFigures] = []
+        by_block = self.tuning.learns and self.tuning.partition == "block"
+        work = UnitWork(context, self._inputs(unit.inputs, unit.nodes) if by_block else {})
         held = set(unit.outputs)
         for name in unit.nodes:
             if name in self.sites:
-                figures.append(self._quantize(unit, context, name, tensors))
+                work.figures.append(self._quantize(unit, work, name))
             else:
                 self._evaluate(name)
             self._free(self.position[name], held)
         main = self._main_output(unit)
         self._check_outputs(unit, main)
+        if main is not None and by_block:
+            self._reconstruct(unit, work, work.inputs, unit.name, unit.nodes, main)
         error = None if main is None else self._error(main)
         self._free(self.position[unit.nodes[-1]], set())
         self.streams.settle()
-        on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-        return UnitOutcome(unit.name, on_cpu, error, tuple(figures), self._state(unit))
+        tensors = {name: tensor.cpu() for name, tensor in work.tensors().items()}
+        accounts = tuple(work.accounts)
+        return UnitOutcome(
+            unit.name, tensors, error, tuple(work.figures), accounts, self._state(unit)
+        )
 
-    def _quantize(
-        self, unit: Unit, context: SiteContext, name: str, tensors: dict[str, Tensor]
-    ) -> SiteFigures:
+    def _quantize(self, unit: Unit, work: UnitWork, name: str) -> SiteFigures:
         """The quantized stream first: an operation in place may spoil what the float one holds."""
         node, site = self.nodes[name], self.sites[name]
         if not site.tensors:
             self._evaluate(name)
             return SiteFigures(site.key, None, self._error(name))
-        self._report(unit, site)
+        self._report(unit, site.key)
         self._split_if_in_place(node)
         known = {storage: code for storage, (code, _) in self.weights.items()}
-        result = quantize_site(context, node, site, known)
-        tensors |= result.tensors
-        if result.weight is not None:
-            self._remember(site, result.weight)
+        by_layer = self.tuning.learns and self.tuning.partition == "layer"
+        used = [item.name for item in node.all_input_nodes if item.op != "get_attr"]
+        inputs = self._inputs(used, (name,)) if by_layer else {}
+        result = quantize_site(work.context, node, site, known)
+        work.add(result.site)
+        if result.site.solved is not None:
+            self.weights[result.site.solved.storage] = (
+                result.site.solved.start,
+                result.site.solved.plan,
+            )
         self.streams.put(name, self._values(node, quantized=False), result.values)
+        if by_layer:
+            self._reconstruct(unit, work, inputs, site.key, (name,), name)
         return replace(result.figures, output_error=self._error(name))
+
+    def _inputs(self, names: Sequence[str], nodes: Sequence[str]) -> Inputs:
+        """The cached values that a reconstruction starts from; copies if it works in place."""
+        in_place = any(is_in_place(self.module, self.nodes[name]) for name in nodes)
+
+        def kept(values: list[Value]) -> list[Value]:
+            return [map_tensors(v, Tensor.clone) for v in values] if in_place else list(values)
+
+        return {
+            name: (
+                kept(self.streams.float_values(name)),
+                kept(self.streams.quantized_values(name)),
+            )
+            for name in names
+        }
+
+    def _reconstruct(
+        self,
+        unit: Unit,
+        work: UnitWork,
+        inputs: Inputs,
+        name: str,
+        nodes: Sequence[str],
+        output: str,
+    ) -> None:
+        """Learn a stretch as a whole, then give its quantized stream the values of the result."""
+        block = Block(
+            module=self.module,
+            device=self.device,
+            nodes=tuple(self.nodes[node] for node in nodes),
+            output=output,
+            sites={node: work.sites[node] for node in nodes if node in work.sites},
+            quantized={node: values[1] for node, values in inputs.items()},
+            plain={node: values[0] for node, values in inputs.items()},
+            targets=[cast("Tensor", value) for value in self.streams.float_values(output)],
+        )
+        if not block.solved:
+            return
+
+        def tick(moment: Tick) -> None:
+            self._report(unit, name, moment.step, moment.loss)
+
+        with torch.enable_grad():
+            result = reconstruct(block, self.tuning, work.context.generator, tick)
+        work.replace(name, result)
+        for storage, code in result.codes.items():
+            if storage in self.weights:
+                self.weights[storage] = (code, self.weights[storage][1])
+        choice = work.choice(block)
+        found = [block.values(choice, block.batch(n)) for n in range(len(self.batches))]
+        for node in nodes:
+            if node in self.streams.live:
+                self.streams.put_quantized(node, [values[node] for values in found])
 
     def _evaluate(self, name: str) -> None:
         """A node without a plan: once, or once a stream where its inputs differ."""
@@ -205,10 +290,6 @@ class _Walk:
             for used in node.all_input_nodes:
                 if used.op != "get_attr":
                     self.streams.split(used.name)
-
-    def _remember(self, site: SitePlan, code: QuantizedWeight) -> None:
-        plan = next(tensor for tensor in site.tensors if tensor.slot == "weight")
-        self.weights[weight_names(plan)[1]] = (code, plan)
 
     def _free(self, position: int, held: set[str]) -> None:
         for name in self.streams.live:
@@ -258,10 +339,21 @@ class _Walk:
             kept |= code.tensors(storage)
         return chain_state(unit.name, self.streams, kept)
 
-    def _report(self, unit: Unit, site: SitePlan) -> None:
+    def _report(
+        self, unit: Unit, place: str, step: int | None = None, loss: float | None = None
+    ) -> None:
         if self.progress is not None:
-            done = sum(self.position[n] <= self.position[site.node] for n in self.sites)
-            self.progress(SweepStep(unit.name, site.key, done, self.total))
+            number = min(self.done + 1, self.total)
+            self.progress(SweepStep(unit.name, place, number, self.total, step, loss))
+        self.done += 1
+
+    def _pieces(self, unit: Unit) -> int:
+        """Pieces of work in a unit, as ``SweepStep`` counts them."""
+        planned = [self.sites[name] for name in unit.nodes if name in self.sites]
+        weights = sum(t.slot == "weight" for site in planned for t in site.tensors)
+        learned = weights if self.tuning.partition == "layer" else min(weights, 1)
+        ticks = len(tick_steps(self.tuning.steps)) if self.tuning.learns else 0
+        return sum(bool(site.tensors) for site in planned) + learned * ticks
 
     def _placeholder(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:
         if node.name not in batch and node.args:

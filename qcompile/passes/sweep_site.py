@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.methods.tuning import Tuning
+from qcompile.passes.block import BlockSite, SolvedWeight
+from qcompile.passes.layer_geometry import layer_geometry
 from qcompile.passes.solvers import LayerProblem, solve
 from qcompile.passes.sweep_node import attribute, occurrences, operation
 from qcompile.passes.sweep_operands import Operand, operands
@@ -16,7 +18,7 @@ from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value, relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
-from qcompile.quant.quantized_weight import QuantizedWeight, encode
+from qcompile.quant.quantized_weight import QuantizedWeight, encode, quantize_weight
 from qcompile.quant.range_search import weight_range
 
 
@@ -29,15 +31,16 @@ class SiteFigures:
     output_error: float | None = None
     reused_codes: bool = False
     """The weight was quantized at an earlier site: a further call, or a tied weight."""
+    fallback: str | None = None
+    """Why a solver left the codes of the one before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteResult:
     values: list[Value]
     """Of the node, behind quantization."""
-    tensors: dict[str, Tensor]
-    weight: QuantizedWeight | None
-    """Newly quantized here."""
+    site: BlockSite
+    """With the weight that was newly quantized here, if any."""
     figures: SiteFigures
 
 
@@ -60,27 +63,27 @@ def quantize_site(
     streams = context.streams
     quantized = operands(node, site)
     quantizers = _fit_operands(streams, quantized)
-    at = {place: quantizers[item.slot] for item in quantized for place in item.positions}
-    tensors: dict[str, Tensor] = {}
-    for slot, quantizer in quantizers.items():
-        tensors |= quantizer.tensors(f"{site.key}:{slot}")
+    slots = {place: item.slot for item in quantized for place in item.positions}
+    at = {place: quantizers[slot] for place, slot in slots.items()}
     plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
     weights: dict[str, Tensor] = {}
-    new: QuantizedWeight | None = None
+    solved: SolvedWeight | None = None
     figures = SiteFigures(site.key)
     if plan is not None:
         path, storage = weight_names(plan)
         weight = cast("Tensor", attribute(context.module, path)).detach().to(context.device)
-        code = known.get(storage)
+        code, fallback = known.get(storage), None
         if code is None:
-            code = new = _solve_weight(context, node, plan, weight, at)
-            tensors |= code.tensors(storage)
+            solved, fallback = _solve_weight(context, node, plan, weight, at)
+            code = solved.start
         weights[path] = code.dequantize(weight.dtype)
         error = relative_error([weights[path]], [weight])
-        figures = SiteFigures(site.key, error, None, reused_codes=new is None)
+        figures = SiteFigures(site.key, error, None, solved is None, fallback)
     run = operation(context.module, node, context.device, weights)
     values = [run(partial(_operand, streams, at, batch)) for batch in range(context.batches)]
-    return SiteResult(values, tensors, new, figures)
+    reused = weights if solved is None else {}
+    parts = BlockSite(site.key, node.name, slots, quantizers, solved, reused)
+    return SiteResult(values, parts, figures)
 
 
 def weight_names(plan: TensorPlan) -> tuple[str, str]:
@@ -121,19 +124,31 @@ def _solve_weight(
     plan: TensorPlan,
     weight: Tensor,
     quantizers: Mapping[int, ActivationQuantizer],
-) -> QuantizedWeight:
+) -> tuple[SolvedWeight, str | None]:
+    grid = weight_range(weight, plan.spec, plan.output_axis)
     problem = LayerProblem(
         weight=weight,
         spec=plan.spec,
         output_axis=plan.output_axis,
-        grid=weight_range(weight, plan.spec, plan.output_axis),
+        grid=grid,
         inputs=partial(_layer_inputs, context, node, quantizers),
         tuning=context.tuning,
         generator=context.generator,
+        geometry=layer_geometry(context.module, node, plan.output_axis),
     )
     solution = solve(problem)
-    shape = tuple(weight.shape)
-    return encode(solution.codes, solution.grid, plan.spec, shape, plan.output_axis)
+    path, storage = weight_names(plan)
+    solved = SolvedWeight(
+        path=path,
+        storage=storage,
+        plan=plan,
+        weight=weight,
+        nearest=quantize_weight(weight, plan.spec, plan.output_axis, grid),
+        start=encode(
+            solution.codes, solution.grid, plan.spec, tuple(weight.shape), plan.output_axis
+        ),
+    )
+    return solved, solution.fallback
 
 
 def _layer_inputs(

@@ -36,6 +36,10 @@ class Streams:
         if quantized is not None:
             self._quantized[name] = quantized
 
+    def put_quantized(self, name: str, values: list[Value]) -> None:
+        """Replace the quantized stream of a live node."""
+        self._quantized[name] = values
+
     def split(self, name: str) -> None:
         """Give a shared node a second copy, before an operation changes the two in place."""
         if self.is_shared(name):

@@ -1,13 +1,13 @@
 """Check what ``expect`` and ``prefer`` say against a resolved plan."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import assert_never
 
 from qcompile.diagnostics.codes import Code, Severity
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.claim import (
     AllClaims,
     AnyClaim,
@@ -35,7 +35,7 @@ ELEMENT_BITS = (("8", 8), ("16", 16), ("32", 32), ("64", 64))
 FLOAT_BITS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Measured:
     """What an assertion needs besides the resolution."""
 
@@ -45,7 +45,7 @@ class Measured:
     """``Site.index`` of the sites of each block, in execution order."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """Why a claim does not hold, and the sites that say so."""
 

@@ -1,19 +1,21 @@
 """Settings of a block, read against a table of what may stand there."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, Fix, Label
+from qcompile.diagnostics.diagnostic import Applicability, Diagnostic, Fix, Label
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import nearest
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import LiteralValue
+from qcompile.policy.selector import Constant
 from qcompile.policy.type_errors import wrong_type
+from qcompile.policy.typed import Flag, Text, describe
 from qcompile.policy.unavailable import not_available
-from qcompile.syntax.nodes import Attr, Bool, Expr, ListExpr, Name, Ref, String
+from qcompile.syntax.nodes import Attr, Expr, ListExpr, Name, Ref
 
 
 class Shape(Enum):
@@ -28,7 +30,7 @@ class Shape(Enum):
     LATER = "nothing in this version"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attribute:
     """``low`` bounds an ``INTEGER``; ``choices`` and ``later`` are the words of a ``WORD``."""
 
@@ -40,7 +42,7 @@ class Attribute:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Given:
     """A setting that was written, with its value as far as it was legal."""
 
@@ -159,18 +161,21 @@ def _literals(expr: Expr, checker: Checker) -> tuple[LiteralValue, ...] | None:
 
 
 def _literal(expr: Expr, checker: Checker) -> LiteralValue | None:
-    if isinstance(expr, Bool):
-        return expr.value
     if isinstance(expr, ListExpr):
         items = [_literal(item, checker) for item in expr.items]
         values = tuple(item for item in items if item is not None)
         return values if len(values) == len(items) else None
-    if isinstance(expr, String):
-        return expr.value
-    constant = checker.constant(expr, Dimension.NUMBER)
-    if constant is None or isinstance(constant.value, tuple):
-        return None
-    return constant.value
+    typed = checker.check(expr)
+    match typed:
+        case None:
+            return None
+        case Flag(value) | Text(value):
+            return value
+        case Constant(int(value) | float(value), Dimension.NUMBER):
+            return value
+        case _:
+            checker.report(wrong_type("a literal", describe(typed), expr.span))
+            return None
 
 
 def unknown_setting(name: Name, owner: str, known: Iterable[str]) -> Diagnostic:
@@ -181,7 +186,9 @@ def unknown_setting(name: Name, owner: str, known: Iterable[str]) -> Diagnostic:
         f"unknown setting `{name.text}` of {owner}",
         Label(name.span),
         help=_suggestion(name.text, names) or f"the settings are {listed(names)}",
-        fixes=tuple(Fix(name.span, guess) for guess in nearest(name.text, names)),
+        fixes=tuple(
+            Fix(name.span, guess, Applicability.UNSAFE) for guess in nearest(name.text, names)
+        ),
     )
 
 

@@ -1,10 +1,10 @@
 """Bind the ``blocks`` statement of a recipe to the sites of a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.policy.lower_blocks import patterns
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
@@ -14,7 +14,7 @@ from qcompile.policy.site import Site
 from qcompile.policy.unmatched import empty_selection, some_paths, unmatched_patterns
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedBlock:
     """``name`` is a module path or the name of a group; ``sites`` are ``Site.index``."""
 

@@ -1,9 +1,9 @@
 """One change to how a tensor is quantized, and which results are legal (QR405)."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.scheme import (
     FloatSlot,
     Granularity,
@@ -33,19 +33,19 @@ class Field(Enum):
 FieldValue: TypeAlias = int | bool | Granularity | Observer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetBits:
     bits: int
     field = Field.BITS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetSymmetric:
     symmetric: bool
     field = Field.SYMMETRIC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetGranularity:
     """``per_token`` is found at run time, and says so by itself."""
 
@@ -53,13 +53,13 @@ class SetGranularity:
     field = Field.GRANULARITY
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetObserver:
     observer: Observer
     field = Field.OBSERVER
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetDynamic:
     """A range found at run time is the range of that one input: its minimum and maximum."""
 
@@ -113,7 +113,7 @@ def initial(slot: str, number: IntFormat) -> QuantSlot:
     return QuantSlot(format=number, symmetric=False, granularity=PerTensor())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Objection:
     reason: str
     way_out: str

@@ -1,21 +1,21 @@
 """What ``expect`` and ``prefer`` can say about a resolved plan."""
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.selector import Comparator, Constant, Operator, Selector
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Count:
     selector: Selector
     dimension: Dimension
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SiteBits:
     """``bits(S)``: weight bits of each site of ``S``; of its first operand if it has no weight."""
 
@@ -24,7 +24,7 @@ class SiteBits:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotBits:
     """Over all quantized tensors of a slot; the average of weights counts each element."""
 
@@ -34,7 +34,7 @@ class SlotBits:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Total:
     """``size``: bytes of all tensors on disk; ``macs``: of one sample of the example input."""
 
@@ -43,7 +43,7 @@ class Total:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FigureArithmetic:
     op: Operator
     left: "Figure"
@@ -56,7 +56,7 @@ Measure: TypeAlias = Count | SiteBits | SlotBits | Total
 Figure: TypeAlias = Constant | Measure | FigureArithmetic
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CompareFigures:
     """With ``bits(S)``: the comparison holds for every site of ``S``, and there is one."""
 
@@ -66,7 +66,7 @@ class CompareFigures:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exists:
     """``exists(S)``, or ``none(S)`` where ``wanted`` is false."""
 
@@ -75,7 +75,7 @@ class Exists:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EveryIs:
     """``all(S is T)``: every site of ``selector`` is in ``target``, and there is one."""
 
@@ -84,19 +84,19 @@ class EveryIs:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AllClaims:
     items: tuple["Claim", ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnyClaim:
     items: tuple["Claim", ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotClaim:
     item: "Claim"
     span: Span

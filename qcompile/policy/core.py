@@ -91,6 +91,13 @@ class FileHash(Frozen):
     sha256: str
 
 
+class ParameterPlan(Frozen):
+    """A parameter of the recipe with the value in force, given or not."""
+
+    name: str
+    value: int | float | bool | str
+
+
 class DataPlan(Frozen):
     """The calibration samples that will be used, by index and content."""
 
@@ -117,6 +124,8 @@ class PlanCore(Frozen):
     model: str
     weights: str | None
     recipe: tuple[FileHash, ...]
+    """The recipe itself, then every file that it imports."""
+    params: tuple[ParameterPlan, ...] = ()
     graph_sha256: str
     weights_sha256: str
     data: DataPlan | None

@@ -1,8 +1,9 @@
 """What a number counts, and the units that can be attached to it."""
 
 import math
-from dataclasses import dataclass
 from enum import Enum
+
+from qcompile.diagnostics.frozen import frozen
 
 
 class Dimension(Enum):
@@ -16,7 +17,7 @@ class Dimension(Enum):
     LIST = "a list"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unit:
     name: str
     dimension: Dimension

@@ -11,7 +11,14 @@ from qcompile.policy.dimension import Dimension, in_base_units, unit
 from qcompile.policy.glob import Glob, InvalidGlob, parse_glob
 from qcompile.policy.operation import combine, negate
 from qcompile.policy.regex import Regex, UnsafeRegex, parse_regex
-from qcompile.policy.scope import NUMBER_WORDS, SELECTOR_WORDS, Scope, forms_a_cycle, unknown_name
+from qcompile.policy.scope import (
+    NUMBER_WORDS,
+    SELECTOR_WORDS,
+    Definition,
+    Scope,
+    forms_a_cycle,
+    unknown_name,
+)
 from qcompile.policy.selection import FACTS, LIST_FACTS, leaves
 from qcompile.policy.selector import (
     AllOf,
@@ -27,6 +34,7 @@ from qcompile.policy.selector import (
     Nth,
     OfKind,
     Pattern,
+    Related,
     Selector,
     Stretch,
     Subtree,
@@ -53,7 +61,7 @@ from qcompile.policy.typed import (
     is_selector,
 )
 from qcompile.syntax import nodes
-from qcompile.syntax.nodes import Binary, Call, Expr, Let, Ref, Select, Unary
+from qcompile.syntax.nodes import Binary, Call, Expr, Let, Param, Ref, Select, Unary
 
 MAX_DEPTH = 100
 """Nested expressions, the definitions of used names included."""
@@ -64,14 +72,19 @@ MAX_MAGNITUDE = 1e18
 ARITHMETIC = frozenset("+-*/%")
 
 Builder: TypeAlias = Callable[["Checker", Call], Typed | None]
+ParameterReader: TypeAlias = Callable[[Param, str, "Checker"], Typed | None]
+"""The value of a parameter, by its statement and its key in the closure."""
 
 
 class Checker:
     """``None`` stands for an expression whose problem is in ``diagnostics`` already."""
 
-    def __init__(self, scope: Scope, functions: Mapping[str, Builder]) -> None:
+    def __init__(
+        self, scope: Scope, functions: Mapping[str, Builder], parameter: ParameterReader
+    ) -> None:
         self.scope = scope
         self.functions = functions
+        self.parameter = parameter
         self.diagnostics: list[Diagnostic] = []
         self._values: dict[str, tuple[Typed | None, int]] = {}
         self._open: list[str] = []
@@ -193,7 +206,7 @@ class Checker:
             self.report(result)
             return None
         if isinstance(result, Constant):
-            return self._number(result)
+            return self.number(result)
         return result
 
     def _side(self, typed: Typed | None) -> Typed | None:
@@ -205,7 +218,7 @@ class Checker:
     def _unit(self, expr: Expr) -> Typed | None:
         match expr:
             case nodes.Number(value, span):
-                return self._number(Constant(value, Dimension.NUMBER, span))
+                return self.number(Constant(value, Dimension.NUMBER, span))
             case nodes.Quantity():
                 return self._quantity(expr)
             case nodes.String(value, span):
@@ -235,7 +248,7 @@ class Checker:
                 self.report(wrong_type("an expression", "a shape or a record", expr.span))
                 return None
 
-    def _number(self, constant: Constant) -> Constant | None:
+    def number(self, constant: Constant) -> Constant | None:
         value = constant.value
         if isinstance(value, tuple) or (abs(value) <= MAX_MAGNITUDE and not math.isnan(value)):
             return constant
@@ -247,7 +260,7 @@ class Checker:
         if found is None:
             self.report(unknown_unit(expr))
             return None
-        if self._number(Constant(expr.value, found.dimension, expr.span)) is None:
+        if self.number(Constant(expr.value, found.dimension, expr.span)) is None:
             return None
         return Constant(in_base_units(expr.value, found), found.dimension, expr.span)
 
@@ -288,35 +301,36 @@ class Checker:
     # ---- names --------------------------------------------------------------------------------
 
     def _ref(self, ref: Ref) -> Typed | None:
-        definition = self.scope.look_up(ref, "let", "select")
-        if definition is not None and isinstance(definition.node, Let | Select):
-            return self._named(definition.node, ref)
+        definition = self.scope.look_up(ref, "let", "param", "select")
+        if definition is not None:
+            return self._named(definition, ref)
         word = _word(ref.text, ref.span, self._in_claim)
-        if word is None and not self.scope.is_elsewhere(ref):
+        if word is None and not self.scope.is_broken(ref):
             self.report(self._unknown(ref))
         return word
 
     def _unknown(self, ref: Ref) -> Diagnostic:
-        if ref.text in self.scope.names("scheme"):
+        if self.scope.look_up(ref, "scheme") is not None:
             hint = f"write `scheme({ref.text})` for the sites that have it"
             return wrong_type("a selector", f"the scheme `{ref.text}`", ref.span, hint)
         if ref.text in self.functions:
             hint = f"write `{ref.text}(...)`"
             return wrong_type("a selector", f"the function `{ref.text}`", ref.span, hint)
-        known = [*SELECTOR_WORDS, *NUMBER_WORDS, *self.scope.names("let", "select")]
+        names = self.scope.names(ref.span, "let", "param", "select")
+        known = [*SELECTOR_WORDS, *NUMBER_WORDS, *names]
         return unknown_name(ref, "name", self.scope, known)
 
-    def _named(self, node: Let | Select, ref: Ref) -> Typed | None:
-        typed = self.define(node, ref.span)
+    def _named(self, definition: Definition, ref: Ref) -> Typed | None:
+        typed = self.define(definition, ref.span)
         if typed is None:
             return None
         if is_selector(typed):
             return Named(ref.text, cast(Selector, typed), ref.span)
         return typed
 
-    def define(self, node: Let | Select, used_at: Span) -> Typed | None:
-        """The value of a definition, checked once."""
-        name = node.name.text
+    def define(self, definition: Definition, used_at: Span) -> Typed | None:
+        """The value of a ``let``, ``param`` or ``select``, checked once."""
+        name = definition.key
         if name in self._open:
             names = [*self._open[self._open.index(name) :], name]
             self.report(forms_a_cycle("the definition", names, used_at))
@@ -324,7 +338,7 @@ class Checker:
         if name not in self._values:
             self._open.append(name)
             before, self._deepest = self._deepest, self._depth
-            typed = self._value(node)
+            typed = self._value(definition)
             self._values[name] = (typed, self._deepest - self._depth)
             self._deepest = max(before, self._deepest)
             self._open.pop()
@@ -336,10 +350,19 @@ class Checker:
             return None
         return typed
 
-    def _value(self, node: Let | Select) -> Typed | None:
+    def _value(self, definition: Definition) -> Typed | None:
         """A path pattern stays what it is, so that ``inside(name)`` can use it."""
         outer, self._in_claim = self._in_claim, False
-        typed = self.check(node.value) if isinstance(node, Let) else self.selector(node.value)
+        typed: Typed | None = None
+        match definition.node:
+            case Let(_, value):
+                typed = self.check(value)
+            case Select(_, value):
+                typed = self.selector(value)
+            case Param() as node:
+                typed = self.parameter(node, definition.key, self)
+            case _:
+                pass
         self._in_claim = outer
         return typed
 
@@ -347,7 +370,7 @@ class Checker:
         builder = self.functions.get(call.func.text)
         if builder is not None:
             return builder(self, call)
-        if not self.scope.is_elsewhere(call.func):
+        if not self.scope.is_broken(call.func):
             self.report(unknown_name(call.func, "function", self.scope, self.functions))
         return None
 
@@ -389,6 +412,8 @@ def with_subtrees(selector: Selector) -> Selector:
             return Not(with_subtrees(item), span)
         case Nth(item, number, span):
             return Nth(with_subtrees(item), number, span)
+        case Related(relation, item, span):
+            return Related(relation, with_subtrees(item), span)
         case Stretch(first, last, span):
             return Stretch(with_subtrees(first), with_subtrees(last), span)
         case _:

@@ -1,7 +1,7 @@
 """The functions of the language: ``name(...)`` in an expression."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
@@ -9,7 +9,17 @@ from qcompile.policy.claim import Count, EveryIs, Exists, SiteBits, SlotBits
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Builder, Checker
 from qcompile.policy.scope import unknown_name
-from qcompile.policy.selector import InBlocks, Inside, Nth, OfOp, WithScheme
+from qcompile.policy.selector import (
+    AllOf,
+    InBlocks,
+    Inside,
+    Nth,
+    OfOp,
+    OfParameter,
+    Related,
+    Relation,
+    WithScheme,
+)
 from qcompile.policy.type_errors import wrong_type, wrong_use
 from qcompile.policy.typed import Interval, SlotWord, Typed, describe
 from qcompile.policy.unavailable import not_available
@@ -93,6 +103,33 @@ def _of_op(checker: Checker, call: Call) -> Typed | None:
     return None if text is None else OfOp(text.value, call.span)
 
 
+def _param(checker: Checker, call: Call) -> Typed | None:
+    args = _arguments(checker, call, 1)
+    matcher = checker.matcher(args[0]) if args else None
+    return None if matcher is None else OfParameter(matcher, call.span)
+
+
+def _related(relation: Relation) -> Builder:
+    def build(checker: Checker, call: Call) -> Typed | None:
+        args = _arguments(checker, call, 1)
+        selector = checker.selector(args[0]) if args else None
+        return None if selector is None else Related(relation, selector, call.span)
+
+    return build
+
+
+def _between(checker: Checker, call: Call) -> Typed | None:
+    """On a path from the first to the second, both left out."""
+    args = _arguments(checker, call, 2)
+    if args is None:
+        return None
+    first, last = checker.selector(args[0]), checker.selector(args[1])
+    if first is None or last is None:
+        return None
+    items = (Related("follows", first, first.span), Related("precedes", last, last.span))
+    return AllOf(items, call.span)
+
+
 def _scheme(checker: Checker, call: Call) -> Typed | None:
     args = _arguments(checker, call, 1)
     if args is None:
@@ -101,12 +138,13 @@ def _scheme(checker: Checker, call: Call) -> Typed | None:
     if not isinstance(ref, Ref):
         checker.report(wrong_type("the name of a scheme", "another expression", ref.span))
         return None
-    if checker.scope.look_up(ref, "scheme") is None:
-        if not checker.scope.is_elsewhere(ref):
-            known = checker.scope.names("scheme")
+    definition = checker.scope.look_up(ref, "scheme")
+    if definition is None:
+        if not checker.scope.is_broken(ref):
+            known = checker.scope.names(ref.span, "scheme")
             checker.report(unknown_name(ref, "scheme", checker.scope, known))
         return None
-    return WithScheme(ref.text, call.span)
+    return WithScheme(definition.key, call.span)
 
 
 def _block(checker: Checker, call: Call) -> Typed | None:
@@ -201,10 +239,8 @@ def _later(checker: Checker, call: Call) -> Typed | None:
 
 _WAY_OUT = "select by path, kind or fact"
 
-LATER = (
-    *("input_of", "inputs_of", "output_of", "follows", "precedes", "between", "fused_with"),
-    *("same_weight_as", "param", "ops", "sqnr", "accuracy_drop", "perplexity_ratio", "time"),
-)
+LATER = ("ops", "sqnr", "accuracy_drop", "perplexity_ratio", "time")
+RELATIONS: tuple[Relation, ...] = get_args(Relation)
 
 FUNCTIONS: Mapping[str, Builder] = {
     "first": _first,
@@ -215,7 +251,10 @@ FUNCTIONS: Mapping[str, Builder] = {
     "type": _of_op,
     "op": _of_op,
     "scheme": _scheme,
+    "param": _param,
     "block": _block,
+    **{relation: _related(relation) for relation in RELATIONS},
+    "between": _between,
     "count": _count,
     "none": _none,
     "all": _all,

@@ -5,10 +5,11 @@
 takes the next character literally. Case matters, and nothing matches a part of a path.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise, product
 from typing import TypeAlias
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.wildcard import matches
 
 MAX_ALTERNATIVES = 256
@@ -17,12 +18,12 @@ MAX_ALTERNATIVES = 256
 SPECIAL = "*?[{\\"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnyRun:
     """``*``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OneOf:
     """One character in (or, negated, outside) the inclusive ranges; ``?`` is outside none."""
 
@@ -33,7 +34,7 @@ class OneOf:
         return any(low <= char <= high for low, high in self.ranges) is not self.negated
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnySegments:
     """``**``."""
 
@@ -51,7 +52,7 @@ class InvalidGlob(ValueError):
     """The text is not a glob; the message says why, in the words of a diagnostic."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Glob:
     text: str
     alternatives: tuple[Segments, ...] = field(repr=False)

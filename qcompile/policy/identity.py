@@ -9,6 +9,7 @@ from qcompile.policy.core import PlanCore
 
 PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("recipe", ("recipe", "language")),
+    ("parameters", ("params",)),
     ("model", ("model",)),
     ("graph", ("graph_sha256",)),
     ("weights", ("weights", "weights_sha256")),

@@ -1,22 +1,27 @@
 """From the tree of a file to its meaning, with every check that needs no model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, TypeVar, cast
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
 from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.methods.tuning import Tuning
 from qcompile.policy.attributes import Attribute, Shape, given_twice, read
+from qcompile.policy.closure import Namespace, load_closure
 from qcompile.policy.expression import Checker
 from qcompile.policy.functions import FUNCTIONS
+from qcompile.policy.imports import Loader, StoredTexts
 from qcompile.policy.lower_blocks import lower_blocks
 from qcompile.policy.lower_data import lower_calibrate, lower_evaluate
 from qcompile.policy.lower_model import lower_model
 from qcompile.policy.lower_policy import MAIN, lower_policies
 from qcompile.policy.lower_scheme import lower_schemes
 from qcompile.policy.lower_tune import default_tuning, lower_tune
+from qcompile.policy.parameters import Arguments, values
 from qcompile.policy.recipe import Assertion, Model, Recipe, Rule, UseScheme
 from qcompile.policy.scheme import QuantSlot, Scheme
 from qcompile.policy.scope import collect, unused_name
@@ -37,20 +42,43 @@ OUTPUT = (
     Attribute("report", Shape.LATER),
 )
 
+NO_FILES = StoredTexts()
+NO_ARGUMENTS: Mapping[str, str] = MappingProxyType({})
+
 N = TypeVar("N")
 T = TypeVar("T")
 
 
-def lower(file: RecipeFile, source: Source) -> tuple[Recipe | None, list[Diagnostic]]:
-    """The recipe if there is no error; the list may hold warnings either way."""
+def lower(
+    file: RecipeFile,
+    source: Source,
+    loader: Loader = NO_FILES,
+    arguments: Mapping[str, str] = NO_ARGUMENTS,
+    tests: RecipeFile | None = None,
+) -> tuple[Recipe | None, list[Diagnostic]]:
+    """The recipe if there is no error; the list may hold warnings either way.
+
+    ``arguments`` are values of parameters, as text. Imports bring definitions: what an imported
+    file says of a model, of data or of what it expects is of that file alone. ``tests`` are further
+    expectations, in the recipe's own names.
+    """
     newer = _version(file)
     if newer is not None:
         return None, [newer]
-    scope, diagnostics = collect(file.statements)
-    checker = Checker(scope, FUNCTIONS)
-    lowered = _Lowering(file, checker)
-    recipe = lowered.recipe(source)
-    diagnostics += checker.diagnostics
+    namespaces, diagnostics = load_closure(file, source, loader)
+    closure = tuple(one.source for one in namespaces)
+    newer = [problem for one in namespaces if (problem := _version(one.file)) is not None]
+    if newer:
+        return None, newer
+    files = (file,)
+    if tests is not None:
+        files = (file, tests)
+        namespaces = (*namespaces, Namespace(tests, tests.span.source, "", ()))
+    scope, found = collect(namespaces)
+    given = Arguments(arguments)
+    checker = Checker(scope, FUNCTIONS, given.value)
+    recipe = _Lowering(files, checker).recipe(closure)
+    diagnostics += [*found, *given.unknown(scope), *checker.diagnostics]
     return (None if has_errors(diagnostics) else recipe), diagnostics
 
 
@@ -59,15 +87,17 @@ def _version(file: RecipeFile) -> Diagnostic | None:
     return None if value == LANGUAGE else newer_language(value, file.version.span)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Lowering:
     """One pass over the statements of a file for each sort of statement."""
 
-    file: RecipeFile
+    files: tuple[RecipeFile, ...]
+    """The recipe, and tests of it."""
     checker: Checker
 
-    def recipe(self, source: Source) -> Recipe:
+    def recipe(self, closure: tuple[Source, ...]) -> Recipe:
         checker = self.checker
+        params = values(checker.scope, checker)
         selects = self._definitions()
         schemes = lower_schemes(checker)
         policies = lower_policies(checker)
@@ -82,9 +112,12 @@ class _Lowering:
         )
         if model is not None and not self._all(nodes.CalibrateBlock):
             self._needs_calibration(rules, schemes.by_name)
+            self._tuning_needs_calibration(tuning)
         recipe = Recipe(
-            source=source,
+            source=closure[0],
+            closure=closure,
             version=LANGUAGE,
+            params=params,
             model=model,
             schemes=schemes.by_name,
             scheme_spans=schemes.spans,
@@ -112,7 +145,7 @@ class _Lowering:
         definitions = self.checker.scope.definitions
         for name, definition in definitions.items():
             if isinstance(definition.node, nodes.Let | nodes.Select):
-                typed = self.checker.define(definition.node, definition.name.span)
+                typed = self.checker.define(definition, definition.name.span)
                 if definition.word == "select" and typed is not None and is_selector(typed):
                     found[name] = cast(Selector, typed)
         return found
@@ -151,6 +184,11 @@ class _Lowering:
             if any(isinstance(slot, QuantSlot) and not slot.dynamic for slot in slots):
                 self.checker.report(no_calibration(rule))
                 return
+
+    def _tuning_needs_calibration(self, tuning: Tuning | None) -> None:
+        for node in self._all(nodes.TuneBlock):
+            if tuning is not None and set(tuning.solvers) != {"rtn"}:
+                self.checker.report(nothing_to_learn_from(node.preset))
 
     # ---- single statements --------------------------------------------------------------------
 
@@ -191,12 +229,6 @@ class _Lowering:
 
     def _unavailable(self) -> None:
         self._once(nodes.TargetBlock, "target", self._target)
-        for node in self._all(nodes.Import):
-            way_out = "write the definitions into this file"
-            self.checker.report(not_available("`import`", node.span, way_out))
-        for node in self._all(nodes.Param):
-            way_out = f"write `let {node.name.text} = ...`"
-            self.checker.report(not_available("`param`", node.span, way_out))
         for node in self._all(nodes.BudgetBlock):
             way_out = "leave it out, and test the plan: `expect size <= 60MB`"
             self.checker.report(not_available("`budget`", node.span, way_out))
@@ -204,7 +236,7 @@ class _Lowering:
     # ---- statements by sort -------------------------------------------------------------------
 
     def _all(self, sort: type[N]) -> list[N]:
-        return [node for node in self.file.statements if isinstance(node, sort)]
+        return [node for one in self.files for node in one.statements if isinstance(node, sort)]
 
     def _once(self, sort: type[N], word: str, build: Callable[[N], T | None]) -> T | None:
         """Build the first statement of a sort; a further one is reported, but not built."""
@@ -252,6 +284,16 @@ def no_calibration(rule: Rule) -> Diagnostic:
         "static ranges of activations need the statement `calibrate`",
         Label(rule.span, "quantizes activations with static ranges"),
         help='add `calibrate { data = "..." }`, or make the ranges `dynamic`',
+    )
+
+
+def nothing_to_learn_from(preset: nodes.Name) -> Diagnostic:
+    """QR211."""
+    return Diagnostic(
+        Code.MISSING_STATEMENT,
+        f"`tune {preset.text}` looks at data and needs the statement `calibrate`",
+        Label(preset.span),
+        help='add `calibrate { data = "..." }`, or write `tune rtn`',
     )
 
 

@@ -69,7 +69,7 @@ def _input(name: str | None, expr: Expr, checker: Checker) -> Input | None:
 def _size(arg: Arg, checker: Checker) -> int | str | None:
     """A name stands for a size that may vary, unless a ``let`` gives it a value."""
     value = arg.value
-    if isinstance(value, Ref) and value.text not in checker.scope.names("let"):
+    if isinstance(value, Ref) and checker.scope.look_up(value, "let", "param") is None:
         return value.text
     return integer(value, "size", 1, None, checker)
 

@@ -1,11 +1,12 @@
 """Policies: includes, ``extends`` and ``within`` worked into one list of rules."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.policy.attributes import unknown_setting
 from qcompile.policy.change import (
@@ -48,7 +49,7 @@ MAIN = "main"
 LATER_SETTABLE = ("untie", "per_call", "scale", "zero_point", "exponent")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Included:
     """The rules of another policy belong here, each narrowed by ``scopes``."""
 
@@ -63,9 +64,12 @@ Item: TypeAlias = Rule | Included
 def lower_policies(checker: Checker) -> Mapping[str, tuple[Rule, ...]]:
     """The whole list of rules of every policy; problems go to ``checker``."""
     scope = checker.scope
-    found = [scope.definitions[name].node for name in scope.names("policy")]
-    policies = [node for node in found if isinstance(node, PolicyDef)]
-    items = {node.name.text: _Reader(node, checker).items() for node in policies}
+    found = [(key, scope.definitions[key].node) for key in scope.keys("policy")]
+    items = {
+        key: _Reader(key, node, checker).items()
+        for key, node in found
+        if isinstance(node, PolicyDef)
+    }
     graph = {
         name: [item.policy for item in listed if isinstance(item, Included)]
         for name, listed in items.items()
@@ -109,7 +113,8 @@ def _narrowed(rule: Rule, scopes: tuple[Selector, ...]) -> Rule:
 class _Reader:
     """Reads the lines of one policy."""
 
-    def __init__(self, policy: PolicyDef, checker: Checker) -> None:
+    def __init__(self, key: str, policy: PolicyDef, checker: Checker) -> None:
+        self.key = key
         self.policy = policy
         self.checker = checker
 
@@ -151,25 +156,28 @@ class _Reader:
         selector = self.checker.rule_selector(rule.selector)
         if selector is None or action is None:
             return []
-        name = self.policy.name.text
-        line = Rule(action, selector, rule.final, rule.optional, name, rule.span)
+        line = Rule(action, selector, rule.final, rule.optional, self.key, rule.span)
         return [_narrowed(line, scopes)]
 
     def _include(self, ref: Ref, scopes: tuple[Selector, ...]) -> list[Item]:
         scope = self.checker.scope
-        if scope.look_up(ref, "policy") is not None:
-            return [Included(ref.text, scopes, ref.span)]
-        if not scope.is_elsewhere(ref):
-            names = [name for name in scope.names("policy") if name != self.policy.name.text]
+        definition = scope.look_up(ref, "policy")
+        if definition is not None:
+            return [Included(definition.key, scopes, ref.span)]
+        if not scope.is_broken(ref):
+            own = self.policy.name.text
+            names = [name for name in scope.names(ref.span, "policy") if name != own]
             self.checker.report(unknown_name(ref, "policy", scope, names))
         return []
 
     def _use(self, ref: Ref) -> Action | None:
         scope = self.checker.scope
-        if scope.look_up(ref, "scheme") is not None:
-            return UseScheme(ref.text)
-        if not scope.is_elsewhere(ref):
-            self.checker.report(unknown_name(ref, "scheme", scope, scope.names("scheme")))
+        definition = scope.look_up(ref, "scheme")
+        if definition is not None:
+            return UseScheme(definition.key)
+        if not scope.is_broken(ref):
+            known = scope.names(ref.span, "scheme")
+            self.checker.report(unknown_name(ref, "scheme", scope, known))
         return None
 
     def _set(self, rule: nodes.SetField) -> Action | None:

@@ -1,10 +1,10 @@
 """Schemes: inheritance and modifiers worked into one value for each slot."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.policy.attributes import given_twice
 from qcompile.policy.change import MAX_BITS, MIN_BITS, apply, initial, objection
@@ -12,6 +12,7 @@ from qcompile.policy.expression import Checker
 from qcompile.policy.modifiers import bits_out_of_range, changes, objected, unknown_modifier
 from qcompile.policy.scheme import FloatSlot, IntFormat, QuantSlot, Scheme
 from qcompile.policy.scope import (
+    Scope,
     forms_a_cycle,
     in_dependency_order,
     unknown_name,
@@ -30,7 +31,7 @@ LATER_FORMATS = (
 FORMATS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in range(MIN_BITS, MAX_BITS + 1))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slots:
     """What a scheme has said so far of ``weight``, ``act`` and ``act2``, and where."""
 
@@ -45,7 +46,7 @@ class Slots:
 NO_SLOTS = Slots({}, {})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Schemes:
     by_name: Mapping[str, Scheme]
     spans: Mapping[tuple[str, str], Span]
@@ -54,9 +55,9 @@ class Schemes:
 def lower_schemes(checker: Checker) -> Schemes:
     """A scheme with a problem is left out; the problem goes to ``checker``."""
     scope = checker.scope
-    found = [(name, scope.definitions[name].node) for name in scope.names("scheme")]
+    found = [(name, scope.definitions[name].node) for name in scope.keys("scheme")]
     definitions = {name: node for name, node in found if isinstance(node, SchemeDef)}
-    graph = {name: _bases(node, definitions) for name, node in definitions.items()}
+    graph = {name: _bases(node, scope) for name, node in definitions.items()}
     order, cycles = in_dependency_order(graph)
     for cycle in cycles:
         node = definitions[cycle[0]]
@@ -70,8 +71,9 @@ def lower_schemes(checker: Checker) -> Schemes:
     return Schemes({name: _scheme(name, one) for name, one in done.items()}, spans)
 
 
-def _bases(node: SchemeDef, definitions: Mapping[str, SchemeDef]) -> tuple[str, ...]:
-    return (node.base.text,) if node.base and node.base.text in definitions else ()
+def _bases(node: SchemeDef, scope: Scope) -> tuple[str, ...]:
+    base = scope.look_up(node.base, "scheme") if node.base else None
+    return (base.key,) if base is not None else ()
 
 
 def _scheme(name: str, slots: Slots) -> Scheme:
@@ -110,10 +112,12 @@ def _inherited(
     base = node.base
     if base is None:
         return NO_SLOTS
-    if checker.scope.look_up(base, "scheme") is not None:
-        return known.get(base.text)
-    if not checker.scope.is_elsewhere(base):
-        names = [name for name in checker.scope.names("scheme") if name != node.name.text]
+    definition = checker.scope.look_up(base, "scheme")
+    if definition is not None:
+        return known.get(definition.key)
+    if not checker.scope.is_broken(base):
+        own = node.name.text
+        names = [name for name in checker.scope.names(base.span, "scheme") if name != own]
         checker.report(unknown_name(base, "scheme", checker.scope, names))
     return None
 

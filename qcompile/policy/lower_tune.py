@@ -1,42 +1,70 @@
 """The ``tune`` statement: a preset of the engine, with some of its axes moved."""
 
+from collections.abc import Sequence
+
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.methods.presets import DEFAULT_PRESET, PRESETS, preset
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.attributes import Attribute, Settings, Shape, listed, read
+from qcompile.policy.attributes import (
+    Attribute,
+    Settings,
+    Shape,
+    listed,
+    read,
+    unknown_value,
+)
+from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Checker
+from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.unavailable import not_available
-from qcompile.syntax.nodes import Attr, Name, TuneBlock
+from qcompile.syntax.nodes import Arg, Attr, Call, Expr, Name, Ref, TuneBlock
 
 TABLE = (
     Attribute("partition", Shape.WORD, choices=("layer", "block"), later=("stage", "network")),
-    Attribute("solver", Shape.WORDS, choices=("rtn",), later=("gradient", "optq", "gram", "cd")),
-    Attribute("steps", Shape.INTEGER, low=0),
+    Attribute("solver", Shape.WORDS, choices=("rtn", "optq", "gradient"), later=("gram", "cd")),
+    Attribute(
+        "variable",
+        Shape.WORD,
+        choices=("gate",),
+        later=("additive", "division", "weight", "categorical", "annealed"),
+    ),
+    Attribute(
+        "learn",
+        Shape.WORDS,
+        choices=("rounding", "act_scale"),
+        later=("scale", "zero_point", "exponent", "levels", "bias", "norm"),
+    ),
+    Attribute(
+        "loss",
+        Shape.WORD,
+        choices=("mse",),
+        later=("fisher", "fisher_full", "prediction", "kl", "cosine", "huber", "l1"),
+    ),
+    Attribute("drop", Shape.RAW),
+    Attribute("optimizer", Shape.RAW),
+    Attribute("steps", Shape.INTEGER, low=1),
     Attribute("batch", Shape.INTEGER, low=1),
     Attribute("seed", Shape.INTEGER),
-    Attribute("precision", Shape.WORD, choices=("fp32", "bf16")),
-    Attribute("variable", Shape.LATER),
-    Attribute("learn", Shape.LATER),
-    Attribute("loss", Shape.LATER),
+    Attribute("precision", Shape.WORD, choices=("auto", "fp32", "bf16")),
+    Attribute("order", Shape.WORD, choices=("natural", "activation")),
     Attribute("regularizer", Shape.LATER),
-    Attribute("drop", Shape.LATER),
     Attribute("augment", Shape.LATER),
     Attribute("select", Shape.LATER),
-    Attribute("optimizer", Shape.LATER),
     Attribute("schedule", Shape.LATER),
     Attribute("samples", Shape.LATER),
     Attribute("patience", Shape.LATER),
     Attribute("inputs", Shape.LATER),
 )
-LEARNING = ("steps", "batch", "precision")
+LEARNING = ("steps", "batch", "precision", "variable", "learn", "loss", "drop", "optimizer")
 """Without effect where nothing is learned."""
 
-LATER_PRESETS = (
-    *("adaround", "brecq", "qdrop", "pdquant", "signround", "flexround", "genie", "hybrid"),
-    *("optq", "adaquant", "lsq"),
-)
+LATER_PRESETS = ("pdquant", "signround", "flexround", "genie", "hybrid", "adaquant", "lsq")
+DROPS = ("none", "input", "act", "both")
+OPTIMIZERS = ("adam",)
+LATER_OPTIMIZERS = ("sgd", "sign_sgd", "adamw", "nadam", "adamax", "adagrad", "rmsprop", "lion")
 
 
 def default_tuning() -> Tuning:
@@ -51,8 +79,8 @@ def lower_tune(node: TuneBlock, checker: Checker) -> Tuning:
         way_out = "leave `for` out: the whole model is tuned alike"
         checker.report(not_available("`tune ... for`", node.selector.span, way_out))
     settings = read(f"`tune {node.preset.text}`", node.attrs, TABLE, checker, node.span)
-    tuning = _tuned(start, settings)
-    if not _learns(tuning):
+    tuning = _tuned(start, settings, checker)
+    if not tuning.learns:
         for attr in filter(None, map(settings.attr, LEARNING)):
             checker.report(without_effect(attr, tuning))
     return tuning
@@ -71,22 +99,106 @@ def _preset(name: Name, checker: Checker) -> Tuning:
     return default_tuning()
 
 
-def _tuned(start: Tuning, settings: Settings) -> Tuning:
+def _tuned(start: Tuning, settings: Settings, checker: Checker) -> Tuning:
     """Words were checked against the table, so that pydantic has nothing left to refuse."""
-    update = {
+    update: dict[str, object] = {
         "partition": settings.text("partition"),
         "solvers": settings.items("solver") or None,
+        "variable": settings.text("variable"),
+        "learn": settings.items("learn") or None,
+        "loss": settings.text("loss"),
         "steps": settings.integer("steps"),
         "batch": settings.integer("batch"),
         "seed": settings.integer("seed"),
         "precision": settings.text("precision"),
+        "order": settings.text("order"),
     }
+    drop, optimizer = settings.attr("drop"), settings.attr("optimizer")
+    if drop is not None:
+        update |= _drop(drop, checker)
+    if optimizer is not None:
+        update |= _optimizer(optimizer, checker)
     given = {name: value for name, value in update.items() if value is not None}
     return Tuning.model_validate({**start.model_dump(), **given})
 
 
-def _learns(tuning: Tuning) -> bool:
-    return set(tuning.solvers) != {"rtn"}
+def _drop(attr: Attr, checker: Checker) -> dict[str, object]:
+    """``both`` or ``both(0.5)``: the probability that an element stays quantized."""
+    word, args = _word_and_args(attr, "drop", DROPS, ("gradual",), checker)
+    if word is None:
+        return {}
+    match args:
+        case ():
+            return {"drop": word}
+        case (Arg(None, value),):
+            probability = _number(value, "the probability", 0, 1, checker)
+            return {} if probability is None else {"drop": word, "keep_quantized": probability}
+        case _:
+            checker.report(wrong_type("one probability", "other arguments", attr.value.span))
+            return {}
+
+
+def _optimizer(attr: Attr, checker: Checker) -> dict[str, object]:
+    """``adam`` or ``adam(lr=1e-3)``."""
+    word, args = _word_and_args(attr, "optimizer", OPTIMIZERS, LATER_OPTIMIZERS, checker)
+    update: dict[str, object] = {} if word is None else {"optimizer": word}
+    for arg in args:
+        if arg.name is None or arg.name.text != "lr":
+            checker.report(unknown_argument(arg))
+            continue
+        rate = _number(arg.value, "lr", 0, 10, checker)
+        if rate is not None:
+            update["lr"] = rate
+    return update
+
+
+def _word_and_args(
+    attr: Attr, name: str, choices: Sequence[str], later: Sequence[str], checker: Checker
+) -> tuple[str | None, tuple[Arg, ...]]:
+    value = attr.value
+    ref = value.func if isinstance(value, Call) else value
+    if not isinstance(ref, Ref):
+        checker.report(wrong_type(f"one of {listed(choices)}", "something else", value.span))
+        return None, ()
+    word, args = ref.text, value.args if isinstance(value, Call) else ()
+    if word in choices:
+        return word, args
+    if word in later:
+        way_out = f"use {listed(choices)}"
+        checker.report(not_available(f"`{name} = {word}`", attr.value.span, way_out))
+    else:
+        checker.report(unknown_value(name, Ref((word,), attr.value.span), (*choices, *later)))
+    return None, ()
+
+
+def _number(expr: Expr, name: str, low: float, high: float, checker: Checker) -> float | None:
+    constant = checker.constant(expr, Dimension.NUMBER)
+    if constant is None or isinstance(constant.value, tuple):
+        return None
+    if low <= constant.value <= high:
+        return float(constant.value)
+    checker.report(number_out_of_range(name, constant.value, low, high, expr.span))
+    return None
+
+
+def number_out_of_range(name: str, value: float, low: float, high: float, span: Span) -> Diagnostic:
+    """QR410."""
+    return Diagnostic(
+        Code.VALUE_RANGE,
+        f"{name} must be between {low:g} and {high:g}, found {value:g}",
+        Label(span),
+        help=f"write a number between {low:g} and {high:g}",
+    )
+
+
+def unknown_argument(arg: Arg) -> Diagnostic:
+    """QR409."""
+    return Diagnostic(
+        Code.UNKNOWN_SETTING,
+        "unknown argument of an optimizer",
+        Label(arg.span),
+        help="the argument is `lr`",
+    )
 
 
 def without_effect(attr: Attr, tuning: Tuning) -> Diagnostic:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, Fix, Label
+from qcompile.diagnostics.diagnostic import Applicability, Diagnostic, Fix, Label
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import nearest
 from qcompile.policy.attributes import integer
@@ -204,7 +204,7 @@ def unknown_modifier(name: Name, known: Sequence[str], what: str = "modifier") -
         f"unknown {what} `{name.text}`",
         Label(name.span),
         help=f"did you mean `{guesses[0]}`?" if guesses else f"write one of {names}",
-        fixes=tuple(Fix(name.span, guess) for guess in guesses),
+        fixes=tuple(Fix(name.span, guess, Applicability.UNSAFE) for guess in guesses),
     )
 
 

@@ -1,9 +1,11 @@
 """A recipe with its meaning resolved: everything that can be known without the model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+from pathlib import PurePath
 from typing import Literal, TypeAlias
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.change import Change
@@ -15,10 +17,11 @@ from qcompile.policy.selector import Selector
 SlotName: TypeAlias = Literal["weight", "act", "act2"]
 SLOTS: tuple[SlotName, ...] = ("weight", "act", "act2")
 
+ParameterValue: TypeAlias = int | float | bool | str
 LiteralValue: TypeAlias = int | float | str | bool | tuple["LiteralValue", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Input:
     """``float32[batch, 3, 224, 224]``: sizes are numbers, or names of sizes that may vary."""
 
@@ -29,7 +32,7 @@ class Input:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     reference: str
     args: tuple[LiteralValue, ...]
@@ -40,17 +43,17 @@ class Model:
     """The reference string."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UseScheme:
     scheme: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SkipSite:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetField:
     slot: SlotName
     change: Change
@@ -59,7 +62,7 @@ class SetField:
 Action: TypeAlias = UseScheme | SkipSite | SetField
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """One line of a policy; includes and ``within`` are worked into order and selector."""
 
@@ -79,10 +82,13 @@ class Rule:
     @property
     def reference(self) -> RuleRef:
         line, column = self.span.location
-        return RuleRef(file=self.span.source.name, line=line, column=column, text=self.text)
+        name = self.span.source.name
+        if PurePath(name).is_absolute():  # a plan names no place of one machine
+            name = PurePath(name).name
+        return RuleRef(file=name, line=line, column=column, text=self.text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockEach:
     """Every module that ``selector``'s patterns match is a block of its own."""
 
@@ -90,14 +96,14 @@ class BlockEach:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockGroup:
     name: str
     selector: Selector
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Calibration:
     reference: str
     samples: int
@@ -109,7 +115,7 @@ class Calibration:
     reference_span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evaluation:
     metric: str
     reference: str
@@ -119,7 +125,7 @@ class Evaluation:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assertion:
     """``expect`` fails the plan; ``prefer`` warns."""
 
@@ -129,10 +135,14 @@ class Assertion:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipe:
     source: Source
+    closure: tuple[Source, ...]
+    """The recipe itself, then every file it imports, directly or not."""
     version: int
+    params: Mapping[str, ParameterValue]
+    """The value in force of each parameter; that of an import is called ``alias.name``."""
     model: Model | None
     schemes: Mapping[str, Scheme]
     scheme_spans: Mapping[tuple[str, str], Span]

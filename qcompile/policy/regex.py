@@ -5,8 +5,10 @@ something that repeats. A pattern matches a whole text; ``^`` in front and ``$``
 written. Everything else is refused, so that no library decides whether a recipe is valid.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
+
+from qcompile.diagnostics.frozen import frozen
 
 MAX_LENGTH = 1000
 MAX_NESTING = 32
@@ -29,7 +31,7 @@ class UnsafeRegex(ValueError):
         self.end = end
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chars:
     """One character in (or, negated, outside) the inclusive ranges."""
 
@@ -40,17 +42,17 @@ class Chars:
         return any(low <= char <= high for low, high in self.ranges) is not self.negated
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sequence:
     items: tuple["Node", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alternation:
     items: tuple["Node", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repeat:
     """``*``: ``least`` 0, not ``once``; ``+``: 1, not ``once``; ``?``: 0, ``once``."""
 
@@ -62,7 +64,7 @@ class Repeat:
 Node: TypeAlias = Chars | Sequence | Alternation | Repeat
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class State:
     """Reads one character and goes on to ``after``, or, without ``reads``, goes there at once."""
 
@@ -70,7 +72,7 @@ class State:
     after: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Regex:
     """A Thompson automaton: state 0 accepts, ``start`` begins (Thompson 1968)."""
 

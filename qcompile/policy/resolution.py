@@ -1,8 +1,8 @@
 """What the policy has decided for each site of a model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.change import Field
 from qcompile.policy.recipe import SLOTS, Rule, SlotName
 from qcompile.policy.scheme import FloatSlot, QuantSlot
@@ -10,7 +10,7 @@ from qcompile.policy.selection import Decided
 from qcompile.policy.site import Site
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TraceStep:
     """A rule that selected the site; ``won`` if it still has a say in the end."""
 
@@ -18,7 +18,7 @@ class TraceStep:
     won: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """One site. ``rule`` is the last ``use`` or ``skip``; without one the site is untouched.
 
@@ -60,7 +60,7 @@ class Decision:
         return tuple(sorted(rules.values(), key=lambda rule: rule.span.start))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolution:
     decisions: tuple[Decision, ...]
     """One for each site, in execution order."""

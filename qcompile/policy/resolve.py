@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.assertion import selectors_of
 from qcompile.policy.change import Field, Objection, apply, objection, value_of
 from qcompile.policy.conflicts import (
@@ -29,7 +30,7 @@ from qcompile.policy.unmatched import empty_selection, unmatched_patterns
 Slots: TypeAlias = dict[SlotName, QuantSlot | FloatSlot]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class State:
     """What is decided for one site after some of the rules."""
 

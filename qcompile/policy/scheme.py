@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class Frozen(BaseModel):
     """Base of everything that is read from or written to disk."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # validators are built on first use: `check` needs few of them
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class PerTensor(Frozen):

@@ -1,14 +1,15 @@
-"""The names of one recipe: one namespace for ``let``, ``select``, ``scheme`` and ``policy``."""
+"""The names of a recipe and its imports: one namespace a file for all that can be defined."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal, TypeAlias
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Fix, Label
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.policy.closure import Namespace
 from qcompile.policy.selection import FACTS
 from qcompile.policy.site import Kind
 from qcompile.syntax.nodes import (
@@ -20,10 +21,9 @@ from qcompile.syntax.nodes import (
     Ref,
     SchemeDef,
     Select,
-    Statement,
 )
 
-Word: TypeAlias = Literal["let", "select", "scheme", "policy"]
+Word: TypeAlias = Literal["let", "param", "select", "scheme", "policy", "import"]
 
 SELECTOR_WORDS = (*(kind.value for kind in Kind), "any", "depthwise", "shared", "quantized")
 NUMBER_WORDS = (*(name for name, _ in FACTS), "size")
@@ -33,89 +33,136 @@ MAX_CYCLES = 20
 RESERVED = frozenset((*SELECTOR_WORDS, *NUMBER_WORDS))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Definition:
+    """``key`` is unique in the closure: the name, after the prefix of its file."""
+
     word: Word
+    key: str
     name: Name
-    node: Let | Select | SchemeDef | PolicyDef
+    node: Let | Param | Select | SchemeDef | PolicyDef | Import
+
+    @property
+    def prefix(self) -> str:
+        return self.key.removesuffix(self.name.text)
 
 
 class Scope:
-    """Definitions by name, and which of them something has referred to."""
+    """The definitions of all files, and which of them something has referred to.
 
-    def __init__(self, definitions: Iterable[Definition], elsewhere: Iterable[str] = ()) -> None:
-        self.definitions = {item.name.text: item for item in definitions}
-        self.elsewhere = frozenset(elsewhere)
+    A reference means what it means in the file in whose text it stands.
+    """
+
+    def __init__(
+        self, namespaces: Sequence[Namespace], definitions: Mapping[str, Definition]
+    ) -> None:
+        self.definitions = definitions
+        self._prefixes = {one.source.name: one.prefix for one in namespaces}
+        self._targets = {
+            one.prefix + item.alias.text: item.target and self._prefixes[item.target]
+            for one in namespaces
+            for item in reversed(one.imports)
+        }
         self._used: set[str] = set()
 
-    def names(self, *words: Word) -> list[str]:
-        return [name for name, item in self.definitions.items() if item.word in words]
+    def keys(self, *words: Word) -> list[str]:
+        return [key for key, item in self.definitions.items() if item.word in words]
+
+    def names(self, near: Span, *words: Word) -> list[str]:
+        """Every definition of ``words`` as the file of ``near`` can call it."""
+        prefix = self._prefixes[near.source.name]
+        ways = {prefix: ""}
+        for name, target in self._targets.items():
+            start, dot, alias = name.rpartition(".")
+            if target is not None and start + dot == prefix:
+                ways.setdefault(target, f"{alias}.")
+        return [
+            ways[item.prefix] + item.name.text
+            for item in self.definitions.values()
+            if item.word in words and item.prefix in ways
+        ]
+
+    def find(self, ref: Ref) -> Definition | None:
+        """What ``ref`` names; looking marks it, and the imports that lead to it, as used."""
+        key = self._key(ref)
+        definition = None if key is None else self.definitions.get(key)
+        if definition is not None:
+            self._used.add(definition.key)
+        return definition
 
     def look_up(self, ref: Ref, *words: Word) -> Definition | None:
-        """The definition of one of ``words`` that ``ref`` names; looking marks it as used."""
-        definition = self.definitions.get(ref.text)
-        if definition is not None:
-            self._used.add(ref.text)
+        definition = self.find(ref)
         return definition if definition is not None and definition.word in words else None
 
-    def is_elsewhere(self, ref: Ref) -> bool:
-        """Whether ``ref`` leads to an import or a parameter, which is reported where it stands."""
-        return ref.parts[0] in self.elsewhere
+    def is_broken(self, ref: Ref) -> bool:
+        """Whether ``ref`` leads through an import that failed, which is reported there."""
+        prefix = self._prefixes[ref.span.source.name]
+        for alias in ref.parts[:-1]:
+            target = self._targets.get(prefix + alias, "")
+            if target is None:
+                return True
+            prefix = target
+        return False
+
+    def _key(self, ref: Ref) -> str | None:
+        prefix = self._prefixes[ref.span.source.name]
+        for alias in ref.parts[:-1]:
+            target = self._targets.get(prefix + alias)
+            if target is None:
+                return None
+            self._used.add(prefix + alias)
+            prefix = target
+        return prefix + ref.parts[-1]
 
     def unused(self) -> list[Definition]:
-        """Policies are entry points and never unused."""
+        """Of the recipe itself; policies are entry points and never unused."""
         return [
             item
-            for name, item in self.definitions.items()
-            if name not in self._used and item.word != "policy"
+            for key, item in self.definitions.items()
+            if key not in self._used and not item.prefix and item.word != "policy"
         ]
 
 
-def collect(statements: Sequence[Statement]) -> tuple[Scope, list[Diagnostic]]:
-    """The first definition of a name counts."""
+def collect(namespaces: Sequence[Namespace]) -> tuple[Scope, list[Diagnostic]]:
+    """The first definition of a name in a file counts."""
     found: dict[str, Definition] = {}
     diagnostics: list[Diagnostic] = []
-    for definition in _definitions(statements):
+    for definition in (item for one in namespaces for item in _definitions(one)):
         name = definition.name
         if name.text in RESERVED:
             diagnostics.append(word_of_the_language(name))
-        elif name.text in found:
-            diagnostics.append(defined_twice(name, found[name.text].name))
+        elif definition.key in found:
+            diagnostics.append(defined_twice(name, found[definition.key].name))
         else:
-            found[name.text] = definition
-    return Scope(found.values(), _elsewhere(statements)), diagnostics
+            found[definition.key] = definition
+    return Scope(namespaces, found), diagnostics
 
 
-def _elsewhere(statements: Sequence[Statement]) -> Iterable[str]:
-    for node in statements:
+def _definitions(namespace: Namespace) -> Iterable[Definition]:
+    prefix = namespace.prefix
+    for item in namespace.imports:
+        yield Definition("import", prefix + item.alias.text, item.alias, item.node)
+    for node in namespace.file.statements:
         match node:
-            case Import(_, Name(alias)):
-                yield alias
-            case Param(Name(name)):
-                yield name
+            case Let(name) | Param(name) | Select(name) | SchemeDef(name) | PolicyDef(name):
+                yield Definition(_WORDS[type(node)], prefix + name.text, name, node)
             case _:
                 pass
 
 
-def _definitions(statements: Sequence[Statement]) -> Iterable[Definition]:
-    for node in statements:
-        match node:
-            case Let():
-                yield Definition("let", node.name, node)
-            case Select():
-                yield Definition("select", node.name, node)
-            case SchemeDef():
-                yield Definition("scheme", node.name, node)
-            case PolicyDef():
-                yield Definition("policy", node.name, node)
-            case _:
-                pass
+_WORDS: Mapping[type[object], Word] = {
+    Let: "let",
+    Param: "param",
+    Select: "select",
+    SchemeDef: "scheme",
+    PolicyDef: "policy",
+}
 
 
 def unknown_name(ref: Ref, what: str, scope: Scope, known: Iterable[str]) -> Diagnostic:
     """QR201."""
     guess = did_you_mean(ref.text, known)
-    other = scope.definitions.get(ref.text)
+    other = scope.find(ref)
     label = f"this name is a `{other.word}`" if other else "defined nowhere in this recipe"
     return Diagnostic(
         Code.UNKNOWN_NAME,
@@ -132,7 +179,7 @@ def defined_twice(second: Name, first: Name) -> Diagnostic:
         f"`{second.text}` is defined twice",
         Label(second.span, "second definition"),
         (Label(first.span, "first definition"),),
-        help="rename or delete one; `let`, `select`, `scheme` and `policy` share one namespace",
+        help="rename or delete one; all definitions and imports of a file share one namespace",
     )
 
 

@@ -2,10 +2,12 @@
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import assert_never
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.glob import Glob
+from qcompile.policy.neighbours import related
 from qcompile.policy.regex import Regex
 from qcompile.policy.selector import (
     AllOf,
@@ -27,8 +29,10 @@ from qcompile.policy.selector import (
     Nth,
     OfKind,
     OfOp,
+    OfParameter,
     Operator,
     Pattern,
+    Related,
     Selector,
     Stretch,
     Subtree,
@@ -40,7 +44,7 @@ from qcompile.policy.site import Site
 NOTHING: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decided:
     """What is known once the policy has run; selectors of rules never look at it."""
 
@@ -82,6 +86,8 @@ class Selection:
                 return frozenset({chosen[number]}) if inside else NOTHING
             case Stretch(first, last):
                 return self._stretch(self.of(first), self.of(last))
+            case Related(relation, item):
+                return related(relation, self.sites, self.of(item))
             case Named():
                 return self._of_named(selector)
             case _:
@@ -121,7 +127,7 @@ def leaves(selector: Selector) -> Iterator[Leaf]:
         match waiting.pop():
             case AllOf(items) | AnyOf(items):
                 waiting.extend(reversed(items))
-            case Not(item) | Nth(item):
+            case Not(item) | Nth(item) | Related(_, item):
                 waiting.append(item)
             case Stretch(first, last):
                 waiting += [last, first]
@@ -134,7 +140,7 @@ def leaves(selector: Selector) -> Iterator[Leaf]:
 
 
 def _holds(
-    leaf: Pattern | Inside | Subtree | OfKind | OfOp | HasFact | Compare, site: Site
+    leaf: Pattern | Inside | OfParameter | Subtree | OfKind | OfOp | HasFact | Compare, site: Site
 ) -> bool:
     match leaf:
         case Pattern(matcher):
@@ -142,6 +148,8 @@ def _holds(
         case Inside(matcher, directly):
             scopes = site.scopes[-1:] if directly else site.scopes
             return any(matcher.matches(scope) for scope in scopes)
+        case OfParameter(matcher):
+            return site.weight is not None and matcher.matches(site.weight.path)
         case Subtree(matcher):
             return in_subtree(matcher, site)
         case OfKind(kind):

@@ -1,8 +1,8 @@
 """The typed selector: a set of sites, described."""
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.glob import Glob
@@ -11,17 +11,22 @@ from qcompile.policy.site import Kind
 
 Value: TypeAlias = int | float | tuple[int | float, ...]
 Comparator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
+Relation: TypeAlias = Literal[
+    "input_of", "inputs_of", "output_of", "follows", "precedes", "fused_with", "same_weight_as"
+]
+"""Direct: ``input_of`` (of all operands, as ``inputs_of``) and ``output_of``. Over any number of
+sites: ``precedes`` and ``follows``."""
 Operator: TypeAlias = Literal["+", "-", "*", "/", "%"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Everything:
     """``any``."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pattern:
     """A glob or ``re"..."`` on the path of the site itself."""
 
@@ -29,7 +34,7 @@ class Pattern:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inside:
     """``inside("layers.0")``: below a matched module; ``children``: directly below it."""
 
@@ -38,7 +43,15 @@ class Inside:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class OfParameter:
+    """``param("**.experts.w1")``: the sites whose weight has a path that fits."""
+
+    matcher: Glob | Regex
+    span: Span
+
+
+@frozen
 class Subtree:
     """A matched module together with all below it: what a pattern means in ``blocks``."""
 
@@ -46,13 +59,13 @@ class Subtree:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfKind:
     kind: Kind
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OfOp:
     """``type("torch.nn.Conv2d")`` or ``op("operator.add")``, exactly."""
 
@@ -60,7 +73,7 @@ class OfOp:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HasFact:
     """A fact that is true or false."""
 
@@ -68,7 +81,7 @@ class HasFact:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Constant:
     """A number in base units (bytes, seconds, percent) or a list of plain numbers."""
 
@@ -77,7 +90,7 @@ class Constant:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fact:
     """A number, or a list of numbers, of each site; it does not apply to every site."""
 
@@ -86,7 +99,7 @@ class Fact:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FactArithmetic:
     op: Operator
     left: "FactTerm"
@@ -98,7 +111,7 @@ class FactArithmetic:
 FactTerm: TypeAlias = Constant | Fact | FactArithmetic
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compare:
     """The sites of which the comparison holds; none of those that lack one of its facts."""
 
@@ -108,7 +121,7 @@ class Compare:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AllOf:
     """``and``; ``a except b`` is ``a and not b``."""
 
@@ -116,19 +129,19 @@ class AllOf:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnyOf:
     items: tuple["Selector", ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Not:
     item: "Selector"
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Nth:
     """One site of ``item`` in execution order, from 0; negative numbers count from the end."""
 
@@ -137,7 +150,7 @@ class Nth:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stretch:
     """``A .. B``: from the first site of ``A`` to the last of ``B`` in execution order."""
 
@@ -146,7 +159,16 @@ class Stretch:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class Related:
+    """``follows(S)`` and the like: the sites in that relation to at least one of ``item``."""
+
+    relation: Relation
+    item: "Selector"
+    span: Span
+
+
+@frozen
 class Named:
     """A ``select`` or ``let`` used by its name, at ``span``."""
 
@@ -155,7 +177,7 @@ class Named:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithScheme:
     """Sites whose last whole scheme is this one (only known when the policy has run)."""
 
@@ -163,7 +185,7 @@ class WithScheme:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IsQuantized:
     """Sites with at least one tensor in low precision, or with none."""
 
@@ -171,7 +193,7 @@ class IsQuantized:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InBlocks:
     """Sites of the blocks ``first`` to ``last`` (from 0, both included)."""
 
@@ -184,6 +206,7 @@ Leaf: TypeAlias = (
     Everything
     | Pattern
     | Inside
+    | OfParameter
     | Subtree
     | OfKind
     | OfOp
@@ -193,4 +216,4 @@ Leaf: TypeAlias = (
     | IsQuantized
     | InBlocks
 )
-Selector: TypeAlias = Leaf | AllOf | AnyOf | Not | Nth | Stretch | Named
+Selector: TypeAlias = Leaf | AllOf | AnyOf | Not | Nth | Stretch | Related | Named

@@ -1,7 +1,8 @@
 """A site: one place in the traced graph that a rule can select, described without torch."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+from qcompile.diagnostics.frozen import frozen
 
 
 class Kind(Enum):
@@ -21,7 +22,7 @@ class Kind(Enum):
     POOL = "pool"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """A tensor of the model that a site owns.
 
@@ -34,7 +35,7 @@ class Parameter:
     storage: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Site:
     """One call of one operation, in execution order.
 

@@ -1,15 +1,15 @@
 """What an expression can be, once its names are known."""
 
-from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.policy.claim import Claim, Figure, FigureArithmetic, Measure
 from qcompile.policy.regex import Regex
 from qcompile.policy.selector import Constant, Fact, FactArithmetic, FactTerm, Selector
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A string; where a selector is wanted, a glob."""
 
@@ -17,25 +17,25 @@ class Text:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PathRegex:
     regex: Regex
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flag:
     value: bool
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotWord:
     slot: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Interval:
     """``0..3``, both ends included."""
 

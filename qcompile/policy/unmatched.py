@@ -1,16 +1,29 @@
 """Selectors that select nothing in a model."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Applicability, Diagnostic, Fix, Label
 from qcompile.diagnostics.suggest import nearest
 from qcompile.policy.glob import escape_glob
 from qcompile.policy.selection import Selection, leaves
-from qcompile.policy.selector import AllOf, Inside, OfKind, OfOp, Pattern, Selector, Subtree
+from qcompile.policy.selector import (
+    AllOf,
+    Inside,
+    OfKind,
+    OfOp,
+    OfParameter,
+    Pattern,
+    Selector,
+    Subtree,
+)
 from qcompile.policy.site import Site
 
 MAX_PATHS = 5
+
+Names: TypeAlias = Pattern | Inside | OfParameter | Subtree | OfOp
+"""Leaves with a text that is meant to name something."""
 
 
 def unmatched_patterns(selector: Selector, selection: Selection) -> list[Diagnostic]:
@@ -18,11 +31,11 @@ def unmatched_patterns(selector: Selector, selection: Selection) -> list[Diagnos
     return [
         unmatched_pattern(leaf, selection.sites)
         for leaf in leaves(selector)
-        if isinstance(leaf, Pattern | Inside | Subtree | OfOp) and not selection.of(leaf)
+        if isinstance(leaf, Names) and not selection.of(leaf)
     ]
 
 
-def unmatched_pattern(leaf: Pattern | Inside | Subtree | OfOp, sites: Sequence[Site]) -> Diagnostic:
+def unmatched_pattern(leaf: Names, sites: Sequence[Site]) -> Diagnostic:
     """QR301."""
     text = leaf.op if isinstance(leaf, OfOp) else leaf.matcher.text
     guesses = nearest(text, _candidates(leaf, sites), 3)
@@ -43,19 +56,21 @@ def unmatched_pattern(leaf: Pattern | Inside | Subtree | OfOp, sites: Sequence[S
     )
 
 
-def _candidates(leaf: Pattern | Inside | Subtree | OfOp, sites: Sequence[Site]) -> set[str]:
+def _candidates(leaf: Names, sites: Sequence[Site]) -> set[str]:
     match leaf:
         case OfOp():
             return {site.op for site in sites}
         case Pattern():
             return {site.path for site in sites}
+        case OfParameter():
+            return {site.weight.path for site in sites if site.weight is not None}
         case Inside():
             return {scope for site in sites for scope in site.scopes}
         case Subtree():
             return {path for site in sites for path in (site.path, *site.scopes)}
 
 
-def _elsewhere(leaf: Pattern | Inside | Subtree | OfOp, sites: Sequence[Site]) -> str | None:
+def _elsewhere(leaf: Names, sites: Sequence[Site]) -> str | None:
     """The way out where the pattern names a module, but not as this selector reads it."""
     match leaf:
         case Pattern(matcher):

@@ -85,6 +85,19 @@ def weight_of_rows(rows_: Tensor, shape: tuple[int, ...], geometry: Geometry) ->
             return rows_.reshape(shape)
 
 
+def gram(inputs: Iterable[Tensor], geometry: Geometry) -> Tensor:
+    """``E[x x^T]`` over batches of inputs, ``[groups, k, k]`` in float64."""
+    total, samples = torch.zeros(()), 0
+    for x in inputs:
+        taken = rows(x.float(), geometry)
+        product = (taken.transpose(1, 2) @ taken).double()
+        total = product if samples == 0 else total + product
+        samples += taken.shape[1]
+    if samples == 0:
+        raise ValueError("moments of no samples")
+    return total / samples
+
+
 def moments(pairs: Iterable[tuple[Tensor, Tensor]], geometry: Geometry) -> Moments:
     """Over batches of ``(float, quantized)`` inputs of the layer."""
     gram = cross = torch.zeros(())

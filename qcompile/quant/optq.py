@@ -16,7 +16,7 @@ RETRIES = 3
 """Times that damping is raised tenfold when the Gram matrix is not positive definite."""
 
 
-class NotPositiveDefinite(ArithmeticError):
+class NotPositiveDefiniteError(ArithmeticError):
     """Damping of ``10 ** RETRIES`` times the first did not help: the statistics are unusable."""
 
 
@@ -68,7 +68,7 @@ def inverse_factor(gram: Tensor, damping: float) -> tuple[Tensor, float]:
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if int(failed.abs().max()) == 0:
                 return upper, used
-    raise NotPositiveDefinite
+    raise NotPositiveDefiniteError
 
 
 def _order(gram: Tensor, order: Order) -> Tensor:

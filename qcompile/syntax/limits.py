@@ -1,6 +1,8 @@
 """Bounds on one recipe, so that hostile or generated text is refused before it costs anything."""
 
 MAX_FILE_BYTES = 1 << 20
+MAX_JSON_BYTES = 16 << 20
+"""Of a recipe as JSON, which says the same at more length."""
 MAX_RULES = 10_000
 MAX_TOKENS = 200_000
 """Words, literals and marks: what the time to parse depends on, about 60 microseconds each."""

@@ -3,13 +3,13 @@
 Nothing here is resolved or checked; ``plan.lower`` gives these nodes their meaning.
 """
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Name:
     text: str
     span: Span
@@ -18,7 +18,7 @@ class Name:
 # ---- expressions ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Number:
     """``12``, ``1e-3``, ``20_000``; an ``int`` exactly when written without ``.`` or ``e``."""
 
@@ -26,7 +26,7 @@ class Number:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quantity:
     """A number with its unit attached: ``60MB``, ``99.9%``, ``1M``."""
 
@@ -35,7 +35,7 @@ class Quantity:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class String:
     """``"..."`` with its escapes resolved."""
 
@@ -43,7 +43,7 @@ class String:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Regex:
     """``re"..."``: the pattern between the quotes, untouched."""
 
@@ -51,13 +51,13 @@ class Regex:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bool:
     value: bool
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ref:
     """A name, possibly qualified: ``conv``, ``std.w8a8``."""
 
@@ -69,7 +69,7 @@ class Ref:
         return ".".join(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotRef:
     """``weight``, ``act``, ``act2``, ``bias`` or ``kv`` used as a value."""
 
@@ -77,14 +77,14 @@ class SlotRef:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FloatWord:
     """The word ``float`` used as a selector: nodes that stay in float."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arg:
     """One argument of a call; ``name`` for ``name=value``."""
 
@@ -93,20 +93,20 @@ class Arg:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     func: Ref
     args: tuple[Arg, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListExpr:
     items: tuple["Expr", ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Index:
     """``float32[1, 3, 224, 224]``."""
 
@@ -115,7 +115,7 @@ class Index:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unary:
     """``op`` is ``not`` or ``-``."""
 
@@ -124,7 +124,7 @@ class Unary:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Binary:
     """``op`` is one of ``and or except is == != < <= > >= + - * / % ..``."""
 
@@ -134,7 +134,7 @@ class Binary:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """``{ input_ids = int64[batch, seq] }``: the value of a setting, never an operand."""
 
@@ -162,7 +162,7 @@ Expr: TypeAlias = (
 # ---- statements -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attr:
     """``name = value`` inside a block."""
 
@@ -171,21 +171,21 @@ class Attr:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Import:
     path: String
     alias: Name | None
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Let:
     name: Name
     value: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Param:
     name: Name
     type: Name
@@ -194,28 +194,28 @@ class Param:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Select:
     name: Name
     value: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelBlock:
     reference: String
     attrs: tuple[Attr, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TargetBlock:
     target: String
     attrs: tuple[Attr, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Modifier:
     """``symmetric``, ``per_group(128)``, ``observer=mse``: at most one of ``args``, ``value``."""
 
@@ -225,7 +225,7 @@ class Modifier:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotSet:
     """``weight int4 symmetric per_channel``; several formats for a residual sum."""
 
@@ -235,7 +235,7 @@ class SlotSet:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotPatch:
     """``weight with bits=8``."""
 
@@ -244,7 +244,7 @@ class SlotPatch:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotFloat:
     """``act float``."""
 
@@ -252,7 +252,7 @@ class SlotFloat:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SchemeDef:
     name: Name
     base: Ref | None
@@ -260,7 +260,7 @@ class SchemeDef:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Use:
     scheme: Ref
     selector: Expr
@@ -269,7 +269,7 @@ class Use:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetField:
     """``set weight.bits = 8 for S`` or, without a slot, ``set untie = true for S``."""
 
@@ -282,7 +282,7 @@ class SetField:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Skip:
     selector: Expr
     final: bool
@@ -290,27 +290,27 @@ class Skip:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Share:
     what: Name
     selector: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choose:
     schemes: tuple[Ref, ...]
     selector: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Include:
     policy: Ref
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Within:
     """``within "decoder.**" { ... }``: every rule inside, narrowed by ``scope``."""
 
@@ -322,7 +322,7 @@ class Within:
 Rule: TypeAlias = Use | SetField | Skip | Share | Choose | Include | Within
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PolicyDef:
     name: Name
     base: Ref | None
@@ -330,7 +330,7 @@ class PolicyDef:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prepare:
     """``prepare smoothquant for S { alpha = 0.5 }``."""
 
@@ -340,26 +340,26 @@ class Prepare:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockEach:
     selector: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockGroup:
     name: Name
     selector: Expr
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlocksBlock:
     items: tuple[BlockEach | BlockGroup | Attr, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limit:
     """One row of a budget: ``size <= 60MB``."""
 
@@ -367,7 +367,7 @@ class Limit:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Objective:
     """``minimize loss_increase``; ``direction`` is ``minimize`` or ``maximize``."""
 
@@ -376,20 +376,20 @@ class Objective:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BudgetBlock:
     items: tuple[Limit | Objective, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CalibrateBlock:
     label: Name | None
     attrs: tuple[Attr, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EvaluateBlock:
     """``evaluate top1 { data = "..."; batch = 100 }``."""
 
@@ -398,7 +398,7 @@ class EvaluateBlock:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TuneBlock:
     preset: Name
     selector: Expr | None
@@ -406,13 +406,13 @@ class TuneBlock:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputBlock:
     attrs: tuple[Attr, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assertion:
     """``expect EXPR, "reason"``; ``otherwise`` is the scheme after ``else`` of a ``require``."""
 
@@ -443,7 +443,7 @@ Statement: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comment:
     """``# ...`` to the end of the line, the mark included; ``##`` documents what follows."""
 
@@ -451,7 +451,7 @@ class Comment:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecipeFile:
     """One file: its language version, its statements in order, and every comment."""
 

@@ -8,9 +8,9 @@ from qcompile.syntax.limits import MAX_FILE_BYTES
 TOO_LARGE_HELP = "move part of it to a file of its own and import that"
 
 
-def file_too_large(name: str) -> Diagnostic:
+def file_too_large(name: str, limit: int = MAX_FILE_BYTES) -> Diagnostic:
     """QR120: refused before it is read."""
-    mebibytes = MAX_FILE_BYTES >> 20
+    mebibytes = limit >> 20
     message = f"a recipe is at most {mebibytes} MiB"
     return Diagnostic(Code.TOO_LARGE, message, subject=name, help=TOO_LARGE_HELP)
 

@@ -8,35 +8,48 @@ from pathlib import Path
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.source import Source
-from qcompile.syntax.limits import MAX_FILE_BYTES
+from qcompile.syntax.json_form import as_recipe_text, is_json_name
+from qcompile.syntax.limits import MAX_FILE_BYTES, MAX_JSON_BYTES
 from qcompile.syntax.problems import file_too_large
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read(path: Path, name: str | None = None) -> Source | list[Diagnostic]:
-    """Read the text of ``path``, shown under ``name`` (its path, if not given)."""
+    """Read the recipe in ``path``, shown under ``name`` (its path, if not given).
+
+    A recipe in JSON comes as its canonical text.
+    """
+    source = read_as_written(path, name)
+    if isinstance(source, list) or not is_json_name(source.name):
+        return source
+    return as_recipe_text(source)
+
+
+def read_as_written(path: Path, name: str | None = None) -> Source | list[Diagnostic]:
+    """Give the content of the file, whichever of the two forms it has."""
     shown = str(path) if name is None else name
+    limit = MAX_JSON_BYTES if is_json_name(shown) else MAX_FILE_BYTES
     try:
         state = os.stat(path)
         # a pipe would block for ever, a device need not end
         if not stat.S_ISREG(state.st_mode):
             return [_not_a_file(shown, state.st_mode)]
-        if state.st_size > MAX_FILE_BYTES:
-            return [file_too_large(shown)]
+        if state.st_size > limit:
+            return [file_too_large(shown, limit)]
         with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+            data = stream.read(limit + 1)
     except FileNotFoundError:
         return [_missing(shown)]
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         return [_unreadable(shown, error)]
-    return decode(data, shown)
+    return decode(data, shown, limit)
 
 
-def decode(data: bytes, name: str) -> Source | list[Diagnostic]:
+def decode(data: bytes, name: str, limit: int = MAX_FILE_BYTES) -> Source | list[Diagnostic]:
     """Decode the bytes of a recipe; a byte order mark is dropped."""
-    if len(data) > MAX_FILE_BYTES:
-        return [file_too_large(name)]
+    if len(data) > limit:
+        return [file_too_large(name, limit)]
     if b"\x00" in data and not data.startswith(_UTF16_MARKS):
         return [_binary(name, data.index(b"\x00"))]
     try:

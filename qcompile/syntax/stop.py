@@ -1,11 +1,10 @@
 """Where the parser could not go on, and what it knew there."""
 
-from dataclasses import dataclass
-
 from lark import Token
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
 from qcompile.syntax.words import keywords, starters
 
@@ -14,7 +13,7 @@ UNKNOWN = ""
 """The kind of a character that begins no token."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stop:
     """An unexpected token or character.
 

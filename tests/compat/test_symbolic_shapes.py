@@ -1,7 +1,9 @@
 import operator
 
+import pytest
 import torch
 from torch import fx
+from torch.nn import functional
 
 from qcompile.compat.symbolic_shapes import (
     Dimension,
@@ -54,3 +56,13 @@ def test_a_fixed_size_lowers_to_a_number():
     size = fake.shape[0]
     assert operator.index(size) == 6
     assert sizes.lower(size, lambda at: None) == 6
+
+
+@pytest.mark.parametrize("pad", [[0, 1, 0, 1], [0, 0, 0, 0], [-1, 0, 0, 0]], ids=str)
+def test_padding_the_image_leaves_the_batch_free(pad):
+    sizes = SymbolicShapes()
+    fake = sizes.fake(torch.zeros(4, 3, 8, 8), "x", (0,))
+    with sizes.active():
+        padded = functional.pad(fake, pad)
+    assert is_symbolic(padded.shape[0])
+    assert sizes.fixed_dimensions() == ()

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.core import DataPlan, FileHash, PlanCore
+from qcompile.policy.core import DataPlan, FileHash, ParameterPlan, PlanCore
 from qcompile.policy.identity import core_sha256, differences, stale_plan
 
 CORE = PlanCore(
@@ -41,6 +41,7 @@ def test_hash_survives_a_round_trip_through_disk():
     ("update", "part"),
     [
         ({"recipe": ()}, ["recipe"]),
+        ({"params": (ParameterPlan(name="bits", value=3),)}, ["parameters"]),
         ({"model": "zoo:y"}, ["model"]),
         ({"graph_sha256": "x"}, ["graph"]),
         ({"weights_sha256": "x"}, ["weights"]),

@@ -2,6 +2,7 @@ import pytest
 
 from qcompile.diagnostics.codes import Severity
 from qcompile.diagnostics.source import Source
+from qcompile.methods.presets import PRESETS
 from qcompile.policy.lower import lower
 from qcompile.policy.recipe import Input
 from qcompile.syntax.parse import parse
@@ -35,7 +36,9 @@ MAIN = W8 + "policy main { use w8 for conv }\n"
         ('select s = re"x(?=a)"', [("QR309", "(?=")]),
         ('select s = re"(a+)+$"', [("QR309", "(a+)+")]),
         ("select s = inside(conv)", [("QR401", "conv")]),
-        ("select s = input_of(conv)", [("QR290", "input_of")]),
+        ("select s = input_of(12)", [("QR401", "12")]),
+        ("select s = between(conv)", [("QR401", "between(conv)")]),
+        ("select s = param(conv)", [("QR401", "conv")]),
         ("select s = block(3..1)", [("QR401", "3..1")]),
         ("select s = any is conv", [("QR401", "any is conv")]),
         ("let a = b\nlet b = a", [("QR203", "a")]),
@@ -51,19 +54,26 @@ MAIN = W8 + "policy main { use w8 for conv }\n"
         ("expect none(scheme(x))", [("QR201", "x")]),
         ("expect accuracy_drop(conv) < 1", [("QR290", "accuracy_drop")]),
         ("require exists(conv)", [("QR290", "require")]),
-        ('import "a" as a\nexpect none(scheme(a.b))', [("QR290", 'import "a" as a')]),
-        ("param p: int = 3\nselect s = depth > p", [("QR290", "param p: int = 3")]),
+        ('import "a" as a\nexpect none(scheme(a.b))', [("QR205", '"a"')]),
         ("budget { size <= 3MB }", [("QR290", "budget { size <= 3MB }")]),
         ('target "x86-int8"', [("QR290", '"x86-int8"')]),
         ("prepare equalize", [("QR290", "equalize")]),
         ("prepare fold_nb", [("QR201", "fold_nb")]),
         ("prepare fold_bn { a = 1 }", [("QR409", "a")]),
         ('prepare fold_bn for "a"', [("QR290", '"a"')]),
-        ("tune brecq", [("QR290", "brecq")]),
+        ("tune signround", [("QR290", "signround")]),
+        ("tune brecq { drop = gradual }", [("QR290", "gradual")]),
+        ("tune brecq { drop = boht }", [("QR410", "boht")]),
+        ("tune brecq { drop = both(1.5) }", [("QR410", "1.5")]),
+        ("tune brecq { drop = both(0.5, 0.5) }", [("QR401", "both(0.5, 0.5)")]),
+        ("tune brecq { optimizer = lion }", [("QR290", "lion")]),
+        ("tune brecq { optimizer = adam(rate=1) }", [("QR409", "rate=1")]),
+        ("tune brecq { loss = huber }", [("QR290", "huber")]),
+        ("tune brecq { steps = 0 }", [("QR410", "0")]),
         ("tune rtm", [("QR201", "rtm")]),
         ("tune rtn for conv", [("QR290", "conv")]),
         ("tune rtn { iters = 1 }", [("QR409", "iters")]),
-        ("tune rtn { loss = mse }", [("QR290", "loss = mse")]),
+        ("tune rtn { loss = mse }", [("QR405", "loss = mse")]),
         ("tune rtn { partition = stage }", [("QR290", "stage")]),
         ("tune rtn { partition = blok }", [("QR410", "blok")]),
         ("tune rtn { steps = 100 }", [("QR405", "steps = 100")]),
@@ -180,3 +190,25 @@ def test_settings_are_read():
     ]
     assert (recipe.tuning.partition, recipe.tuning.seed) == ("layer", 5)
     assert recipe.output == "out"
+
+
+def test_axes_of_a_preset_are_moved_one_by_one():
+    text = (
+        "tune qdrop { steps = 300; batch = 16; drop = input(0.25); optimizer = adam(lr=0.01)\n"
+        "partition = layer; learn = rounding; solver = [optq, gradient] }"
+    )
+    tuning = recipe_of(text).tuning
+    assert (tuning.preset, tuning.steps, tuning.batch) == ("qdrop", 300, 16)
+    assert (tuning.drop, tuning.keep_quantized) == ("input", 0.25)
+    assert (tuning.partition, tuning.learn) == ("layer", ("rounding",))
+    assert tuning.solvers == ("optq", "gradient")
+    assert tuning.rounding_lr == 0.01
+
+
+def test_presets_are_points_of_the_same_product():
+    found = {item.preset: item for item in PRESETS}
+    assert found["adaround"].partition == "layer"
+    assert found["brecq"].partition == found["qdrop"].partition == "block"
+    changed = {"preset": "qdrop", "drop": "both"}
+    assert found["brecq"].model_copy(update=changed) == found["qdrop"]
+    assert found["brecq"].model_copy(update={"steps": 20_000}).rounding_lr == 1e-3

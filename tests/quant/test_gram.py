@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from qcompile.quant.gram import Convolution, Dense, moments, rows, weight_of_rows, weight_rows
+from qcompile.quant.gram import Convolution, Dense, gram, moments, rows, weight_of_rows, weight_rows
 
 
 def draw(*shape, seed=0):
@@ -59,5 +59,6 @@ def test_moments_do_not_depend_on_how_samples_are_batched():
     assert torch.allclose(whole.cross, parts.cross, rtol=1e-6, atol=1e-7)
     assert torch.allclose(whole.gram[0], (q.double().T @ q.double()) / 64, rtol=1e-5, atol=1e-6)
     assert torch.allclose(whole.cross[0], (f.double().T @ q.double()) / 64, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(gram([q[:10], q[10:]], Dense()), whole.gram, rtol=1e-5, atol=1e-7)
     covariance = torch.cov(q.double().T, correction=0)
     assert torch.allclose(whole.centred().gram[0], covariance, rtol=1e-5, atol=1e-6)

@@ -12,6 +12,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.source import Source
 from qcompile.policy.assertion import Measured, check_assertions
 from qcompile.policy.blocks import named_blocks
+from qcompile.policy.imports import StoredTexts
 from qcompile.policy.lower import lower
 from qcompile.policy.recipe import Recipe
 from qcompile.policy.resolution import Decision, Resolution
@@ -20,6 +21,8 @@ from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.site import Kind, Parameter, Site
 from qcompile.policy.size import weight_bytes
 from qcompile.syntax.parse import parse
+from qcompile.syntax.suppressions import apply_suppressions
+from tests.specs.spec_libraries import LIBRARIES
 
 __all__ = ["Kind", "Parameter", "Site", "diagnose"]
 
@@ -32,10 +35,16 @@ WEIGHT_RULES = (group_size, tied_weights, no_weight)
 def diagnose(text: str, sites: Sequence[Site] | None = None) -> list[Diagnostic]:
     """Everything that is said of a recipe, and of its rules where there is a model."""
     source = Source("recipe", text)
+    found = _diagnose(source, sites)
+    judged = apply_suppressions(found, source, with_model=sites is not None)
+    return list(judged.diagnostics)
+
+
+def _diagnose(source: Source, sites: Sequence[Site] | None) -> list[Diagnostic]:
     file, syntax = parse(source)
     if file is None:
         return syntax
-    recipe, meaning = lower(file, source)
+    recipe, meaning = lower(file, source, StoredTexts(LIBRARIES))
     if recipe is None or sites is None:
         return [*syntax, *meaning]
     return [*syntax, *meaning, *_bound(recipe, sites)]

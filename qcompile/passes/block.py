@@ -1,0 +1,129 @@
+"""A stretch of the graph with its cached inputs and targets: what a gradient solver works on.
+
+Nothing before the stretch is run again: its inputs are the cached values of both streams, its
+targets the cached outputs of the float model.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+
+from qcompile.passes.sweep_node import is_in_place, operation
+from qcompile.passes.sweep_values import Value, map_tensors
+from qcompile.policy.core import TensorPlan
+from qcompile.quant.activation_quantizer import ActivationQuantizer
+from qcompile.quant.quantized_weight import QuantizedWeight
+
+Quantizer = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SolvedWeight:
+    """A weight of the stretch that no earlier stretch has decided."""
+
+    path: str
+    storage: str
+    plan: TensorPlan
+    weight: Tensor
+    """As the model holds it."""
+    nearest: QuantizedWeight
+    start: QuantizedWeight
+    """What the layer's own solvers found; the same as ``nearest`` for ``rtn``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockSite:
+    """One planned site of the stretch."""
+
+    key: str
+    node: str
+    slots: Mapping[int, str]
+    """Argument position (see ``occurrences``) to the slot that quantizes it."""
+    quantizers: Mapping[str, ActivationQuantizer]
+    """By slot, as the range search left them."""
+    solved: SolvedWeight | None
+    reused: Mapping[str, Tensor]
+    """By parameter path: weights that were decided before, on the grid."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """One way to quantize the stretch: weights by parameter path, quantizers by (node, slot)."""
+
+    weights: Mapping[str, Tensor]
+    quantizers: Mapping[tuple[str, str], Quantizer]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """``inputs[name][batch]`` of both streams; ``targets[batch]`` is the float main output."""
+
+    module: fx.GraphModule
+    device: torch.device
+    nodes: tuple[fx.Node, ...]
+    output: str
+    sites: Mapping[str, BlockSite]
+    """By node name."""
+    quantized: Mapping[str, Sequence[Value]]
+    plain: Mapping[str, Sequence[Value]]
+    targets: Sequence[Tensor]
+
+    @property
+    def solved(self) -> tuple[SolvedWeight, ...]:
+        """Each weight once, in the order of the walk."""
+        found = {
+            site.solved.storage: site.solved
+            for site in self.sites.values()
+            if site.solved is not None
+        }
+        return tuple(found.values())
+
+    def run(self, choice: Choice, inputs: Mapping[str, Value]) -> Tensor:
+        """The main output for the given values of the inputs."""
+        return cast("Tensor", self.values(choice, inputs)[self.output])
+
+    def values(self, choice: Choice, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """Of the inputs and of every node."""
+        values: dict[str, Value] = dict(inputs)
+        for node in self.nodes:
+            values[node.name] = self._value(node, choice, values)
+        return values
+
+    def batch(self, number: int) -> dict[str, Value]:
+        """Inputs behind the quantized prefix; copies where the stretch works in place."""
+        taken = {name: values[number] for name, values in self.quantized.items()}
+        if not any(is_in_place(self.module, node) for node in self.nodes):
+            return taken
+        return {name: map_tensors(value, Tensor.clone) for name, value in taken.items()}
+
+    def _value(self, node: fx.Node, choice: Choice, values: Mapping[str, Value]) -> Value:
+        site = self.sites.get(node.name)
+        weights: dict[str, Tensor] = {}
+        if site is not None:
+            weights |= site.reused
+            if site.solved is not None:
+                weights[site.solved.path] = choice.weights[site.solved.storage]
+
+        def lookup(position: int, used: fx.Node) -> Value:
+            value = values[used.name]
+            if site is None or position not in site.slots:
+                return value
+            quantizer = choice.quantizers[node.name, site.slots[position]]
+            return quantizer(cast("Tensor", value))
+
+        return operation(self.module, node, self.device, weights)(lookup)
+
+
+def hard_choice(block: Block, codes: Mapping[str, QuantizedWeight]) -> Choice:
+    """Codes by storage as they will be on disk, and the quantizers that the search left."""
+    return Choice(
+        weights={w.storage: codes[w.storage].dequantize(w.weight.dtype) for w in block.solved},
+        quantizers={
+            (site.node, slot): quantizer
+            for site in block.sites.values()
+            for slot, quantizer in site.quantizers.items()
+        },
+    )

@@ -1,0 +1,273 @@
+"""Learn the rounding of a block so that its output stays near the float model's.
+
+BRECQ (2102.05426) with AdaRound's gate (2004.10568), LSQ step sizes and QDrop's mixing
+(2203.05740), as the tuning says. The hard result is kept only if it beats both its start and
+nearest rounding on batches that took no part in the fit.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from qcompile.compat.cpu_features import multiplies_bf16
+from qcompile.methods.tuning import Tuning
+from qcompile.passes.block import Block, Choice, hard_choice
+from qcompile.passes.learned import GatedWeight, LearnedQuantizer, as_quantizers
+from qcompile.passes.sweep_values import Value
+from qcompile.quant.activation_quantizer import ActivationQuantizer
+from qcompile.quant.lsq import drop_mask
+from qcompile.quant.quantized_weight import QuantizedWeight
+from qcompile.quant.rounding_gate import BetaSchedule
+
+HELD_OUT = 8
+"""One batch in eight, at least one, is kept from the fit and decides what is kept."""
+TICKS = 20
+"""How often progress is told, and divergence looked for, in one reconstruction."""
+Kept = Literal["nearest", "start", "learned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """``loss`` is relative to the loss before the first step."""
+
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the guard saw: errors ``sum |q - f|^2 / sum |f|^2`` on the held-out batches."""
+
+    nearest: float
+    start: float
+    learned: float
+    kept: Kept
+    steps: int
+    soft_share: float
+    """Largest share of a layer's gates that were undecided when they were closed."""
+    held_out_samples: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstruction:
+    codes: Mapping[str, QuantizedWeight]
+    """By storage."""
+    quantizers: Mapping[tuple[str, str], ActivationQuantizer]
+    """By node and slot."""
+    account: Account
+
+
+def reconstruct(
+    block: Block, tuning: Tuning, generator: torch.Generator, tick: Callable[[Tick], None]
+) -> Reconstruction:
+    """Fit on all batches but the held-out ones; see ``Account`` for what is kept."""
+    fit, held = split(len(block.targets))
+    nearest = {solved.storage: solved.nearest for solved in block.solved}
+    start = {solved.storage: solved.start for solved in block.solved}
+    before = {
+        (site.node, slot): quantizer
+        for site in block.sites.values()
+        for slot, quantizer in site.quantizers.items()
+    }
+    learner = _Learner(block, tuning, generator, fit)
+    note = learner.run(tick)
+    codes = {gated.solved.storage: gated.hard() for gated in learner.gates}
+    after = {place: learned.hard() for place, learned in learner.quantizers.items()}
+    errors = {
+        "nearest": error(block, hard_choice(block, nearest), held),
+        "start": error(block, hard_choice(block, start), held),
+        "learned": math.inf if note else error(block, _chosen(block, codes, after), held),
+    }
+    kept = best(errors)
+    account = Account(
+        nearest=errors["nearest"],
+        start=errors["start"],
+        learned=errors["learned"],
+        kept=kept,
+        steps=learner.steps_done,
+        soft_share=learner.soft_share,
+        held_out_samples=sum(block.targets[number].shape[0] for number in held),
+        note=note,
+    )
+    if kept == "learned":
+        return Reconstruction(codes, after, account)
+    return Reconstruction(nearest if kept == "nearest" else start, before, account)
+
+
+def split(batches: int) -> tuple[list[int], list[int]]:
+    """Batches of the fit and of the guard; with a single batch they are the same."""
+    held = max(batches // HELD_OUT, 1)
+    numbers = list(range(batches))
+    return (numbers[:-held], numbers[-held:]) if batches > 1 else (numbers, numbers)
+
+
+def tick_steps(steps: int) -> frozenset[int]:
+    """Steps (from 0) after which progress is told: about ``TICKS``, the last one among them."""
+    every = max(steps // TICKS, 1)
+    return frozenset({*range(0, steps, every), *([steps - 1] if steps else [])})
+
+
+def best(errors: Mapping[str, float]) -> Kept:
+    """The learned result must be better; a tie goes to what was there before."""
+    if errors["learned"] < min(errors["start"], errors["nearest"]):
+        return "learned"
+    return "start" if errors["start"] <= errors["nearest"] else "nearest"
+
+
+@torch.no_grad()
+def error(block: Block, choice: Choice, numbers: Sequence[int]) -> float:
+    """Relative squared error of the hard block behind the quantized prefix."""
+    distance = power = 0.0
+    for number in numbers:
+        target = block.targets[number].float()
+        found = block.run(choice, block.batch(number)).float()
+        distance += float((found - target).square().sum(dtype=torch.float64))
+        power += float(target.square().sum(dtype=torch.float64))
+    return distance / power if power else distance
+
+
+class _Learner:
+    """One fit. Steps go through the batches in an order that is drawn anew each epoch."""
+
+    def __init__(
+        self, block: Block, tuning: Tuning, generator: torch.Generator, batches: list[int]
+    ) -> None:
+        self.block = block
+        self.tuning = tuning
+        self.generator = generator
+        self.batches = batches
+        from_codes = tuning.solvers[0] != "rtn"
+        self.gates = [GatedWeight(solved, from_codes=from_codes) for solved in block.solved]
+        drops_act = tuning.drop in ("act", "both")
+        self.quantizers = {
+            (site.node, slot): LearnedQuantizer.of(
+                quantizer,
+                learn="act_scale" in tuning.learn,
+                keep_quantized=tuning.keep_quantized if drops_act else 1.0,
+                generator=generator,
+            )
+            for site in block.sites.values()
+            for slot, quantizer in site.quantizers.items()
+        }
+        self.schedule = BetaSchedule(
+            tuning.steps, tuning.warmup, tuning.beta_start, tuning.beta_end
+        )
+        self.steps_done = 0
+
+    @property
+    def soft_share(self) -> float:
+        """The largest of any layer."""
+        return max((gated.soft_share for gated in self.gates), default=0.0)
+
+    def run(self, tick: Callable[[Tick], None]) -> str:
+        """Returns why the result cannot be used, or nothing."""
+        if not self.gates:
+            return "no weight of its own"
+        gates, scales = self._optimizers()
+        first: float | None = None
+        ticking = tick_steps(self.tuning.steps)
+        order = self._order()
+        for step in range(self.tuning.steps):
+            loss = self._loss(next(order), step)
+            scale = first if first is not None else max(float(loss.detach()), 1e-30)
+            first = scale
+            gates.zero_grad()
+            if scales is not None:
+                scales.zero_grad()
+            (loss / scale).backward()
+            self._regularise(step)
+            gates.step()
+            if scales is not None:
+                self._cool(scales, step)
+                scales.step()
+            self.steps_done = step + 1
+            if step in ticking:
+                ratio = float(loss.detach()) / scale
+                if not math.isfinite(ratio):
+                    return f"the loss is not finite at step {step}; the start is kept"
+                tick(Tick(step + 1, self.tuning.steps, ratio))
+        return ""
+
+    def _loss(self, number: int, step: int) -> Tensor:
+        beta = self.schedule.at(step)
+        weights = {gated.solved.storage: gated.soft(beta) for gated in self.gates}
+        choice = Choice(weights, as_quantizers(self.quantizers))
+        with _precision(self.tuning, self.block.device):
+            found = self.block.run(choice, self._inputs(number))
+        return (found.float() - self.block.targets[number]).square().mean()
+
+    def _inputs(self, number: int) -> dict[str, Value]:
+        """QDrop: each element of an input is that of the float stream with some probability."""
+        taken = self.block.batch(number)
+        if self.tuning.drop not in ("input", "both"):
+            return taken
+        for name, value in taken.items():
+            plain = self.block.plain[name][number]
+            if not isinstance(value, Tensor) or not isinstance(plain, Tensor):
+                continue
+            if value is not plain and value.is_floating_point():
+                mask = drop_mask(value, self.tuning.keep_quantized, self.generator)
+                taken[name] = value if mask is None else torch.where(mask, value, plain)
+        return taken
+
+    def _regularise(self, step: int) -> None:
+        """Measure the gradient in the last quarter of the warm-up, then turn hardening on."""
+        begin = math.ceil(self.tuning.warmup * self.tuning.steps)
+        if 0.75 * begin <= step < max(begin, 1):
+            for gated in self.gates:
+                gated.measure()
+        if step == max(begin - 1, 0):
+            for gated in self.gates:
+                gated.harden(self.tuning.hardening)
+
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
+        variables = [gated.variable for gated in self.gates]
+        gates = torch.optim.Adam(variables, lr=self.tuning.rounding_lr, fused=True)
+        learned = [
+            quantizer.log_scale
+            for quantizer in self.quantizers.values()
+            if quantizer.log_scale is not None and quantizer.log_scale.requires_grad
+        ]
+        if not learned:
+            return gates, None
+        return gates, torch.optim.Adam(learned, lr=self.tuning.act_lr, fused=True)
+
+    def _cool(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Cosine to zero (BRECQ and QDrop do the same)."""
+        for group in optimizer.param_groups:
+            share = step / max(self.tuning.steps, 1)
+            group["lr"] = self.tuning.act_lr * (1 + math.cos(math.pi * share)) / 2
+
+    def _order(self) -> Iterator[int]:
+        while True:
+            drawn = torch.randperm(len(self.batches), generator=self.generator)
+            yield from (self.batches[int(place)] for place in drawn)
+
+
+def _chosen(
+    block: Block,
+    codes: Mapping[str, QuantizedWeight],
+    quantizers: Mapping[tuple[str, str], ActivationQuantizer],
+) -> Choice:
+    weights = {w.storage: codes[w.storage].dequantize(w.weight.dtype) for w in block.solved}
+    return Choice(weights, dict(quantizers))
+
+
+def _precision(tuning: Tuning, device: torch.device) -> AbstractContextManager[object]:
+    if tuning.precision == "fp32" or (tuning.precision == "auto" and not fast_bf16(device)):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """The machine multiplies bf16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and multiplies_bf16()

@@ -1,0 +1,49 @@
+"""Every recipe of the project holds without a model, and names functions that exist."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from qcompile.driver.front import check
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").rglob("*.qrecipe"))
+OF_BENCH = [path for path in RECIPES if path.stem.startswith(("efficientnet_lite0-", "vit_s14-"))]
+
+
+def functions(file: Path) -> set[str]:
+    return {
+        node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)
+    }
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_checks_without_a_finding(path):
+    checked = check(path)
+    assert checked.diagnostics == ()
+    assert checked.recipe is not None
+
+
+def test_each_hard_model_has_its_five_recipes():
+    assert len(OF_BENCH) == 10
+
+
+@pytest.mark.parametrize("path", OF_BENCH, ids=lambda path: path.stem)
+def test_references_of_the_benchmark_recipes_name_functions_of_the_project(path):
+    recipe = check(path).recipe
+    references = [
+        recipe.model.reference,
+        recipe.calibration.reference,
+        *(item.reference for item in recipe.evaluations),
+    ]
+    for reference in references:
+        module, _, name = reference.partition(":")
+        assert name in functions(ROOT / f"{module.replace('.', '/')}.py"), reference
+
+
+@pytest.mark.parametrize("path", OF_BENCH, ids=lambda path: path.stem)
+def test_benchmarks_calibrate_on_training_images_only(path):
+    recipe = check(path).recipe
+    assert ":calib_" in recipe.calibration.reference
+    assert all(":test_" in item.reference for item in recipe.evaluations)
