@@ -1,0 +1,157 @@
+"""``make bench-accuracy``: what each preset keeps of the accuracy of the two hard models.
+
+Writes ``build/bench/accuracy.json`` and prints a table. Finished cells are kept, and a run that
+the time limit cuts off goes on from its last block: call it again to continue. This process loads
+no torch: a child's peak memory would start from its parent's.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from tests.bench.accuracy_table import Measured, as_json, as_markdown
+from tests.bench.cells import Budget, Document, Store, code_version, key
+from tests.bench.fashion_files import data_name
+from tests.bench.matrix import MODELS, ROOT, HardModel, Row, rows
+from tests.bench.request import FloatRequest, QuantizedRequest, Request
+from tests.bench.variant import Variant, variant
+
+BUILD = ROOT / "build" / "bench"
+MINUTES = 60
+FULL_SEEDS = 3
+
+BENCH_SOURCES = (
+    "tests/bench/efficientnet_lite0.py",
+    "tests/bench/vit_s14.py",
+    "tests/bench/vit_s14_weights.py",
+    "tests/bench/hard_models.py",
+    "tests/bench/fashion.py",
+    "tests/bench/run_cell.py",
+)
+COMPILER_SOURCES = (
+    *("qcompile/analysis", "qcompile/capture", "qcompile/compat", "qcompile/data"),
+    *("qcompile/emit", "qcompile/passes", "qcompile/quant"),
+)
+"""What decides a result besides the recipe's meaning, which is in the cell itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    store: Store
+    budget: Budget
+    threads: int
+
+    def float_result(self, model: HardModel) -> Document | None:
+        """``None`` when the time is up, or when it failed."""
+        cell = {
+            "kind": "float",
+            "model": model.factory,
+            "data": data_name(),
+            "images": model.test_images,
+            "code": code_version(ROOT, BENCH_SOURCES),
+        }
+        request = FloatRequest(
+            factory=model.factory,
+            test_data=model.test_data,
+            test_images=model.test_images,
+            threads=self.threads,
+        )
+        return self._result(cell, request, f"{model.name} float")
+
+    def quantized_result(self, row: Row, of_float: Document) -> Document | None:
+        made = variant(row.recipe, row.preset, row.seed)
+        cell = _cell(row, made)
+        request = QuantizedRequest(
+            recipe=str(row.recipe),
+            text=made.text,
+            test_data=row.model.test_data,
+            test_images=row.model.test_images,
+            threads=self.threads,
+            output=str(BUILD / "artifacts" / f"{row.recipe.stem}-{row.preset}-{row.seed}"),
+            float_decisions=cast("str", of_float["decisions"]),
+        )
+        return self._result(cell, request, row.label)
+
+    def _result(self, cell: Document, request: Request, label: str) -> Document | None:
+        found = self.store.find(cell)
+        if found is not None or self.budget.is_spent:
+            return found
+        spent = self.store.folder / f"{key(cell)}.spent"
+        before = float(spent.read_text()) if spent.exists() else 0.0
+        started = time.monotonic()
+        try:
+            result = _computed(request, self.budget.left)
+        except subprocess.TimeoutExpired:
+            self.store.folder.mkdir(parents=True, exist_ok=True)
+            spent.write_text(str(before + time.monotonic() - started))
+            return None
+        except subprocess.CalledProcessError:  # its traceback is on standard error
+            print(f"{label}: failed", file=sys.stderr)
+            return None
+        seconds = before + time.monotonic() - started
+        result = {**result, "seconds_before": round(before, 1)}
+        self.store.save(cell, result)
+        spent.unlink(missing_ok=True)
+        print(f"{label}: {cast('float', result['top1']):.2%} in {seconds:.0f} s", file=sys.stderr)
+        return result
+
+
+def _cell(row: Row, made: Variant) -> Document:
+    recipe = made.recipe()
+    return {
+        "kind": "quantized",
+        "model": row.model.factory,
+        "data": data_name(),
+        "images": row.model.test_images,
+        "recipe": made.text,
+        "tuning": recipe.tuning.model_dump(mode="json"),
+        "schemes": {name: s.model_dump(mode="json") for name, s in recipe.schemes.items()},
+        "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES)),
+    }
+
+
+def _computed(request: Request, limit: float | None) -> Document:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.run_cell"],
+        input=request.model_dump_json(),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        timeout=limit,
+        check=True,
+    )
+    return cast("Document", json.loads(done.stdout))
+
+
+def measured(bench: Bench, wanted: list[Row]) -> Iterator[Measured]:
+    of_float = {model.name: bench.float_result(model) for model in MODELS}
+    for row in wanted:
+        reference = of_float[row.model.name]
+        result = None if reference is None else bench.quantized_result(row, reference)
+        yield Measured(row, data_name(), reference, result)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of this call")
+    parser.add_argument("--full", action="store_true", help="no time limit, three seeds")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", default="", help="rows whose label contains this text")
+    given = parser.parse_args()
+    budget = Budget(None if given.full else given.minutes * 60)
+    bench = Bench(Store(BUILD / "cells"), budget, given.threads)
+    wanted = [row for row in rows(FULL_SEEDS if given.full else 1) if given.only in row.label]
+    found = list(measured(bench, wanted))
+    Path(BUILD / "accuracy.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
+    print(as_markdown(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""A shipped recipe with another preset or seed in it. Loads no torch."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcompile.diagnostics.failure import CompileError
+from qcompile.diagnostics.source import Source
+from qcompile.driver.front import check_source
+from qcompile.policy.recipe import Recipe
+
+TUNE = re.compile(r"^tune \w+$", re.MULTILINE)
+SEED = re.compile(r"^(\s*seed\s*=\s*)\d+$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """``text`` under the name of the file it was made from, where its references start."""
+
+    path: Path
+    text: str
+
+    def recipe(self) -> Recipe:
+        checked = check_source(Source(str(self.path), self.text))
+        if checked.recipe is None:
+            raise CompileError(list(checked.diagnostics))
+        return checked.recipe
+
+
+def variant(path: Path, preset: str, seed: int) -> Variant:
+    """The recipe tuned by ``preset``; ``seed`` chooses the samples and seeds the run."""
+    text = _once(TUNE, f"tune {preset}", path.read_text(), path)
+    return Variant(path, _once(SEED, rf"\g<1>{seed}", text, path))
+
+
+def _once(pattern: re.Pattern[str], by: str, text: str, path: Path) -> str:
+    changed, count = pattern.subn(by, text)
+    if count != 1:
+        raise ValueError(f"{path.name}: {count} lines like `{pattern.pattern}`, not one")
+    return changed
