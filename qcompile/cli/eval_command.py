@@ -1,6 +1,7 @@
 """``qcompile eval``: measure an artifact."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -40,11 +41,12 @@ def command(
         device=device,
     )
     if as_json:
-        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        results = [asdict(row) for row in rows]
+        click.echo(json.dumps({"command": "eval", "results": results}, indent=2))
         return
     if not rows:
         click.echo("the recipe has no `evaluate` block; say --data and --metric")
         return
     for row in rows:
-        beside = "" if row.float_value is None else f"   float {row.float_value:.4f}"
+        beside = "" if row.reference_value is None else f"   float {row.reference_value:.4f}"
         click.echo(f"{row.metric:<12} {row.value:.4f}{beside}   {row.data}, {row.samples} samples")

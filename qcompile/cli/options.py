@@ -58,9 +58,26 @@ def json_option(command: Command) -> Command:
 
 
 def device_option(command: Command) -> Command:
-    return click.option("--device", default="cpu", show_default=True, help="A torch device.")(
-        command
-    )
+    return click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        callback=_usable_device,
+        help="A torch device: cpu, cuda, cuda:1.",
+    )(command)
+
+
+def _usable_device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if value == "cpu":
+        return value
+    import torch
+
+    try:
+        torch.zeros(1, device=value)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise click.BadParameter(f"`{value}` cannot be used here: {reason}") from None
+    return value
 
 
 def threads_option(command: Command) -> Command:

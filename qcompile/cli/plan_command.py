@@ -33,6 +33,10 @@ def command(
     trust: tuple[str, ...],
 ) -> None:
     """Plan RECIPE: schemes, bytes, and the rule behind each decision."""
+    if output is not None and output.suffix != ".json":
+        raise click.BadParameter("a plan's name ends in `.json`", param_hint="--output")
+    if as_json and traced is not None:
+        raise click.UsageError("--json and --trace exclude each other")
     from qcompile.driver.plan import plan_recipe, save_plan
 
     planned = plan_recipe(recipe, trusted=frozenset(trust), params=params, packs=packs)

@@ -22,7 +22,8 @@ from qcompile.data.model_source import LoadedModel, load_model
 from qcompile.data.sources import open_data
 from qcompile.data.weight_loading import finite_problems
 from qcompile.data.weights import MemoryWeights, WeightSource
-from qcompile.diagnostics.diagnostic import Diagnostic, has_errors, in_order
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
 from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
@@ -154,7 +155,7 @@ def _example(
     if loaded.example_inputs is not None:
         return Example(loaded.example_inputs)
     if recipe.calibration is None:
-        raise ValueError("no example: give `input` in the recipe, or `example_inputs`")
+        raise CompileError([no_example(recipe)])
     source, problems = open_data(recipe.calibration.reference, recipe_folder(recipe), trusted)
     if source is None:
         raise CompileError(problems)
@@ -203,6 +204,17 @@ def _blocks(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset
         frozenset(by_node[name] for name in unit.nodes if name in by_node)
         for unit in units
         if unit.is_block
+    )
+
+
+def no_example(recipe: Recipe) -> Diagnostic:
+    """QR211: nothing says what the model takes."""
+    return Diagnostic(
+        Code.MISSING_STATEMENT,
+        "nothing says what the inputs of the model are",
+        Label(recipe.model.span) if recipe.model else None,
+        help='add `input` to it: `model "..." { input = float32[batch, 3, 224, 224] }`, '
+        "or `calibrate`",
     )
 
 

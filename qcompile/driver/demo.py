@@ -50,7 +50,7 @@ def _one(model: str, recipe: str, output: Path) -> Row:
     return Row(
         model=model,
         recipe=recipe,
-        float_top1=measured["top1"]["float_value"],
+        float_top1=measured["top1"]["reference_value"],
         top1=measured["top1"]["value"],
         agreement=measured["agreement"]["value"],
         samples=measured["top1"]["samples"],
@@ -64,4 +64,4 @@ def _measured_elsewhere(artifact: Path) -> list[dict[str, Any]]:
     """By ``qcompile eval`` in a new process, which has the files and nothing else."""
     command = [sys.executable, "-m", "qcompile", "eval", str(artifact), "--float", "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return json.loads(done.stdout)["results"]

@@ -1,16 +1,17 @@
 """Measure a model on data: accuracy and the like, and agreement with the float model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 
 from qcompile.data.batches import model_arguments, rows, slice_rows, split_labels
-from qcompile.data.metrics import Metric, Outcome, Tally, find_metric
+from qcompile.data.metrics import Metric, Outcome, Tally, find_metric, unmeasurable
 from qcompile.data.model_source import load_model
+from qcompile.data.project import project_around
 from qcompile.data.sources import open_data
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -22,6 +23,8 @@ from qcompile.driver.plan import saved_params
 from qcompile.policy.core import EvaluationPlan
 from qcompile.policy.imports import StoredTexts
 
+ADD_FLOAT = "add `--float`, or pass `reference=model`"
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -29,6 +32,8 @@ class Evaluation:
     value: float
     data: str
     samples: int
+    reference_value: float | None = None
+    """Of the reference model on the same batches, where there is one."""
 
 
 def evaluate(
@@ -55,16 +60,6 @@ def evaluate(
     return _evaluations(module, reference, asked, Path(root), trusted, device)
 
 
-class Compared(NamedTuple):
-    """``float_value`` is of the float model on the same data, where it was asked for."""
-
-    metric: str
-    value: float
-    float_value: float | None
-    data: str
-    samples: int
-
-
 def compare(
     artifact: Path,
     *,
@@ -74,24 +69,22 @@ def compare(
     with_float: bool = False,
     trusted: frozenset[str] = frozenset(),
     device: str = "cpu",
-) -> list[Compared]:
+) -> list[Evaluation]:
     """Measure an artifact; with the float model beside it, its agreement too."""
-    root = Path.cwd()
+    root = _recipe_folder(artifact)
     reference: nn.Module | None = None
     asked = _asked(artifact, metrics, data, batch, None)
     if with_float and asked:
         reference = _float_model(artifact, root, trusted).to(device)
         asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
     module = load(artifact).to(device)
-    found = _evaluations(module, reference, asked, root, trusted, device)
-    beside: dict[tuple[str, str], float] = {}
-    if reference is not None:
-        theirs = _evaluations(reference, reference, asked, root, trusted, device)
-        beside = {(item.metric, item.data): item.value for item in theirs}
-    return [
-        Compared(e.metric, e.value, beside.get((e.metric, e.data)), e.data, e.samples)
-        for e in found
-    ]
+    return _evaluations(module, reference, asked, root, trusted, device)
+
+
+def _recipe_folder(artifact: Path) -> Path:
+    """Where the recipe lay, as seen from here: its references are looked up from there."""
+    folder = project_around(Path.cwd()).root / Path(plan_of(artifact).core.recipe[0].name).parent
+    return folder if folder.is_dir() else Path.cwd()
 
 
 def _float_model(artifact: Path, root: Path, trusted: frozenset[str]) -> nn.Module:
@@ -131,8 +124,14 @@ def _asked(
 ) -> list[EvaluationPlan]:
     stored = () if isinstance(model, nn.Module) else plan_of(model).core.evaluations
     if data is None:
-        wanted = [e for e in stored if metrics is None or e.metric in metrics]
-        return [e.model_copy(update={"batch": batch or e.batch}) for e in wanted]
+        wanted = [e.model_copy(update={"batch": batch or e.batch}) for e in stored]
+        if metrics is None:
+            return wanted
+        return [
+            group[0].model_copy(update={"metric": metric})
+            for group in _by_data(wanted)
+            for metric in metrics
+        ]
     names = metrics if metrics is not None else ("top1",)
     return [
         EvaluationPlan(metric=name, reference=data, batch=batch or 100, labels=labels)
@@ -177,10 +176,13 @@ def _measure(
     if source is None:
         raise CompileError(problems)
     metrics = [_metric(item.metric, root, trusted) for item in group]
+    lonely = [m.name for m in metrics if m.needs_reference and reference is None]
+    if lonely:
+        raise CompileError([unmeasurable(lonely[0], "compares with the float model", ADD_FLOAT)])
     first = group[0]
     labels = first.labels if first.labels is not None else source.labels
     limit = len(source) if first.samples is None else min(first.samples, len(source))
-    tallies = [Tally() for _ in metrics]
+    ours, theirs = [[Tally() for _ in metrics] for _ in range(2)]
     seen = 0
     with torch.no_grad():
         for batch in source.batches(first.batch):
@@ -193,16 +195,48 @@ def _measure(
             args = tuple(value.to(device) for value in args)
             kwargs = {name: value.to(device) for name, value in kwargs.items()}
             outcome = Outcome(
-                outputs=module(*args, **kwargs),
+                outputs=_outputs(module, args, kwargs, data),
                 reference=None if reference is None else reference(*args, **kwargs),
                 labels=None if target is None else target.to(device),
                 batch=batch,
             )
-            tallies = [t.plus(m.measure(outcome)) for t, m in zip(tallies, metrics, strict=True)]
+            ours = [t.plus(m.measure(outcome)) for t, m in zip(ours, metrics, strict=True)]
+            if reference is not None:
+                outcome = replace(outcome, outputs=outcome.reference)
+                theirs = [t.plus(m.measure(outcome)) for t, m in zip(theirs, metrics, strict=True)]
     return [
-        Evaluation(metric.name, tally.value(metric), data, seen)
-        for metric, tally in zip(metrics, tallies, strict=True)
+        Evaluation(
+            metric=metric.name,
+            value=our.value(metric),
+            data=data,
+            samples=seen,
+            reference_value=None if reference is None else their.value(metric),
+        )
+        for metric, our, their in zip(metrics, ours, theirs, strict=True)
     ]
+
+
+def _outputs(
+    module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], data: str
+) -> object:
+    # a GraphModule that is called prints a traceback of its own before it raises
+    run = module.forward if isinstance(module, fx.GraphModule) else module
+    try:
+        return cast("object", run(*args, **kwargs))
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = [list(value.shape) for value in (*args, *kwargs.values())]
+        raise CompileError([does_not_fit(data, shapes, str(error))]) from error
+
+
+def does_not_fit(data: str, shapes: list[list[int]], reason: str) -> Diagnostic:
+    """QR702: the model stopped on a batch of this data."""
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"the model cannot take a batch of `{data}`: {', '.join(map(str, shapes))}",
+        subject=data,
+        notes=tuple(reason.splitlines()[:1]),
+        help="name the tensor that is not for the model with `labels`, or other data with `--data`",
+    )
 
 
 def _metric(name: str, root: Path, trusted: frozenset[str]) -> Metric:

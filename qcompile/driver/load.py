@@ -36,9 +36,13 @@ def plan_of(directory: str | Path) -> Plan:
     return stored.plan
 
 
-def report_of(directory: str | Path) -> dict[str, Any]:
-    """Errors and timings of the run, as written; ``verify`` checks its seal."""
-    return cast("dict[str, Any]", json.loads((Path(directory) / REPORT_FILE).read_bytes()))
+def report_of(directory: str | Path) -> dict[str, Any] | None:
+    """Errors and timings of the run; ``None`` if they are gone or damaged (``verify`` says so)."""
+    try:
+        document: object = json.loads((Path(directory) / REPORT_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
 def identity_of(directory: str | Path) -> str:

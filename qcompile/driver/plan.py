@@ -6,13 +6,14 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pydantic import ValidationError
 
+from qcompile.data.project import project_around
 from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, in_order
+from qcompile.diagnostics.diagnostic import Diagnostic, Label, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.bind import Bound, bind
@@ -28,6 +29,8 @@ from qcompile.policy.core import (
     ParameterPlan,
     Plan,
     PlanCore,
+    RuleRef,
+    SitePlan,
 )
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
@@ -95,8 +98,17 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
     if problems:
         raise CompileError(problems)
     recipe = bound.recipe
+    static = [
+        s for s in bound.planned if any(t.slot != "weight" and t.bytes_after for t in s.tensors)
+    ]
+    if recipe.calibration is None and static:
+        raise CompileError([no_static_range(recipe, static[0])])
     used = calibration(bound, data)
     texts = closure_texts(recipe)
+    called = [
+        PurePath(s.name).name if PurePath(s.name).is_absolute() else s.name for s in recipe.closure
+    ]
+    names = dict(zip(called, texts, strict=True))
     core = PlanCore(
         language=recipe.version,
         tool=f"qcompile {version('qcompile')}",
@@ -112,7 +124,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         seed=run_seed(recipe),
         transforms=bound.transforms,
         units=bound.forecast,
-        sites=bound.planned,
+        sites=placed(bound.planned, names),
         tuning=recipe.tuning,
         evaluations=evaluations(recipe),
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
@@ -126,7 +138,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
 
 def run_seed(recipe: Recipe) -> int:
     """Of ``tune``, else of ``calibrate``, else 0 (QR704 has warned)."""
-    if recipe.tuning.seed:
+    if recipe.tuning.seed is not None:
         return recipe.tuning.seed
     return (recipe.calibration.seed or 0) if recipe.calibration else 0
 
@@ -164,11 +176,36 @@ def saved_params(core: PlanCore) -> dict[str, str]:
 
 
 def shown_name(path: Path) -> str:
-    """A recipe's name in a plan: as seen from the working directory, never a machine's path."""
-    try:
-        return path.resolve().relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return path.name
+    """A recipe's name in a plan: as seen from its project's root, never a machine's path."""
+    root = project_around(path.parent).root
+    absolute = Path(os.path.abspath(path))
+    inside = absolute.is_relative_to(root)
+    return absolute.relative_to(root).as_posix() if inside else path.name
+
+
+def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePlan, ...]:
+    """The plans of ``sites`` with each rule's file called as the plan calls it."""
+
+    def called(ref: RuleRef) -> RuleRef:
+        return ref.model_copy(update={"file": names.get(ref.file, ref.file)})
+
+    return tuple(
+        site.model_copy(
+            update={
+                "decided_by": called(site.decided_by),
+                "tensors": tuple(
+                    tensor.model_copy(
+                        update={
+                            "decided_by": called(tensor.decided_by),
+                            "patched_by": tuple(map(called, tensor.patched_by)),
+                        }
+                    )
+                    for tensor in site.tensors
+                ),
+            }
+        )
+        for site in sites
+    )
 
 
 def save_plan(made: Plan, path: Path) -> None:
@@ -199,6 +236,17 @@ def read_plan(path: Path) -> Plan:
     if core_sha256(made.core) != made.core_sha256:
         raise CompileError([unreadable(path, "its core was edited: the hash does not fit")])
     return made
+
+
+def no_static_range(recipe: Recipe, site: SitePlan) -> Diagnostic:
+    """QR211: a `set` line made a range static, and there is no data to find it from."""
+    return Diagnostic(
+        Code.MISSING_STATEMENT,
+        f"the activations of `{site.key}` need a range, and there is no `calibrate`",
+        Label(recipe.model.span) if recipe.model else None,
+        notes=(f"decided by {site.decided_by}: {site.decided_by.text}",),
+        help='add `calibrate { data = "..." }`, or make the ranges `dynamic`',
+    )
 
 
 def unreadable(path: Path, why: str) -> Diagnostic:

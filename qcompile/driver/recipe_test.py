@@ -10,7 +10,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.source import Source, Span
 from qcompile.driver.bind import bind
-from qcompile.driver.front import check
+from qcompile.driver.front import check, settled
 from qcompile.syntax.nodes import Assertion, Let, RecipeFile, Select
 from qcompile.syntax.parse import parse
 from qcompile.syntax.read import read
@@ -75,9 +75,9 @@ def _diagnostics(test: RecipeTest, trusted: frozenset[str]) -> list[Diagnostic]:
         reason = "the recipe has no `model` to test it on"
         return [*checked.diagnostics, bad_line(test.expected_at, reason)]
     try:
-        return [*checked.diagnostics, *bind(checked.recipe, trusted=trusted).diagnostics]
+        return settled(checked, bind(checked.recipe, trusted=trusted).diagnostics)
     except CompileError as error:
-        return [*checked.diagnostics, *error.diagnostics]
+        return settled(checked, error.diagnostics)
 
 
 def _is_of(test: RecipeTest, item: Diagnostic) -> bool:

@@ -10,6 +10,8 @@ import torch
 from pydantic import JsonValue
 from torch import fx
 
+from qcompile.data.project import project_around
+from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.bind import Bound, bind
@@ -34,7 +36,7 @@ from qcompile.policy.core import Plan
 from qcompile.policy.identity import differences, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
-from qcompile.store.atomic import check_free
+from qcompile.store.atomic import check_free, remove_tree
 from qcompile.store.disk import Disk
 from qcompile.store.run_state import RunState
 from qcompile.syntax.json_form import is_json_name
@@ -205,12 +207,21 @@ def _publish(
 
 def _opened(plan: Plan, identity: dict[str, str], options: RunOptions) -> RunState:
     directory = options.work / plan.core_sha256[:16]
+    if options.fresh:
+        _forget(directory, identity, options)
     state = _open_state(directory, identity, options)
-    if options.fresh and state.completed:
-        _raise(state.finish())
-        state = _open_state(directory, identity, options)
     save_plan(plan, directory / SAVED_PLAN)
     return state
+
+
+def _forget(directory: Path, identity: dict[str, str], options: RunOptions) -> None:
+    """Remove what an earlier run left, whatever its identity; not one that is still going on."""
+    state = RunState.open(directory, identity, options.disk)
+    if isinstance(state, RunState):
+        _raise(state.finish())
+        return
+    _raise([problem for problem in state if problem.code is Code.RUN_LOCKED])
+    remove_tree(options.disk, directory)
 
 
 def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) -> RunState:
@@ -228,10 +239,13 @@ def _replanned(saved: Plan, bound: Bound | None, data: object | None) -> Planned
 
 
 def _recipe_file(saved: Plan, near: Path) -> Path:
-    """The recipe of a saved plan: from the working directory, else beside the plan."""
+    """The recipe of a saved plan: in the project around us or around the plan, or beside it."""
     name = saved.core.recipe[0].name
-    here = Path(name)
-    return here if here.exists() else near.parent / name
+    around = (Path.cwd(), near.parent)
+    places = [
+        folder / name for near_by in around for folder in (project_around(near_by).root, near_by)
+    ]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def _refuse_stale(saved: Plan, fresh: Plan, shown: str) -> None:

@@ -53,7 +53,8 @@ class Tuning(BaseModel):
     order: Literal["natural", "activation"] = "activation"
     """Column order of ``optq``."""
     damping: float = Field(default=0.01, gt=0)
-    seed: int = 0
+    seed: int | None = None
+    """``None``: that of the calibration data."""
     precision: Precision = "auto"
     """Of matrix products while learning; ``auto``: bf16 where the machine is fast at it."""
 

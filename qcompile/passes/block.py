@@ -45,8 +45,8 @@ class BlockSite:
     quantizers: Mapping[str, ActivationQuantizer]
     """By slot, as the range search left them."""
     solved: SolvedWeight | None
-    reused: Mapping[str, Tensor]
-    """By parameter path: weights that were decided before, on the grid."""
+    reused: Mapping[str, tuple[str, Tensor]]
+    """By parameter path: storage and value of weights that were decided before, on the grid."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +103,9 @@ class Block:
         site = self.sites.get(node.name)
         weights: dict[str, Tensor] = {}
         if site is not None:
-            weights |= site.reused
+            for path, (storage, decided) in site.reused.items():
+                # a weight that this very stretch decides is the same at each of its calls
+                weights[path] = choice.weights.get(storage, decided)
             if site.solved is not None:
                 weights[site.solved.path] = choice.weights[site.solved.storage]
 

@@ -52,6 +52,7 @@ class Account:
     soft_share: float
     """Largest share of a layer's gates that were undecided when they were closed."""
     held_out_samples: int
+    """0 where there was a single batch, which had to serve for the fit too."""
     note: str = ""
 
 
@@ -93,8 +94,8 @@ def reconstruct(
         kept=kept,
         steps=learner.steps_done,
         soft_share=learner.soft_share,
-        held_out_samples=sum(block.targets[number].shape[0] for number in held),
-        note=note,
+        held_out_samples=0 if fit == held else sum(len(block.targets[n]) for n in held),
+        note=note or ("one batch: it was fitted and judged" if fit == held else ""),
     )
     if kept == "learned":
         return Reconstruction(codes, after, account)
@@ -247,8 +248,9 @@ class _Learner:
 
     def _order(self) -> Iterator[int]:
         while True:
-            drawn = torch.randperm(len(self.batches), generator=self.generator)
-            yield from (self.batches[int(place)] for place in drawn)
+            source = self.generator
+            drawn = torch.randperm(len(self.batches), generator=source, device=source.device)
+            yield from (self.batches[place] for place in drawn.tolist())
 
 
 def _chosen(

@@ -81,7 +81,10 @@ def quantize_site(
         figures = SiteFigures(site.key, error, None, solved is None, fallback)
     run = operation(context.module, node, context.device, weights)
     values = [run(partial(_operand, streams, at, batch)) for batch in range(context.batches)]
-    reused = weights if solved is None else {}
+    reused: dict[str, tuple[str, Tensor]] = {}
+    if plan is not None and solved is None:
+        path, storage = weight_names(plan)
+        reused[path] = (storage, weights[path])
     parts = BlockSite(site.key, node.name, slots, quantizers, solved, reused)
     return SiteResult(values, parts, figures)
 

@@ -225,3 +225,70 @@ def test_missing_recipe_and_unknown_code():
     assert "QR114" in result.output
     result = invoke("explain", "QR999")
     assert result.exit_code == 2
+
+
+def test_plan_runs_from_another_directory_of_the_project(project, tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    project(tmp_path / "sub")
+    (tmp_path / "qcompile.toml").write_text("")
+    (tmp_path / "sub" / "qcompile.toml").unlink()
+    assert invoke("plan", "sub/net.qrecipe", "-o", "plan.json").exit_code == 0
+    text = Path("plan.json").read_text()
+    assert str(tmp_path) not in text
+    monkeypatch.chdir(tmp_path / "sub")
+    assert invoke("plan", "net.qrecipe", "-o", "again.json").exit_code == 0
+    assert Path("again.json").read_text() == text
+    assert invoke("plan", tmp_path / "sub" / "net.qrecipe", "-o", "abs.json").exit_code == 0
+    assert Path("abs.json").read_text() == text
+    assert invoke("run", "../plan.json", "-o", "out", "-q").exit_code == 0
+    assert invoke("eval", "out", "--float").exit_code == 0
+
+
+WEIGHTS_ONLY = RECIPE.replace("  act uint8 asymmetric per_tensor\n", "").replace(
+    'calibrate { data = "factories:data"; samples = 32; batch = 8; seed = 3 }\n', ""
+)
+
+
+def test_model_whose_inputs_nothing_describes(project, tmp_path):
+    result = invoke("plan", project(tmp_path, WEIGHTS_ONLY))
+    assert result.exit_code == 1
+    assert "QR211" in result.output
+    assert "float32[batch" in result.output
+
+
+def test_range_that_a_set_line_made_static_needs_data(project, tmp_path):
+    recipe = WEIGHTS_ONLY.replace(
+        "weight int4 symmetric per_channel", "weight int4\n  act uint8 dynamic"
+    ).replace('skip "head"', 'set act.dynamic = false for conv\n  skip "head"')
+    recipe = recipe.replace('"factories:net"', '"factories:net" { input = float32[n, 1, 6, 6] }')
+    result = invoke("plan", project(tmp_path, recipe))
+    assert result.exit_code == 1
+    assert "QR211" in result.output
+
+
+def test_preset_that_learns_needs_data(project, tmp_path):
+    result = invoke("check", project(tmp_path, WEIGHTS_ONLY + "tune brecq\n"))
+    assert result.exit_code == 1
+    assert "QR211" in result.output
+
+
+def test_wrong_use_of_options_is_a_usage_error(project, tmp_path):
+    path = project(tmp_path)
+    for arguments in (
+        ("plan", path, "-o", "plan.txt"),
+        ("plan", path, "--json", "--trace", "head"),
+        ("run", path, "--device", "abacus"),
+    ):
+        assert invoke(*arguments).exit_code == 2
+
+
+def test_evaluation_that_does_not_fit_the_artifact(project, tmp_path):
+    assert run(project(tmp_path)).exit_code == 0
+    result = invoke("eval", "out", "--data", "factories:wrong_shape")
+    assert result.exit_code == 1
+    assert "QR702" in result.output
+    result = invoke("eval", "out", "--metric", "agreement")
+    assert result.exit_code == 1
+    assert "--float" in result.output
+    Path("out/report.json").unlink()
+    assert invoke("show", "out").exit_code == 0

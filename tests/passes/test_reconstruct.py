@@ -14,6 +14,7 @@ from qcompile.passes.reconstruct import best, error, reconstruct, split, tick_st
 from qcompile.passes.sweep import sweep
 from qcompile.policy.core import RuleRef, SitePlan, TensorPlan
 from qcompile.policy.scheme import IntFormat, PerChannel, PerTensor, QuantSlot
+from qcompile.quant.quantized_weight import from_tensors
 
 RULE = RuleRef(file="x", line=1, column=1, text="use")
 W2 = QuantSlot(format=IntFormat(bits=2, signed=True), symmetric=True, granularity=PerChannel())
@@ -166,7 +167,8 @@ def test_degenerate_layers_give_finite_positive_scales(spoil):
 
 def test_one_batch_is_fit_and_guard_at_once():
     [(_, account)] = run(quick("brecq"), batches=1).accounts
-    assert account.held_out_samples == 16
+    assert account.held_out_samples == 0
+    assert "one batch" in account.note
     assert math.isfinite(account.start)
 
 
@@ -216,3 +218,59 @@ def test_error_of_the_exact_block_is_zero():
         block, Tuning(preset="x", solvers=("gradient",), steps=2), torch.Generator(), lambda t: None
     )
     assert result.account.note == "no weight of its own"
+
+
+class SharedTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shared = nn.Linear(12, 12)
+
+    def forward(self, x):
+        return self.shared(torch.relu(self.shared(x)))
+
+
+def test_weight_used_twice_in_a_block_is_the_same_at_both_calls():
+    generator = torch.Generator().manual_seed(0)
+    model = SharedTwice().eval()
+    with torch.no_grad():
+        model.shared.weight.copy_(torch.randn(12, 12, generator=generator) / 3)
+    module = fx.symbolic_trace(model)
+    data = [{"x": torch.randn(16, 12, generator=generator)} for _ in range(8)]
+    weight = TensorPlan(
+        slot="weight",
+        spec=W2,
+        parameter="shared.weight",
+        storage="shared.weight",
+        shape=(12, 12),
+        bytes_before=0,
+        bytes_after=0,
+        decided_by=RULE,
+    )
+    sites = {
+        name: SitePlan(
+            key=key,
+            path="shared",
+            call=call,
+            node=name,
+            kind="linear",
+            unit="block",
+            scheme="w2",
+            decided_by=RULE,
+            tensors=(weight,),
+        )
+        for call, (name, key) in enumerate([("shared", "shared"), ("shared_1", "shared@1")])
+    }
+    unit = Unit("block", ("shared", "relu", "shared_1"), ("x",), ("shared_1",), True)
+    tuning = quick("brecq")
+    [outcome] = sweep(module, [unit], sites, data, tuning=tuning, seed=1, device=CPU)
+    [(_, account)] = outcome.accounts
+    assert account.kept == "learned"
+    codes = from_tensors(outcome.tensors, "shared.weight", W2, (12, 12), 0)
+    shipped = codes.dequantize(torch.float32)
+    x = torch.cat([batch["x"] for batch in data])
+    with torch.no_grad():
+        wanted = model(x)
+        first = torch.relu(nn.functional.linear(x, shipped, model.shared.bias))
+        found = nn.functional.linear(first, shipped, model.shared.bias)
+    error_of_shipped = ((found - wanted).square().sum() / wanted.square().sum()).item()
+    assert outcome.output_error == pytest.approx(error_of_shipped, rel=1e-5)
