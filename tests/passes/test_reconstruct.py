@@ -233,7 +233,8 @@ def test_weight_used_twice_in_a_block_is_the_same_at_both_calls():
     generator = torch.Generator().manual_seed(0)
     model = SharedTwice().eval()
     with torch.no_grad():
-        model.shared.weight.copy_(torch.randn(12, 12, generator=generator) / 3)
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 3)
     module = fx.symbolic_trace(model)
     data = [{"x": torch.randn(16, 12, generator=generator)} for _ in range(8)]
     weight = TensorPlan(
