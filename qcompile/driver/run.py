@@ -108,10 +108,10 @@ def run_subject(
         _refuse_stale(saved, planned.plan, str(subject))
     else:
         planned = plan_recipe(subject, trusted=trusted, params=params)
-    return execute(planned, output or default_output(planned.bound.recipe, subject), options)
+    return execute(planned, output or default_output(planned.bound.recipe), options)
 
 
-def default_output(recipe: Recipe, subject: Path) -> Path:
+def default_output(recipe: Recipe) -> Path:
     """``dir`` of the recipe's ``output``, else ``build/<name of the recipe>``."""
     if recipe.output is not None:
         return Path(recipe.source.name).parent / recipe.output

@@ -119,13 +119,11 @@ class Block:
         return operation(self.module, node, self.device, weights)(lookup)
 
 
-def hard_choice(block: Block, codes: Mapping[str, QuantizedWeight]) -> Choice:
-    """Codes by storage as they will be on disk, and the quantizers that the search left."""
-    return Choice(
-        weights={w.storage: codes[w.storage].dequantize(w.weight.dtype) for w in block.solved},
-        quantizers={
-            (site.node, slot): quantizer
-            for site in block.sites.values()
-            for slot, quantizer in site.quantizers.items()
-        },
-    )
+def hard_choice(
+    block: Block,
+    codes: Mapping[str, QuantizedWeight],
+    quantizers: Mapping[tuple[str, str], ActivationQuantizer],
+) -> Choice:
+    """Codes by storage, quantizers by node and slot, as they will be on disk."""
+    weights = {w.storage: codes[w.storage].dequantize(w.weight.dtype) for w in block.solved}
+    return Choice(weights, quantizers)

@@ -1,13 +1,12 @@
 """The variables of a reconstruction: rounding gates of weights, step sizes of activations."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from qcompile.passes.block import Quantizer, SolvedWeight
+from qcompile.passes.block import SolvedWeight
 from qcompile.quant.activation_quantizer import ActivationQuantizer, static_axis
 from qcompile.quant.fake_quantize import stored_grid
 from qcompile.quant.grid import Grid
@@ -17,16 +16,14 @@ from qcompile.quant.packing import unpack
 from qcompile.quant.quantized_weight import QuantizedWeight, encode
 from qcompile.quant.rounding_gate import (
     GAMMA,
-    INSET,
     ZETA,
     SoftRound,
     gate,
-    gate_inverse,
+    hard_steps,
+    initial_variable,
     soft_share,
+    variable_towards,
 )
-
-LEAN = 0.9
-"""Where a gate starts that continues a given code: 0.9 if the code is the upper one, else 0.1."""
 
 
 class GatedWeight:
@@ -44,10 +41,9 @@ class GatedWeight:
             steps = _codes_of(solved.start, self.view) - self.grid.zero_point
             # a code outside the two neighbours becomes one of the pair that is nearest to it
             self.floor = torch.maximum(torch.minimum(self.floor, steps), steps - 1)
-            opened = torch.where(steps > self.floor, LEAN, 1 - LEAN)
+            self.variable = variable_towards(steps, self.floor).requires_grad_()
         else:
-            opened = (ratio - self.floor).clamp(INSET, 1 - INSET)
-        self.variable = gate_inverse(opened).requires_grad_()
+            self.variable = initial_variable(ratio, self.floor).requires_grad_()
         self.strength = 0.0
         self._gradient_square = 0.0
         self._measured = 0
@@ -90,7 +86,7 @@ class GatedWeight:
 
     def hard(self) -> QuantizedWeight:
         """Codes after closing every gate to its nearer side."""
-        steps = self.floor + (self.variable.detach() >= 0).to(self.floor.dtype)
+        steps = hard_steps(self.variable.detach(), self.floor)
         codes = (steps + self.grid.zero_point).clamp(self.grid.qmin, self.grid.qmax)
         plan = self.solved.plan
         shape = tuple(self.solved.weight.shape)
@@ -150,12 +146,6 @@ class LearnedQuantizer:
             return self.start
         scale = self.log_scale.detach().exp()
         return ActivationQuantizer(self.start.spec, scale, self.start.zero_point)
-
-
-def as_quantizers(
-    learned: Mapping[tuple[str, str], LearnedQuantizer],
-) -> dict[tuple[str, str], Quantizer]:
-    return dict(learned)
 
 
 def _along(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:

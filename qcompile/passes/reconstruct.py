@@ -17,7 +17,7 @@ from torch import Tensor
 from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, Choice, hard_choice
-from qcompile.passes.learned import GatedWeight, LearnedQuantizer, as_quantizers
+from qcompile.passes.learned import GatedWeight, LearnedQuantizer
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
 from qcompile.quant.lsq import drop_mask
@@ -82,9 +82,9 @@ def reconstruct(
     codes = {gated.solved.storage: gated.hard() for gated in learner.gates}
     after = {place: learned.hard() for place, learned in learner.quantizers.items()}
     errors = {
-        "nearest": error(block, hard_choice(block, nearest), held),
-        "start": error(block, hard_choice(block, start), held),
-        "learned": math.inf if note else error(block, _chosen(block, codes, after), held),
+        "nearest": error(block, hard_choice(block, nearest, before), held),
+        "start": error(block, hard_choice(block, start, before), held),
+        "learned": math.inf if note else error(block, hard_choice(block, codes, after), held),
     }
     kept = best(errors)
     account = Account(
@@ -199,7 +199,7 @@ class _Learner:
     def _loss(self, number: int, step: int) -> Tensor:
         beta = self.schedule.at(step)
         weights = {gated.solved.storage: gated.soft(beta) for gated in self.gates}
-        choice = Choice(weights, as_quantizers(self.quantizers))
+        choice = Choice(weights, self.quantizers)
         with _precision(self.tuning, self.block.device):
             found = self.block.run(choice, self._inputs(number))
         return (found.float() - self.block.targets[number]).square().mean()
@@ -251,15 +251,6 @@ class _Learner:
             source = self.generator
             drawn = torch.randperm(len(self.batches), generator=source, device=source.device)
             yield from (self.batches[place] for place in drawn.tolist())
-
-
-def _chosen(
-    block: Block,
-    codes: Mapping[str, QuantizedWeight],
-    quantizers: Mapping[tuple[str, str], ActivationQuantizer],
-) -> Choice:
-    weights = {w.storage: codes[w.storage].dequantize(w.weight.dtype) for w in block.solved}
-    return Choice(weights, dict(quantizers))
 
 
 def _precision(tuning: Tuning, device: torch.device) -> AbstractContextManager[object]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from qcompile.passes.block import Block, BlockSite, Choice
+from qcompile.passes.block import Block, BlockSite, Choice, hard_choice
 from qcompile.passes.reconstruct import Account, Reconstruction
 from qcompile.passes.sweep_site import SiteContext, SiteFigures
 from qcompile.passes.sweep_values import Value
@@ -44,10 +44,7 @@ class UnitWork:
 
     def choice(self, block: Block) -> Choice:
         """The present codes and quantizers, for the sites of ``block``."""
-        weights = {
-            w.storage: self.codes[w.storage].dequantize(w.weight.dtype) for w in block.solved
-        }
-        return Choice(weights, dict(self.quantizers))
+        return hard_choice(block, self.codes, self.quantizers)
 
     def tensors(self) -> dict[str, Tensor]:
         """Artifact tensors by name."""

@@ -27,16 +27,14 @@ def gate_inverse(fraction: Tensor) -> Tensor:
     return -torch.log((ZETA - GAMMA) / (fraction - GAMMA) - 1)
 
 
-def initial_variable(weight: Tensor, scale: Tensor) -> Tensor:
-    """The variable at which the soft weight equals ``weight`` (up to ``INSET``)."""
-    ratio = weight / scale
-    return gate_inverse((ratio - torch.floor(ratio)).clamp(INSET, 1 - INSET))
+def initial_variable(ratio: Tensor, floor: Tensor) -> Tensor:
+    """The variable at which the soft weight is ``ratio`` steps (up to ``INSET``)."""
+    return gate_inverse((ratio - floor).clamp(INSET, 1 - INSET))
 
 
-def variable_towards(weight: Tensor, scale: Tensor, steps: Tensor) -> Tensor:
+def variable_towards(steps: Tensor, floor: Tensor) -> Tensor:
     """Start from codes: the gate is 0.9 or 0.1 towards ``steps`` (codes without zero point)."""
-    up = steps > torch.floor(weight / scale)
-    return gate_inverse(torch.where(up, 0.9, 0.1).to(weight.dtype))
+    return gate_inverse(torch.where(steps > floor, 0.9, 0.1).to(floor.dtype))
 
 
 def regulariser(variable: Tensor, beta: float) -> Tensor:
@@ -114,9 +112,9 @@ class SoftRound(torch.autograd.Function):
         )
 
 
-def hard_steps(variable: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def hard_steps(variable: Tensor, floor: Tensor) -> Tensor:
     """Codes without zero point after the gates are closed: up exactly where ``V >= 0``."""
-    return torch.floor(weight / scale) + (variable >= 0).to(weight.dtype)
+    return floor + (variable >= 0).to(floor.dtype)
 
 
 def soft_share(variable: Tensor, tolerance: float = 0.05) -> float:

@@ -213,7 +213,7 @@ def test_error_of_the_exact_block_is_zero():
     block = Block(
         module, CPU, tuple(nodes[n] for n in unit.nodes), "add", {}, inputs, inputs, targets
     )
-    assert error(block, hard_choice(block, {}), [0, 1]) == 0
+    assert error(block, hard_choice(block, {}, {}), [0, 1]) == 0
     result = reconstruct(
         block, Tuning(preset="x", solvers=("gradient",), steps=2), torch.Generator(), lambda t: None
     )

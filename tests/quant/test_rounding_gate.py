@@ -76,7 +76,7 @@ def _layer(dtype=torch.float64):
 
 def test_soft_weight_at_the_start_is_the_weight():
     weight, scale, zero = _layer()
-    start = initial_variable(weight, scale)
+    start = initial_variable(weight / scale, torch.floor(weight / scale))
     floor = torch.floor(weight / scale)
     soft = SoftRound.apply(start, floor, scale, zero, (-8, 7), 0.0, 2.0)
     fraction = weight / scale - floor
@@ -93,7 +93,7 @@ def test_hard_equals_soft_when_every_gate_is_closed():
     soft = SoftRound.apply(
         variable, torch.floor(weight / scale), scale, zero, (-100, 100), 0.0, 2.0
     )
-    assert torch.equal(soft, scale * hard_steps(variable, weight, scale))
+    assert torch.equal(soft, scale * hard_steps(variable, torch.floor(weight / scale)))
     assert soft_share(variable) == 0
 
 
@@ -102,7 +102,7 @@ def test_gradient_by_hand_is_the_gradient_by_autograd(strength, beta):
     weight, scale, zero = _layer()
     floor = torch.floor(weight / scale)
     pull = torch.randn(6, 10, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    start = initial_variable(weight, scale)
+    start = initial_variable(weight / scale, torch.floor(weight / scale))
     by_hand = start.clone().requires_grad_()
     (SoftRound.apply(by_hand, floor, scale, zero, (-6, 5), strength, beta) * pull).sum().backward()
     by_autograd = start.clone().requires_grad_()
@@ -113,7 +113,8 @@ def test_gradient_by_hand_is_the_gradient_by_autograd(strength, beta):
 
 def test_start_from_codes_leans_towards_them():
     weight, scale, _ = _layer()
-    steps = torch.floor(weight / scale) + (torch.arange(60).reshape(6, 10) % 2)
-    variable = variable_towards(weight, scale, steps)
-    assert torch.equal(hard_steps(variable, weight, scale), steps)
+    floor = torch.floor(weight / scale)
+    steps = floor + (torch.arange(60).reshape(6, 10) % 2)
+    variable = variable_towards(steps, floor)
+    assert torch.equal(hard_steps(variable, torch.floor(weight / scale)), steps)
     assert gate(variable).unique().tolist() == pytest.approx([0.1, 0.9])
