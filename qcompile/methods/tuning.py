@@ -6,7 +6,8 @@ Every axis is a separate field, so that a preset can be read and a field overrid
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from qcompile.diagnostics.frozen import frozen
+from qcompile.methods.bounds import refuse_illegal
 
 Solver = Literal["rtn", "optq", "gradient"]
 Partition = Literal["layer", "block"]
@@ -16,10 +17,12 @@ Learned = Literal["rounding", "act_scale"]
 DropPlace = Literal["none", "input", "act", "both"]
 
 
-class Tuning(BaseModel):
-    """How codes are chosen. Without the solver ``gradient`` the learning axes are unused."""
+@frozen
+class Tuning:
+    """How codes are chosen. Without the solver ``gradient`` the learning axes are unused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    A value out of its bounds is a ``ValueError``, also where a plan is read.
+    """
 
     preset: str
     solvers: tuple[Solver, ...]
@@ -33,30 +36,43 @@ class Tuning(BaseModel):
     """Of the output, relative to its value at the start."""
     drop: DropPlace = "none"
     """Where QDrop mixes float elements in: the inputs of the block, its activation quantizers."""
-    keep_quantized: float = Field(default=0.5, ge=0, le=1)
+    keep_quantized: float = 0.5
     """Probability that an element stays quantized where ``drop`` acts."""
     optimizer: Literal["adam"] = "adam"
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = None
     """Of the rounding variable; ``None``: ``travel / steps``, so that fewer steps are larger."""
-    travel: float = Field(default=20.0, gt=0)
-    act_lr: float = Field(default=1e-3, gt=0)
+    travel: float = 20.0
+    act_lr: float = 1e-3
     """Of the logarithm of an activation scale; falls to 0 along a cosine."""
-    hardening: float = Field(default=10.0, gt=0)
+    hardening: float = 10.0
     """Strength of the regulariser in units of the loss gradient (its root mean square)."""
-    warmup: float = Field(default=0.2, ge=0, lt=1)
+    warmup: float = 0.2
     """Share of the steps before the regulariser acts."""
     beta_start: float = 20.0
     beta_end: float = 2.0
-    steps: int = Field(default=0, ge=0)
-    batch: int = Field(default=32, gt=0)
+    steps: int = 0
+    batch: int = 32
     """Samples a step; the calibration data is cut into batches of this size."""
     order: Literal["natural", "activation"] = "activation"
     """Column order of ``optq``."""
-    damping: float = Field(default=0.01, gt=0)
+    damping: float = 0.01
     seed: int | None = None
     """``None``: that of the calibration data."""
     precision: Precision = "auto"
     """Of matrix products while learning; ``auto``: bf16 where the machine is fast at it."""
+
+    def __post_init__(self) -> None:
+        refuse_illegal(
+            keep_quantized=0 <= self.keep_quantized <= 1,
+            lr=self.lr is None or self.lr > 0,
+            travel=self.travel > 0,
+            act_lr=self.act_lr > 0,
+            hardening=self.hardening > 0,
+            warmup=0 <= self.warmup < 1,
+            steps=self.steps >= 0,
+            batch=self.batch > 0,
+            damping=self.damping > 0,
+        )
 
     @property
     def learns(self) -> bool:

@@ -1,6 +1,7 @@
 """The ``tune`` statement: a preset of the engine, with some of its axes moved."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
@@ -100,7 +101,7 @@ def _preset(name: Name, checker: Checker) -> Tuning:
 
 
 def _tuned(start: Tuning, settings: Settings, checker: Checker) -> Tuning:
-    """Words were checked against the table, so that pydantic has nothing left to refuse."""
+    """Words and numbers were checked against the table, so that nothing is left to refuse."""
     update: dict[str, object] = {
         "partition": settings.text("partition"),
         "solvers": settings.items("solver") or None,
@@ -119,7 +120,7 @@ def _tuned(start: Tuning, settings: Settings, checker: Checker) -> Tuning:
     if optimizer is not None:
         update |= _optimizer(optimizer, checker)
     given = {name: value for name, value in update.items() if value is not None}
-    return Tuning.model_validate({**start.model_dump(), **given})
+    return replace(start, **given)  # pyright: ignore[reportArgumentType]
 
 
 def _drop(attr: Attr, checker: Checker) -> dict[str, object]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -111,7 +111,7 @@ def _cell(row: Row, made: Variant) -> Document:
         "data": data_name(),
         "images": row.model.test_images,
         "recipe": made.text,
-        "tuning": recipe.tuning.model_dump(mode="json"),
+        "tuning": asdict(recipe.tuning),
         "schemes": {name: s.model_dump(mode="json") for name, s in recipe.schemes.items()},
         "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES)),
     }

@@ -1,6 +1,7 @@
 """Block reconstruction: what it learns, what its guard lets through, what it survives."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def run(tuning, **options):
 def quick(name, **update):
     found = preset(name)
     assert found is not None
-    return found.model_copy(update={"steps": 150, "precision": "fp32", **update})
+    return replace(found, **{"steps": 150, "precision": "fp32", **update})
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

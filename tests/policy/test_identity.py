@@ -2,6 +2,7 @@ import hashlib
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import DataPlan, FileHash, ParameterPlan, PlanCore
@@ -68,3 +69,24 @@ def test_stale_plan_names_the_parts():
     assert diagnostic.code.number == "QR708"
     assert "weights, data and tool changed" in diagnostic.message
     assert diagnostic.subject == "a.plan.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch", 0),
+        ("steps", -1),
+        ("warmup", 1.0),
+        ("keep_quantized", 1.5),
+        ("lr", 0.0),
+        ("solvers", ["annealing"]),
+        ("preset", 3),
+        ("stepz", 3),
+    ],
+)
+def test_a_tuning_that_was_written_by_hand_is_held_to_its_bounds(name, value):
+    document = CORE.model_dump(mode="json")
+    document["tuning"][name] = value
+    with pytest.raises(ValidationError) as refused:
+        PlanCore.model_validate_json(json.dumps(document))
+    assert name in str(refused.value)

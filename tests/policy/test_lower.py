@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from qcompile.diagnostics.codes import Severity
@@ -210,5 +212,5 @@ def test_presets_are_points_of_the_same_product():
     assert found["adaround"].partition == "layer"
     assert found["brecq"].partition == found["qdrop"].partition == "block"
     changed = {"preset": "qdrop", "drop": "both"}
-    assert found["brecq"].model_copy(update=changed) == found["qdrop"]
-    assert found["brecq"].model_copy(update={"steps": 20_000}).rounding_lr == 1e-3
+    assert replace(found["brecq"], **changed) == found["qdrop"]
+    assert replace(found["brecq"], steps=20_000).rounding_lr == 1e-3
