@@ -5,8 +5,10 @@ from math import prod
 
 from torch import fx
 
+from qcompile.analysis.own_bias import own_biases
 from qcompile.capture.node_meta import facts
 from qcompile.capture.unit import Unit
+from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import FloatSlot, PerChannel, QuantSlot
@@ -25,7 +27,11 @@ ITEM_BYTES = {
 
 
 def decide(
-    graph: fx.GraphModule, sites: Sequence[Site], units: Sequence[Unit], resolution: Resolution
+    graph: fx.GraphModule,
+    sites: Sequence[Site],
+    units: Sequence[Unit],
+    resolution: Resolution,
+    tuning: Tuning,
 ) -> tuple[SitePlan, ...]:
     """Plans of the sites that a rule matched, in execution order.
 
@@ -35,6 +41,7 @@ def decide(
     decisions = {decision.site.key: decision for decision in resolution.decisions}
     unit_of = {name: unit.name for unit in units for name in unit.nodes}
     nodes = {node.name: node for node in graph.graph.nodes}
+    biases = own_biases(graph) if tuning.refits_bias else {}
     plans: list[SitePlan] = []
     for site in sites:
         decision = decisions.get(site.key)
@@ -51,6 +58,7 @@ def decide(
                 scheme=decision.scheme,
                 decided_by=decision.rule.reference,
                 tensors=tuple(_tensors(site, decision, nodes)),
+                refits=_refits(site, decision, biases),
             )
         )
     return tuple(plans)
@@ -60,6 +68,12 @@ def quantizes_weight(site: Site, decision: Decision) -> bool:
     """The decision puts a weight that the site has on a grid."""
     slot = decision.slots["weight"]
     return isinstance(slot, QuantSlot) and site.weight is not None and site.kind in WEIGHTED
+
+
+def _refits(site: Site, decision: Decision, biases: Mapping[str, str]) -> tuple[str, ...]:
+    if not quantizes_weight(site, decision) or site.node not in biases:
+        return ()
+    return (biases[site.node],)
 
 
 def _tensors(site: Site, decision: Decision, nodes: Mapping[str, fx.Node]) -> Iterator[TensorPlan]:

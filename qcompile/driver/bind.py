@@ -95,7 +95,7 @@ def bind(
     diagnostics.extend(found)
     diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
     _raise_errors(diagnostics)
-    planned = decide(graph, final_sites, units, resolution)
+    planned = decide(graph, final_sites, units, resolution, recipe.tuning)
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
     diagnostics.extend(check_assertions(recipe.assertions, sites, resolution, measured))

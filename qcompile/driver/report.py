@@ -45,6 +45,7 @@ def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
                 "output_error": figures.output_error,
                 "reused_codes": figures.reused_codes,
                 "fallback": figures.fallback,
+                "damping": figures.damping,
             }
             for figures in outcome.sites
         ],

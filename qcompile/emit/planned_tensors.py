@@ -43,6 +43,11 @@ def tensors_of(site: SitePlan) -> tuple[tuple[TensorPlan, tuple[PlannedTensor, .
     return (*weights, *activations)
 
 
+def refitted(core: PlanCore) -> tuple[str, ...]:
+    """Parameters that stay float and were set anew with the codes."""
+    return tuple(path for site in core.sites for path in site.refits)
+
+
 def quantized_storages(core: PlanCore) -> frozenset[str]:
     """Parameters that exist as codes only."""
     return frozenset(weight_names(plan)[1] for plan in weight_plans(core))
@@ -63,6 +68,8 @@ def check_tensors(core: PlanCore, tensors: Mapping[str, Tensor]) -> list[Diagnos
             what = f"`{planned.name}` is {dtype_name(found.dtype)}{list(found.shape)}"
             wanted = f"planned {planned.dtype}{list(planned.shape)}"
             problems.append(not_met(f"{what}, {wanted}", planned.name))
+    missing = [path for path in refitted(core) if path not in tensors]
+    problems.extend(not_met(f"`{path}` was not refitted", path) for path in missing)
     return problems
 
 

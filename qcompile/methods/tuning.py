@@ -9,11 +9,12 @@ from typing import Literal
 from qcompile.diagnostics.frozen import frozen
 from qcompile.methods.bounds import refuse_illegal
 
-Solver = Literal["rtn", "optq", "gradient"]
+Solver = Literal["rtn", "optq", "cd", "gradient"]
 Partition = Literal["layer", "block"]
 Precision = Literal["auto", "fp32", "bf16"]
 Variable = Literal["gate"]
-Learned = Literal["rounding", "act_scale"]
+Learned = Literal["rounding", "scale", "bias", "act_scale"]
+Target = Literal["symmetric", "asymmetric", "residual"]
 DropPlace = Literal["none", "input", "act", "both"]
 
 
@@ -32,6 +33,7 @@ class Tuning:
     variable: Variable = "gate"
     """What is optimised instead of the codes: ``gate`` is AdaRound's, between two neighbours."""
     learn: tuple[Learned, ...] = ("rounding",)
+    """``scale`` and ``bias`` by least squares in the layer's solvers, ``act_scale`` by gradient."""
     loss: Literal["mse"] = "mse"
     """Of the output, relative to its value at the start."""
     drop: DropPlace = "none"
@@ -55,7 +57,16 @@ class Tuning:
     """Samples a step; the calibration data is cut into batches of this size."""
     order: Literal["natural", "activation"] = "activation"
     """Column order of ``optq``."""
-    damping: float = 0.01
+    target: Target = "symmetric"
+    """What the layer's solvers fit: ``W q``, or the float output ``W f`` behind the quantized
+    prefix; ``residual`` also takes off the error of the skip that the output is added to."""
+    damping: tuple[float, ...] = (0.01,)
+    """Of the layer's solvers, in mean diagonals of the Gram matrix. Several: each layer takes the
+    one with the least error on held-out batches, and nearest rounding where that is still less."""
+    scale_factors: tuple[float, ...] = (1.0,)
+    """Multiples of the searched scale that the layer's solvers start from; a row keeps the best."""
+    refits: int = 4
+    """Rounds of scale refit and descent, where ``scale`` is learned by the layer's solvers."""
     seed: int | None = None
     """``None``: that of the calibration data."""
     precision: Precision = "auto"
@@ -71,12 +82,23 @@ class Tuning:
             warmup=0 <= self.warmup < 1,
             steps=self.steps >= 0,
             batch=self.batch > 0,
-            damping=self.damping > 0,
+            damping=bool(self.damping) and min(self.damping) > 0,
+            scale_factors=bool(self.scale_factors) and min(self.scale_factors) > 0,
+            refits=self.refits >= 0,
         )
 
     @property
     def learns(self) -> bool:
         return "gradient" in self.solvers
+
+    @property
+    def uses_moments(self) -> bool:
+        """A solver of the layer looks at its inputs."""
+        return "optq" in self.solvers or "cd" in self.solvers
+
+    @property
+    def refits_bias(self) -> bool:
+        return self.uses_moments and "bias" in self.learn
 
     @property
     def rounding_lr(self) -> float:

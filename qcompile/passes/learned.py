@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from qcompile.passes.block import SolvedWeight
+from qcompile.passes.block import Rounded, SolvedWeight
 from qcompile.quant.activation_quantizer import ActivationQuantizer, static_axis
 from qcompile.quant.fake_quantize import stored_grid
 from qcompile.quant.grid import Grid
@@ -34,11 +34,11 @@ class GatedWeight:
         self.solved = solved
         spec, shape = solved.plan.spec, tuple(solved.weight.shape)
         self.view: Grouping = grouping(spec.granularity, shape, solved.plan.output_axis)
-        self.grid = _grid_of(solved.start, self.view)
+        self.grid = _grid_of(solved.start.code, self.view)
         ratio = self.view.view(solved.weight.float()) / self.grid.scale
         self.floor = torch.floor(ratio)
         if from_codes:
-            steps = _codes_of(solved.start, self.view) - self.grid.zero_point
+            steps = _codes_of(solved.start.code, self.view) - self.grid.zero_point
             # a code outside the two neighbours becomes one of the pair that is nearest to it
             self.floor = torch.maximum(torch.minimum(self.floor, steps), steps - 1)
             self.variable = variable_towards(steps, self.floor).requires_grad_()
@@ -84,13 +84,14 @@ class GatedWeight:
         mean = self._gradient_square / max(self._measured, 1)
         self.strength = factor * mean**0.5 / 2
 
-    def hard(self) -> QuantizedWeight:
+    def hard(self) -> Rounded:
         """Codes after closing every gate to its nearer side."""
         steps = hard_steps(self.variable.detach(), self.floor)
         codes = (steps + self.grid.zero_point).clamp(self.grid.qmin, self.grid.qmax)
         plan = self.solved.plan
         shape = tuple(self.solved.weight.shape)
-        return encode(codes.to(torch.int16), self.grid, plan.spec, shape, plan.output_axis)
+        code = encode(codes.to(torch.int16), self.grid, plan.spec, shape, plan.output_axis)
+        return Rounded(code, self.solved.start.beside)
 
     @property
     def soft_share(self) -> float:

@@ -189,7 +189,7 @@ class _Walk:
         )
 
     def _quantize(self, unit: Unit, work: UnitWork, name: str) -> SiteFigures:
-        """The quantized stream first: an operation in place may spoil what the float one holds."""
+        """The quantized stream first where a node works in place: it may spoil the float one."""
         node, site = self.nodes[name], self.sites[name]
         if not site.tensors:
             self._evaluate(name)
@@ -200,17 +200,23 @@ class _Walk:
         by_layer = self.tuning.learns and self.tuning.partition == "layer"
         used = [item.name for item in node.all_input_nodes if item.op != "get_attr"]
         inputs = self._inputs(used, (name,)) if by_layer else {}
-        result = quantize_site(work.context, node, site, known)
+        plain = self._wanted(node, site)
+        result = quantize_site(work.context, node, site, known, plain)
         work.add(result.site)
         if result.site.solved is not None:
-            self.weights[result.site.solved.storage] = (
-                result.site.solved.start,
-                result.site.solved.plan,
-            )
-        self.streams.put(name, self._values(node, quantized=False), result.values)
+            solved = result.site.solved
+            self.weights[solved.storage] = (solved.start.code, solved.plan)
+        self.streams.put(name, plain or self._values(node, quantized=False), result.values)
         if by_layer:
             self._reconstruct(unit, work, inputs, site.key, (name,), name)
         return replace(result.figures, output_error=self._error(name))
+
+    def _wanted(self, node: fx.Node, site: SitePlan) -> list[Value]:
+        """The float output, where a solver of the layer fits it; else nothing, to save memory."""
+        solves = self.tuning.uses_moments and any(t.slot == "weight" for t in site.tensors)
+        if not solves or is_in_place(self.module, node):
+            return []
+        return self._values(node, quantized=False)
 
     def _inputs(self, names: Sequence[str], nodes: Sequence[str]) -> Inputs:
         """The cached values that a reconstruction starts from; copies if it works in place."""
@@ -258,7 +264,7 @@ class _Walk:
         work.replace(name, result)
         for storage, code in result.codes.items():
             if storage in self.weights:
-                self.weights[storage] = (code, self.weights[storage][1])
+                self.weights[storage] = (code.code, self.weights[storage][1])
         choice = work.choice(block)
         found = [block.values(choice, block.batch(n)) for n in range(len(self.batches))]
         for node in nodes:

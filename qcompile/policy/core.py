@@ -64,6 +64,8 @@ class SitePlan(Frozen):
     """``None``: stays in float by a ``skip``."""
     decided_by: RuleRef
     tensors: tuple[TensorPlan, ...] = ()
+    refits: tuple[str, ...] = ()
+    """Paths of parameters that stay float and are set anew with the codes: the bias."""
 
 
 class TransformPlan(Frozen):

@@ -25,7 +25,7 @@ from qcompile.syntax.nodes import Arg, Attr, Call, Expr, Name, Ref, TuneBlock
 
 TABLE = (
     Attribute("partition", Shape.WORD, choices=("layer", "block"), later=("stage", "network")),
-    Attribute("solver", Shape.WORDS, choices=("rtn", "optq", "gradient"), later=("gram", "cd")),
+    Attribute("solver", Shape.WORDS, choices=("rtn", "optq", "cd", "gradient"), later=("gram",)),
     Attribute(
         "variable",
         Shape.WORD,
@@ -35,8 +35,8 @@ TABLE = (
     Attribute(
         "learn",
         Shape.WORDS,
-        choices=("rounding", "act_scale"),
-        later=("scale", "zero_point", "exponent", "levels", "bias", "norm"),
+        choices=("rounding", "scale", "bias", "act_scale"),
+        later=("zero_point", "exponent", "levels", "norm"),
     ),
     Attribute(
         "loss",
@@ -51,6 +51,7 @@ TABLE = (
     Attribute("seed", Shape.INTEGER),
     Attribute("precision", Shape.WORD, choices=("auto", "fp32", "bf16")),
     Attribute("order", Shape.WORD, choices=("natural", "activation")),
+    Attribute("target", Shape.WORD, choices=("symmetric", "asymmetric", "residual")),
     Attribute("regularizer", Shape.LATER),
     Attribute("augment", Shape.LATER),
     Attribute("select", Shape.LATER),
@@ -62,7 +63,7 @@ TABLE = (
 LEARNING = ("steps", "batch", "precision", "variable", "learn", "loss", "drop", "optimizer")
 """Without effect where nothing is learned."""
 
-LATER_PRESETS = ("pdquant", "signround", "flexround", "genie", "hybrid", "adaquant", "lsq")
+LATER_PRESETS = ("pdquant", "signround", "flexround", "genie", "adaquant", "lsq")
 DROPS = ("none", "input", "act", "both")
 OPTIMIZERS = ("adam",)
 LATER_OPTIMIZERS = ("sgd", "sign_sgd", "adamw", "nadam", "adamax", "adagrad", "rmsprop", "lion")
@@ -113,6 +114,7 @@ def _tuned(start: Tuning, settings: Settings, checker: Checker) -> Tuning:
         "seed": settings.integer("seed"),
         "precision": settings.text("precision"),
         "order": settings.text("order"),
+        "target": settings.text("target"),
     }
     drop, optimizer = settings.attr("drop"), settings.attr("optimizer")
     if drop is not None:

@@ -10,8 +10,9 @@ from torch import fx, nn
 from qcompile.capture.unit import Unit
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import Block, hard_choice
-from qcompile.passes.reconstruct import best, error, reconstruct, split, tick_steps
+from qcompile.passes.block import Block, Rounded, hard_choice
+from qcompile.passes.held_out import split
+from qcompile.passes.reconstruct import best, error, reconstruct, tick_steps
 from qcompile.passes.sweep import sweep
 from qcompile.policy.core import RuleRef, SitePlan, TensorPlan
 from qcompile.policy.scheme import IntFormat, PerChannel, PerTensor, QuantSlot

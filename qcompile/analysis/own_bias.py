@@ -1,0 +1,28 @@
+"""Biases that may be set anew with the weight beside them: no other node reads either."""
+
+from collections import Counter
+
+from torch import Tensor, fx
+
+
+def own_biases(graph: fx.GraphModule) -> dict[str, str]:
+    """By node name: the path of the bias of a module that is called once and shares nothing."""
+    called = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
+    storages = Counter(
+        tensor.untyped_storage().data_ptr()
+        for _, tensor in graph.named_parameters(remove_duplicate=False)
+    )
+
+    def is_own(tensor: object) -> bool:
+        if not isinstance(tensor, Tensor):
+            return False
+        return storages[tensor.untyped_storage().data_ptr()] == 1
+
+    found: dict[str, str] = {}
+    for node in graph.graph.nodes:
+        path = str(node.target)
+        if node.op == "call_module" and called[path] == 1:
+            leaf = graph.get_submodule(path)
+            if is_own(getattr(leaf, "bias", None)) and is_own(getattr(leaf, "weight", None)):
+                found[node.name] = f"{path}.bias"
+    return found
