@@ -4,7 +4,7 @@ import json
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
 
@@ -29,7 +29,6 @@ from qcompile.policy.core import (
     ParameterPlan,
     Plan,
     PlanCore,
-    RuleRef,
     SitePlan,
 )
 from qcompile.policy.identity import core_sha256
@@ -38,6 +37,7 @@ from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Recipe
 from qcompile.policy.resolution import Decision
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
 from qcompile.store.disk import Disk
@@ -187,7 +187,7 @@ def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePla
     """The plans of ``sites`` with each rule's file called as the plan calls it."""
 
     def called(ref: RuleRef) -> RuleRef:
-        return ref.model_copy(update={"file": names.get(ref.file, ref.file)})
+        return replace(ref, file=names.get(ref.file, ref.file))
 
     return tuple(
         site.model_copy(

@@ -1,5 +1,6 @@
 """One change to how a tensor is quantized, and which results are legal (QR405)."""
 
+from dataclasses import replace
 from enum import Enum
 from typing import TypeAlias
 
@@ -73,20 +74,19 @@ Change: TypeAlias = SetBits | SetSymmetric | SetGranularity | SetObserver | SetD
 def apply(spec: QuantSlot, change: Change) -> QuantSlot:
     match change:
         case SetBits(bits):
-            number = IntFormat(bits=bits, signed=spec.format.signed)
-            return spec.model_copy(update={"format": number})
+            return replace(spec, format=IntFormat(bits, spec.format.signed))
         case SetSymmetric(symmetric):
-            return spec.model_copy(update={"symmetric": symmetric})
+            return replace(spec, symmetric=symmetric)
+        case SetGranularity(PerToken() as granularity):
+            return replace(spec, granularity=granularity, dynamic=True, observer=MinMax())
         case SetGranularity(granularity):
-            update: dict[str, object] = {"granularity": granularity}
-            if isinstance(granularity, PerToken):
-                update |= {"dynamic": True, "observer": MinMax()}
-            return spec.model_copy(update=update)
+            return replace(spec, granularity=granularity)
         case SetObserver(observer):
-            return spec.model_copy(update={"observer": observer})
+            return replace(spec, observer=observer)
+        case SetDynamic(True):
+            return replace(spec, dynamic=True, observer=MinMax())
         case SetDynamic(dynamic):
-            update = {"dynamic": dynamic, "observer": MinMax()} if dynamic else {"dynamic": False}
-            return spec.model_copy(update=update)
+            return replace(spec, dynamic=dynamic)
 
 
 def value_of(slot: QuantSlot | FloatSlot, field: Field) -> FieldValue | None:

@@ -13,7 +13,8 @@ from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, hard_choice
 from qcompile.passes.reconstruct import best, error, reconstruct, split, tick_steps
 from qcompile.passes.sweep import sweep
-from qcompile.policy.core import RuleRef, SitePlan, TensorPlan
+from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import IntFormat, PerChannel, PerTensor, QuantSlot
 from qcompile.quant.quantized_weight import from_tensors
 
