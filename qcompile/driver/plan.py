@@ -31,6 +31,7 @@ from qcompile.policy.core import (
     PlanCore,
     SitePlan,
 )
+from qcompile.policy.executable import not_executable
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
@@ -94,10 +95,11 @@ def plan_recipe(
 
 
 def make_plan(bound: Bound, data: object | None = None) -> Planned:
+    recipe = bound.recipe
     document, problems = encode(bound.graph)
+    problems = [*not_executable(recipe), *problems]
     if problems:
         raise CompileError(problems)
-    recipe = bound.recipe
     static = [
         s for s in bound.planned if any(t.slot != "weight" and t.bytes_after for t in s.tensors)
     ]

@@ -156,6 +156,8 @@ class Recipe:
     calibration: Calibration | None
     evaluations: tuple[Evaluation, ...]
     tuning: Tuning
+    tuning_spans: Mapping[str, Span]
+    """Of each setting that `tune` writes, and of `preset`."""
     output: str | None
     assertions: tuple[Assertion, ...] = field(default=())
 
