@@ -113,7 +113,7 @@ class _Rewrite:
 
     def _quantized(self, source: fx.Node, key: str, operand: Operand) -> fx.Node:
         spec = operand.plan.spec
-        number = spec.format
+        number = spec.integer
         if has_run_time_range(spec):
             per_token = isinstance(spec.granularity, PerToken)
             ranges = (number.qmin, number.qmax, spec.symmetric, per_token)
@@ -160,7 +160,7 @@ class _Rewrite:
         scale = self._buffer(f"{storage}:scale")
         zero_point = None if spec.symmetric else self._buffer(f"{storage}:zero_point")
         axis = channel_axis(spec.granularity, plan.output_axis, len(shape))
-        grid = (spec.bits, spec.format.qmin, shape, axis, dtype)
+        grid = (spec.bits, spec.integer.qmin, shape, axis, dtype)
         arguments = cast("tuple[Argument, ...]", (codes, scale, zero_point, *grid))
         return self.graph.call_function(dequantize_weight, arguments)
 

@@ -124,7 +124,7 @@ class LearnedQuantizer:
         if self.log_scale is None:
             quantized = x + (self.start(x) - x).detach()
             return quantized if mask is None else torch.where(mask, quantized, x)
-        number = self.start.spec.format
+        number = self.start.spec.integer
         zero_point = torch.zeros_like(self.log_scale)
         if self.start.zero_point is not None:
             zero_point = self.start.zero_point.to(x.dtype) + number.qmin
@@ -158,7 +158,7 @@ def _along(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
 
 
 def _grid_of(code: QuantizedWeight, view: Grouping) -> Grid:
-    number = code.spec.format
+    number = code.spec.integer
     shape = (view.outer, view.groups, 1)
     return stored_grid(code.scale, code.zero_point, number.qmin, number.qmax, shape)
 
@@ -168,4 +168,4 @@ def _codes_of(code: QuantizedWeight, view: Grouping) -> Tensor:
     for size in code.shape:
         count *= size
     codes = unpack(code.packed, code.spec.bits, count).reshape(code.shape)
-    return view.view(codes.float() + code.spec.format.qmin)
+    return view.view(codes.float() + code.spec.integer.qmin)

@@ -7,12 +7,14 @@ from qcompile.diagnostics.source import Span
 from qcompile.methods.executed import unexecuted
 from qcompile.methods.presets import PRESETS, preset
 from qcompile.policy.attributes import listed
-from qcompile.policy.recipe import Recipe
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.recipe import Recipe, UseScheme
+from qcompile.policy.scheme import ALL_SLOTS, FloatSlot, QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
 
 def not_executable(recipe: Recipe) -> list[Diagnostic]:
-    return list(_tuning(recipe))
+    return [*_tuning(recipe), *_formats(recipe)]
 
 
 def _tuning(recipe: Recipe) -> Iterator[Diagnostic]:
@@ -25,6 +27,30 @@ def _tuning(recipe: Recipe) -> Iterator[Diagnostic]:
             where = _span(recipe, one.setting)
             way_out = f"use {listed(one.instead)}"
             yield not_available(f"`{one.setting} = {one.value}`", where, way_out)
+
+
+def _formats(recipe: Recipe) -> Iterator[Diagnostic]:
+    """Of the schemes that the policy uses."""
+    actions = [rule.action for rule in recipe.rules]
+    used = {action.scheme for action in actions if isinstance(action, UseScheme)}
+    for name in sorted(used):
+        scheme = recipe.schemes[name]
+        for slot in ALL_SLOTS:
+            spec: Slot = getattr(scheme, slot)
+            what = None if isinstance(spec, FloatSlot) else _unexecuted(slot, spec)
+            span = recipe.scheme_spans.get((name, slot))
+            if what is not None and span is not None:
+                yield not_available(what, span, _way_out(slot))
+
+
+def _unexecuted(slot: str, spec: QuantSlot) -> str | None:
+    if slot in ("bias", "kv"):
+        return f"the slot `{slot}`"
+    return None if isinstance(spec.format, IntFormat) else f"`{slot} {spec.format}`"
+
+
+def _way_out(slot: str) -> str:
+    return "leave the line out" if slot in ("bias", "kv") else "use `int2`..`int8`"
 
 
 def _span(recipe: Recipe, setting: str) -> Span:

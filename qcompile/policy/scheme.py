@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from qcompile.diagnostics.frozen import frozen
 from qcompile.methods.bounds import refuse_illegal
+from qcompile.policy.number_format import IntFormat, NumberFormat
 
 
 @frozen
@@ -95,35 +96,11 @@ Observer: TypeAlias = MinMax | Mse | Percentile | Lsq
 
 
 @frozen
-class IntFormat:
-    """Integer codes of ``bits`` bits, ``[-2^(b-1), 2^(b-1) - 1]`` or ``[0, 2^b - 1]``."""
-
-    bits: int
-    signed: bool
-    kind: Literal["int"] = "int"
-
-    def __post_init__(self) -> None:
-        refuse_illegal(bits=2 <= self.bits <= 8)
-
-    @property
-    def qmin(self) -> int:
-        return -(1 << (self.bits - 1)) if self.signed else 0
-
-    @property
-    def qmax(self) -> int:
-        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
-
-    def __str__(self) -> str:
-        return f"{'int' if self.signed else 'uint'}{self.bits}"
-
-
-NumberFormat: TypeAlias = IntFormat
-"""A tagged union by ``kind`` as soon as there is a second family of formats."""
-
-
-@frozen
 class QuantSlot:
-    """``x ~ scale * (code - zero_point)``; ``zero_point`` is 0 when ``symmetric``."""
+    """``x ~ scale * level``; the levels of integers are ``code - zero_point``.
+
+    Without a zero point a slot is ``symmetric``, as all formats are but the integers.
+    """
 
     format: NumberFormat
     symmetric: bool
@@ -136,6 +113,13 @@ class QuantSlot:
     @property
     def bits(self) -> int:
         return self.format.bits
+
+    @property
+    def integer(self) -> IntFormat:
+        """The format, where it has to be one of integers."""
+        if not isinstance(self.format, IntFormat):
+            raise ValueError(f"`{self.format}` has no integer codes")
+        return self.format
 
 
 @frozen
@@ -160,3 +144,7 @@ class Scheme:
     """Nothing was said of ``act2``: it is as ``act``, and ``set act.x`` reaches it as well."""
     bias: Slot = FloatSlot()
     kv: Slot = FloatSlot()
+
+
+ALL_SLOTS = ("weight", "act", "act2", "bias", "kv")
+"""The fields of ``Scheme`` that are slots."""
