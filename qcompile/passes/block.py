@@ -15,7 +15,7 @@ from qcompile.passes.sweep_node import is_in_place, operation
 from qcompile.passes.sweep_values import Value, map_tensors
 from qcompile.policy.core import TensorPlan
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.quantized_weight import QuantizedWeight
+from qcompile.quant.stored_weight import StoredWeight
 
 Quantizer = Callable[[Tensor], Tensor]
 
@@ -29,8 +29,8 @@ class SolvedWeight:
     plan: TensorPlan
     weight: Tensor
     """As the model holds it."""
-    nearest: QuantizedWeight
-    start: QuantizedWeight
+    nearest: StoredWeight
+    start: StoredWeight
     """What the layer's own solvers found; the same as ``nearest`` for ``rtn``."""
 
 
@@ -121,7 +121,7 @@ class Block:
 
 def hard_choice(
     block: Block,
-    codes: Mapping[str, QuantizedWeight],
+    codes: Mapping[str, StoredWeight],
     quantizers: Mapping[tuple[str, str], ActivationQuantizer],
 ) -> Choice:
     """Codes by storage, quantizers by node and slot, as they will be on disk."""

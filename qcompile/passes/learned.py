@@ -34,6 +34,8 @@ class GatedWeight:
         self.solved = solved
         spec, shape = solved.plan.spec, tuple(solved.weight.shape)
         self.view: Grouping = grouping(spec.granularity, shape, solved.plan.output_axis)
+        if not isinstance(solved.start, QuantizedWeight):
+            raise ValueError(f"`{spec.format}` has no neighbours to choose between")
         self.grid = _grid_of(solved.start, self.view)
         ratio = self.view.view(solved.weight.float()) / self.grid.scale
         self.floor = torch.floor(ratio)

@@ -21,8 +21,8 @@ from qcompile.passes.learned import GatedWeight, LearnedQuantizer
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
 from qcompile.quant.lsq import drop_mask
-from qcompile.quant.quantized_weight import QuantizedWeight
 from qcompile.quant.rounding_gate import BetaSchedule
+from qcompile.quant.stored_weight import StoredWeight
 
 HELD_OUT = 8
 """One batch in eight, at least one, is kept from the fit and decides what is kept."""
@@ -58,7 +58,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
-    codes: Mapping[str, QuantizedWeight]
+    codes: Mapping[str, StoredWeight]
     """By storage."""
     quantizers: Mapping[tuple[str, str], ActivationQuantizer]
     """By node and slot."""

@@ -17,9 +17,12 @@ from qcompile.passes.sweep_operands import Operand, operands
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value, relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.number_format import IntFormat
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
-from qcompile.quant.quantized_weight import QuantizedWeight, encode, quantize_weight
+from qcompile.quant.level_weight import quantize_levels
+from qcompile.quant.quantized_weight import encode, quantize_weight
 from qcompile.quant.range_search import weight_range
+from qcompile.quant.stored_weight import StoredWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class SiteContext:
 
 
 def quantize_site(
-    context: SiteContext, node: fx.Node, site: SitePlan, known: Mapping[str, QuantizedWeight]
+    context: SiteContext, node: fx.Node, site: SitePlan, known: Mapping[str, StoredWeight]
 ) -> SiteResult:
     """Quantize operands, then the weight, then evaluate; ``known`` weights are by storage."""
     streams = context.streams
@@ -128,6 +131,10 @@ def _solve_weight(
     weight: Tensor,
     quantizers: Mapping[int, ActivationQuantizer],
 ) -> tuple[SolvedWeight, str | None]:
+    path, storage = weight_names(plan)
+    if not isinstance(plan.spec.format, IntFormat):
+        code = quantize_levels(weight, plan.spec, plan.output_axis)
+        return SolvedWeight(path, storage, plan, weight, nearest=code, start=code), None
     grid = weight_range(weight, plan.spec, plan.output_axis)
     problem = LayerProblem(
         weight=weight,
@@ -140,7 +147,6 @@ def _solve_weight(
         geometry=layer_geometry(context.module, node, plan.output_axis),
     )
     solution = solve(problem)
-    path, storage = weight_names(plan)
     solved = SolvedWeight(
         path=path,
         storage=storage,

@@ -9,7 +9,7 @@ from qcompile.passes.reconstruct import Account, Reconstruction
 from qcompile.passes.sweep_site import SiteContext, SiteFigures
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.quantized_weight import QuantizedWeight
+from qcompile.quant.stored_weight import StoredWeight
 
 Inputs = Mapping[str, tuple[Sequence[Value], Sequence[Value]]]
 """By node name: the values of all batches in the float and in the quantized stream."""
@@ -25,7 +25,7 @@ class UnitWork:
         self.sites: dict[str, BlockSite] = {}
         self.figures: list[SiteFigures] = []
         self.accounts: list[tuple[str, Account]] = []
-        self.codes: dict[str, QuantizedWeight] = {}
+        self.codes: dict[str, StoredWeight] = {}
         """By storage: only weights that this unit decides."""
         self.quantizers: dict[tuple[str, str], ActivationQuantizer] = {}
 

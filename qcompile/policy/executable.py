@@ -6,10 +6,11 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.source import Span
 from qcompile.methods.executed import unexecuted
 from qcompile.methods.presets import PRESETS, preset
+from qcompile.methods.tuning import Tuning
 from qcompile.policy.attributes import listed
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.recipe import Recipe, UseScheme
-from qcompile.policy.scheme import ALL_SLOTS, FloatSlot, QuantSlot, Slot
+from qcompile.policy.scheme import ALL_SLOTS, QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
 
@@ -37,20 +38,24 @@ def _formats(recipe: Recipe) -> Iterator[Diagnostic]:
         scheme = recipe.schemes[name]
         for slot in ALL_SLOTS:
             spec: Slot = getattr(scheme, slot)
-            what = None if isinstance(spec, FloatSlot) else _unexecuted(slot, spec)
             span = recipe.scheme_spans.get((name, slot))
-            if what is not None and span is not None:
-                yield not_available(what, span, _way_out(slot))
+            if isinstance(spec, QuantSlot) and span is not None:
+                yield from _format(slot, spec, recipe.tuning, span)
 
 
-def _unexecuted(slot: str, spec: QuantSlot) -> str | None:
+def _format(slot: str, spec: QuantSlot, tuning: Tuning, span: Span) -> Iterator[Diagnostic]:
+    others = [solver for solver in tuning.solvers if solver != "rtn"]
     if slot in ("bias", "kv"):
-        return f"the slot `{slot}`"
-    return None if isinstance(spec.format, IntFormat) else f"`{slot} {spec.format}`"
-
-
-def _way_out(slot: str) -> str:
-    return "leave the line out" if slot in ("bias", "kv") else "use `int2`..`int8`"
+        yield not_available(f"the slot `{slot}`", span, "leave the line out")
+    elif isinstance(spec.format, IntFormat):
+        return
+    elif slot != "weight":
+        yield not_available(f"`{slot} {spec.format}`", span, "use `int2`..`int8`")
+    elif others:
+        what = f"the solver `{others[0]}` on `{spec.format}`"
+        yield not_available(
+            what, span, "use `tune rtn`, which serves every format, or `int2`..`int8`"
+        )
 
 
 def _span(recipe: Recipe, setting: str) -> Span:

@@ -35,9 +35,7 @@ class Objection:
 
 
 def initial(slot: str, number: NumberFormat) -> QuantSlot:
-    """Before any modifier. Unsigned weights and biases have a zero point: they could not be
-    negative else.
-    """
+    """Before any modifier. What is unsigned and stored has a zero point, or it had one sign."""
     dynamic = slot in ("act", "act2", "kv")
     blocks = [term for term in terms_of(number) if isinstance(term, BlockFormat)]
     if blocks:
