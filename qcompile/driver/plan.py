@@ -4,7 +4,7 @@ import json
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
 
@@ -29,15 +29,16 @@ from qcompile.policy.core import (
     ParameterPlan,
     Plan,
     PlanCore,
-    RuleRef,
     SitePlan,
 )
+from qcompile.policy.executable import not_executable
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Recipe
 from qcompile.policy.resolution import Decision
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
 from qcompile.store.disk import Disk
@@ -94,10 +95,11 @@ def plan_recipe(
 
 
 def make_plan(bound: Bound, data: object | None = None) -> Planned:
+    recipe = bound.recipe
     document, problems = encode(bound.graph)
+    problems = [*not_executable(recipe), *problems]
     if problems:
         raise CompileError(problems)
-    recipe = bound.recipe
     static = [
         s for s in bound.planned if any(t.slot != "weight" and t.bytes_after for t in s.tensors)
     ]
@@ -187,7 +189,7 @@ def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePla
     """The plans of ``sites`` with each rule's file called as the plan calls it."""
 
     def called(ref: RuleRef) -> RuleRef:
-        return ref.model_copy(update={"file": names.get(ref.file, ref.file)})
+        return replace(ref, file=names.get(ref.file, ref.file))
 
     return tuple(
         site.model_copy(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from qcompile.passes.sweep_operands import slot_names
 from qcompile.passes.sweep_site import weight_names
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
 from qcompile.policy.scheme import PerChannel
-from qcompile.policy.size import packed_size, weight_scale_shape
+from qcompile.policy.size import weight_layout
 from qcompile.quant.activation_quantizer import has_run_time_range
 
 
@@ -85,12 +84,8 @@ def not_met(what: str, subject: str) -> Diagnostic:
 
 def _of_weight(plan: TensorPlan) -> Iterable[PlannedTensor]:
     storage = weight_names(plan)[1]
-    codes = packed_size(prod(plan.shape), plan.spec.bits)
-    scale = weight_scale_shape(plan.spec.granularity, plan.shape, plan.output_axis)
-    yield PlannedTensor(f"{storage}:codes", "uint8", (codes,))
-    yield PlannedTensor(f"{storage}:scale", "float32", scale)
-    if not plan.spec.symmetric:
-        yield PlannedTensor(f"{storage}:zero_point", "uint8", scale)
+    for part in weight_layout(plan.spec, plan.shape, plan.output_axis):
+        yield PlannedTensor(part.name(storage), part.dtype, part.shape)
 
 
 def _of_activation(prefix: str, plan: TensorPlan) -> Iterable[PlannedTensor]:

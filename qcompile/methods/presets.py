@@ -33,6 +33,12 @@ PRESETS: tuple[Tuning, ...] = (
 
 DEFAULT_PRESET = "rtn"
 
+LATER_PRESETS = (
+    *("brecq_fisher", "pdquant", "genie", "flexround", "signround_light", "signround"),
+    *("signround_best", "blockap", "gptaq", "powerquant", "nupes", "repq"),
+)
+"""Names that the language knows already; a plan with one of them is refused (QR290)."""
+
 
 def preset(name: str) -> Tuning | None:
     return next((item for item in PRESETS if item.preset == name), None)

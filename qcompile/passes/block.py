@@ -15,7 +15,7 @@ from qcompile.passes.sweep_node import is_in_place, operation
 from qcompile.passes.sweep_values import Value, map_tensors
 from qcompile.policy.core import TensorPlan
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.quantized_weight import QuantizedWeight
+from qcompile.quant.stored_weight import StoredWeight
 
 Quantizer = Callable[[Tensor], Tensor]
 
@@ -24,7 +24,7 @@ Quantizer = Callable[[Tensor], Tensor]
 class Rounded:
     """A weight on its grid, and the float parameters that were set along with it."""
 
-    code: QuantizedWeight
+    code: StoredWeight
     beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """By path: the layer's bias, where it is refitted."""
 

@@ -32,7 +32,7 @@ from qcompile.passes.sweep_values import (
 )
 from qcompile.passes.sweep_work import Inputs, UnitWork
 from qcompile.policy.core import SitePlan, TensorPlan
-from qcompile.quant.quantized_weight import QuantizedWeight, from_tensors
+from qcompile.quant.stored_weight import StoredWeight, stored_weight
 
 Batch = Mapping[str, Tensor]
 """By the name of the graph's placeholder; the first axis counts samples."""
@@ -132,7 +132,7 @@ class _Walk:
         self.done = 0
         self.storage_last_use = self._storage_last_use()
         self.streams = Streams()
-        self.weights: dict[str, tuple[QuantizedWeight, TensorPlan]] = {}
+        self.weights: dict[str, tuple[StoredWeight, TensorPlan]] = {}
         """By storage: kept as long as a later site uses the same weight."""
         self.batch_sizes = [_batch_size(batch) for batch in batches]
 
@@ -157,7 +157,7 @@ class _Walk:
         self.streams, tensors = restored(start, self.device)
         for storage, plan in self._weight_plans():
             if storage not in self.weights and f"{storage}:codes" in tensors:
-                code = from_tensors(tensors, storage, plan.spec, plan.shape, plan.output_axis)
+                code = stored_weight(tensors, storage, plan.spec, plan.shape, plan.output_axis)
                 self.weights[storage] = (code, plan)
 
     def run(self, unit: Unit) -> UnitOutcome:

@@ -16,9 +16,12 @@ from qcompile.passes.sweep_operands import Operand, operands
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value, relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.number_format import IntFormat
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
-from qcompile.quant.quantized_weight import QuantizedWeight, encode, quantize_weight
+from qcompile.quant.level_weight import quantize_levels
+from qcompile.quant.quantized_weight import encode, quantize_weight
 from qcompile.quant.range_search import weight_range
+from qcompile.quant.stored_weight import StoredWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def quantize_site(
     context: SiteContext,
     node: fx.Node,
     site: SitePlan,
-    known: Mapping[str, QuantizedWeight],
+    known: Mapping[str, StoredWeight],
     plain: Sequence[Value] = (),
 ) -> SiteResult:
     """Quantize operands, then the weight, then evaluate; ``known`` weights are by storage.
@@ -73,7 +76,9 @@ def quantize_site(
         if code is None:
             samples = layer_samples(context, node, plan, at, plain)
             solved, solution = _solve_weight(context, node, site, plan, weight, samples)
-            code, fallback, damping = solved.start.code, solution.fallback, solution.damping
+            code = solved.start.code
+            if solution is not None:
+                fallback, damping = solution.fallback, solution.damping
             weights |= solved.start.beside
         weights[path] = code.dequantize(weight.dtype)
         error = relative_error([weights[path]], [weight])
@@ -117,7 +122,11 @@ def _solve_weight(
     plan: TensorPlan,
     weight: Tensor,
     samples: LayerSamples,
-) -> tuple[SolvedWeight, LayerSolution]:
+) -> tuple[SolvedWeight, LayerSolution | None]:
+    path, storage = weight_names(plan)
+    if not isinstance(plan.spec.format, IntFormat):
+        levels = Rounded(quantize_levels(weight, plan.spec, plan.output_axis))
+        return SolvedWeight(path, storage, plan, weight, nearest=levels, start=levels), None
     grid = weight_range(weight, plan.spec, plan.output_axis)
     problem = LayerProblem(
         weight=weight,
@@ -136,7 +145,6 @@ def _solve_weight(
     nearest = quantize_weight(weight, plan.spec, plan.output_axis, grid)
     code = encode(solution.codes, solution.grid, plan.spec, shape, plan.output_axis)
     beside = {path: _moved(context, path, solution.bias) for path in site.refits}
-    path, storage = weight_names(plan)
     solved = SolvedWeight(
         path=path,
         storage=storage,

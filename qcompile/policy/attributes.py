@@ -15,7 +15,7 @@ from qcompile.policy.selector import Constant
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.typed import Flag, Text, describe
 from qcompile.policy.unavailable import not_available
-from qcompile.syntax.nodes import Attr, Expr, ListExpr, Name, Ref
+from qcompile.syntax.nodes import Attr, Expr, FloatWord, ListExpr, Name, Ref, SlotRef
 
 
 class Shape(Enum):
@@ -139,17 +139,31 @@ def integer(expr: Expr, name: str, low: int, high: int | None, checker: Checker)
 
 
 def _word(expr: Expr, row: Attribute, checker: Checker) -> str | None:
-    if not isinstance(expr, Ref) or len(expr.parts) > 1:
+    word = word_of(expr)
+    if word is None:
         checker.report(wrong_type(f"one of {listed(row.choices)}", "something else", expr.span))
         return None
-    if expr.text in row.later:
+    if word.text in row.later:
         way_out = f"use {listed(row.choices)}" if row.choices else "leave it out"
-        checker.report(not_available(f"`{row.name} = {expr.text}`", expr.span, way_out))
+        checker.report(not_available(f"`{row.name} = {word.text}`", word.span, way_out))
         return None
-    if expr.text not in row.choices:
-        checker.report(unknown_value(row.name, expr, (*row.choices, *row.later)))
+    if word.text not in row.choices:
+        checker.report(unknown_value(row.name, word, (*row.choices, *row.later)))
         return None
-    return expr.text
+    return word.text
+
+
+def word_of(expr: Expr) -> Ref | None:
+    """A single word; that of a slot or ``float`` can be one (``learn = bias``)."""
+    match expr:
+        case Ref((_,)):
+            return expr
+        case SlotRef(slot, span):
+            return Ref((slot,), span)
+        case FloatWord(span):
+            return Ref(("float",), span)
+        case _:
+            return None
 
 
 def _literals(expr: Expr, checker: Checker) -> tuple[LiteralValue, ...] | None:

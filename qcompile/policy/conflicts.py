@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
-from qcompile.policy.change import Objection
 from qcompile.policy.recipe import Rule, SetField
 from qcompile.policy.site import Site
+from qcompile.policy.slot_rules import Objection
 from qcompile.policy.unmatched import some_paths
 
 MAX_LINES = 5

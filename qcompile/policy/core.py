@@ -9,21 +9,11 @@ from typing import Literal
 from pydantic import Field
 
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.scheme import Frozen, QuantSlot
+from qcompile.policy.document import Frozen
+from qcompile.policy.rule_ref import RuleRef
+from qcompile.policy.scheme import QuantSlot
 
 PLAN_FORMAT_VERSION = "1.0"
-
-
-class RuleRef(Frozen):
-    """The recipe line that decided something."""
-
-    file: str
-    line: int
-    column: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
 
 
 class TensorPlan(Frozen):

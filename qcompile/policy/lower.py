@@ -9,7 +9,6 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
 from qcompile.diagnostics.suggest import did_you_mean
-from qcompile.methods.tuning import Tuning
 from qcompile.policy.attributes import Attribute, Shape, given_twice, read
 from qcompile.policy.closure import Namespace, load_closure
 from qcompile.policy.expression import Checker
@@ -20,12 +19,13 @@ from qcompile.policy.lower_data import lower_calibrate, lower_evaluate
 from qcompile.policy.lower_model import lower_model
 from qcompile.policy.lower_policy import MAIN, lower_policies
 from qcompile.policy.lower_scheme import lower_schemes
-from qcompile.policy.lower_tune import default_tuning, lower_tune
+from qcompile.policy.lower_tune import Tuned, default_tuning, lower_tune
 from qcompile.policy.parameters import Arguments, values
 from qcompile.policy.recipe import Assertion, Model, Recipe, Rule, UseScheme
 from qcompile.policy.scheme import QuantSlot, Scheme
 from qcompile.policy.scope import collect, unused_name
 from qcompile.policy.selector import Selector
+from qcompile.policy.tune_rules import against_recipe
 from qcompile.policy.typed import is_selector
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
@@ -106,13 +106,17 @@ class _Lowering:
         rules = policies.get(policy, ()) if policy else ()
         self._unavailable()
         blocks = self._once(nodes.BlocksBlock, "blocks", lambda node: lower_blocks(node, checker))
-        tuning = self._once(nodes.TuneBlock, "tune", lambda node: lower_tune(node, checker))
+        tuned = self._once(nodes.TuneBlock, "tune", lambda node: lower_tune(node, checker))
         calibration = self._once(
             nodes.CalibrateBlock, "calibrate", lambda node: lower_calibrate(node, checker)
         )
         if model is not None and not self._all(nodes.CalibrateBlock):
             self._needs_calibration(rules, schemes.by_name)
-            self._tuning_needs_calibration(tuning)
+            self._tuning_needs_calibration(tuned)
+        if tuned is not None:
+            used = schemes.by_name.values()
+            for problem in against_recipe(tuned.tuning, tuned.spans, calibration, used):
+                checker.report(problem)
         recipe = Recipe(
             source=closure[0],
             closure=closure,
@@ -128,7 +132,8 @@ class _Lowering:
             transforms=self._transforms(),
             calibration=calibration,
             evaluations=lower_evaluate(self._all(nodes.EvaluateBlock), checker),
-            tuning=tuning or default_tuning(),
+            tuning=tuned.tuning if tuned else default_tuning(),
+            tuning_spans=tuned.spans if tuned else {},
             output=self._once(nodes.OutputBlock, "output", self._output),
             assertions=self._assertions(),
         )
@@ -185,9 +190,9 @@ class _Lowering:
                 self.checker.report(no_calibration(rule))
                 return
 
-    def _tuning_needs_calibration(self, tuning: Tuning | None) -> None:
+    def _tuning_needs_calibration(self, tuned: Tuned | None) -> None:
         for node in self._all(nodes.TuneBlock):
-            if tuning is not None and set(tuning.solvers) != {"rtn"}:
+            if tuned is not None and set(tuned.tuning.solvers) != {"rtn"}:
                 self.checker.report(nothing_to_learn_from(node.preset))
 
     # ---- single statements --------------------------------------------------------------------

@@ -11,14 +11,11 @@ from qcompile.diagnostics.source import Span
 from qcompile.policy.attributes import unknown_setting
 from qcompile.policy.change import (
     Change,
-    Objection,
     SetDynamic,
     SetGranularity,
     SetObserver,
     SetSymmetric,
-    apply,
-    initial,
-    objection,
+    legal,
 )
 from qcompile.policy.expression import Checker
 from qcompile.policy.modifiers import (
@@ -31,14 +28,15 @@ from qcompile.policy.modifiers import (
     observer,
     truth,
 )
+from qcompile.policy.number_format import IntFormat
 from qcompile.policy.recipe import SLOTS, Action, Rule, SetField, SkipSite, SlotName, UseScheme
-from qcompile.policy.scheme import IntFormat
 from qcompile.policy.scope import (
     forms_a_cycle,
     in_dependency_order,
     unknown_name,
 )
 from qcompile.policy.selector import AllOf, Selector
+from qcompile.policy.slot_rules import Objection, initial
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
@@ -244,7 +242,8 @@ def _slot(name: Name) -> SlotName | None:
 def _never_right(slot: SlotName, change: Change) -> Objection | None:
     """Why ``change`` is wrong for ``slot`` whatever scheme it meets; of signed 8-bit codes here."""
     plain = initial(slot, IntFormat(bits=8, signed=True))
-    return objection(slot, apply(plain, change)) if isinstance(change, SetGranularity) else None
+    found = legal(slot, plain, change) if isinstance(change, SetGranularity) else plain
+    return found if isinstance(found, Objection) else None
 
 
 def too_many_rules(span: Span) -> Diagnostic:

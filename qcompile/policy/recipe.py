@@ -10,7 +10,7 @@ from qcompile.diagnostics.source import Source, Span
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.change import Change
 from qcompile.policy.claim import Claim
-from qcompile.policy.core import RuleRef
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import Scheme
 from qcompile.policy.selector import Selector
 
@@ -156,6 +156,8 @@ class Recipe:
     calibration: Calibration | None
     evaluations: tuple[Evaluation, ...]
     tuning: Tuning
+    tuning_spans: Mapping[str, Span]
+    """Of each setting that `tune` writes, and of `preset`."""
     output: str | None
     assertions: tuple[Assertion, ...] = field(default=())
 

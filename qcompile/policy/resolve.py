@@ -12,7 +12,7 @@ from typing import TypeAlias
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.assertion import selectors_of
-from qcompile.policy.change import Field, Objection, apply, objection, value_of
+from qcompile.policy.change import Field, legal, value_of
 from qcompile.policy.conflicts import (
     final_violated,
     objected_on_site,
@@ -25,6 +25,7 @@ from qcompile.policy.resolution import Decision, Resolution, TraceStep
 from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
+from qcompile.policy.slot_rules import Objection
 from qcompile.policy.unmatched import empty_selection, unmatched_patterns
 
 Slots: TypeAlias = dict[SlotName, QuantSlot | FloatSlot]
@@ -164,10 +165,9 @@ def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -
         if not isinstance(slot, QuantSlot):
             findings.on_float.append(site)
             return None
-        spec = apply(slot, action.change)
-        wrong = objection(name, spec)
-        if wrong is not None:
-            findings.objections.setdefault(wrong, []).append(site)
+        spec = legal(name, slot, action.change)
+        if isinstance(spec, Objection):
+            findings.objections.setdefault(spec, []).append(site)
             return None
         slots[name] = spec
         patches[name, action.change.field] = rule

@@ -7,7 +7,6 @@ A linear layer, and a convolution by im2col, is ``y = rows @ W^T`` for each grou
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,11 +16,11 @@ from qcompile.policy.core import (
     FileHash,
     Plan,
     PlanCore,
-    RuleRef,
     SitePlan,
     TensorPlan,
 )
 from qcompile.policy.identity import core_sha256
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.policy.site import Kind
 from qcompile.policy.size import activation_bytes, weight_bytes
@@ -34,7 +35,7 @@ W3 = QuantSlot(
     format=IntFormat(bits=3, signed=False), symmetric=False, granularity=PerGroup(size=3)
 )
 A8 = QuantSlot(format=IntFormat(bits=8, signed=False), symmetric=False, granularity=PerTensor())
-DYNAMIC = A8.model_copy(update={"dynamic": True})
+DYNAMIC = replace(A8, dynamic=True)
 
 
 class Convolutions(nn.Module):

@@ -29,35 +29,28 @@ class Body(nn.Module):
         self.one = nn.Parameter(torch.ones(1))
 
     def forward(self, x):
-        y = self.layer(x)
-        match self.form:
-            case "plain":
-                return x + y
-            case "method":
-                return y.add(x)
-            case "in place":
-                y += x
-                return y
-            case "scaled":
-                return x + self.rest(y) * self.gamma
-            case "relu between":
-                return x + torch.relu(y)
-            case "read twice":
-                return x + y + y.mean()
-            case "weighted":
-                return torch.add(x, y, alpha=2)
-            case "scalar gain":
-                return x + y * self.one
-            case "itself":
-                return y + y
-            case "product":
-                return x * y
-            case "two branches":
-                return y + self.other(x)
-            case "nothing":
-                return y
-            case _:
-                raise ValueError(self.form)
+        return FORMS[self.form](self, x, self.layer(x))
+
+
+def in_place(_, x, y):
+    y += x
+    return y
+
+
+FORMS = {
+    "plain": lambda _, x, y: x + y,
+    "method": lambda _, x, y: y.add(x),
+    "in place": in_place,
+    "scaled": lambda body, x, y: x + body.rest(y) * body.gamma,
+    "relu between": lambda _, x, y: x + torch.relu(y),
+    "read twice": lambda _, x, y: x + y + y.mean(),
+    "weighted": lambda _, x, y: torch.add(x, y, alpha=2),
+    "scalar gain": lambda body, x, y: x + y * body.one,
+    "itself": lambda _, x, y: y + y,
+    "product": lambda _, x, y: x * y,
+    "two branches": lambda body, x, y: y + body.other(x),
+    "nothing": lambda _, x, y: y,
+}
 
 
 def found(form, ready=lambda name: True, layer="layer"):

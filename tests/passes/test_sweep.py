@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from qcompile.passes.solvers import round_to_nearest
 from qcompile.passes.sweep import sweep
 from qcompile.passes.sweep_state import ChainState
 from qcompile.passes.sweep_streams import Streams
-from qcompile.policy.core import RuleRef, SitePlan, TensorPlan
+from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import (
     IntFormat,
     PerChannel,
@@ -435,7 +437,7 @@ def test_an_operand_that_stands_twice_has_a_range_for_each_plan():
     x = graph.placeholder("x")
     graph.output(graph.call_function(torch.mul, (x, x)))
     module = fx.GraphModule(nn.Module(), graph)
-    coarse = A8.model_copy(update={"format": IntFormat(bits=2, signed=False)})
+    coarse = replace(A8, format=IntFormat(bits=2, signed=False))
     batches = [{"x": torch.linspace(-1, 2, 50)}]
     units = units_of(module, ["mul"])
 

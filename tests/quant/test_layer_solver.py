@@ -1,6 +1,7 @@
 """The layer solver against brute force, against the samples, and against itself."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_every_step_of_the_composition_pays_on_new_samples(spec, transposed):
         (replace(HYBRID, **one), True),
     ]
     errors = [true_error(layer, fitted(layer, t, refits_bias=bias)) for t, bias in chain]
-    assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False)), errors
+    assert all(later < earlier for earlier, later in pairwise(errors)), errors
 
 
 def test_the_target_is_the_least_squares_weight():

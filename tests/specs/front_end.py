@@ -12,6 +12,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.source import Source
 from qcompile.policy.assertion import Measured, check_assertions
 from qcompile.policy.blocks import named_blocks
+from qcompile.policy.executable import not_executable
 from qcompile.policy.imports import StoredTexts
 from qcompile.policy.lower import lower
 from qcompile.policy.recipe import Recipe
@@ -52,6 +53,7 @@ def _diagnose(source: Source, sites: Sequence[Site] | None) -> list[Diagnostic]:
 
 def _bound(recipe: Recipe, sites: Sequence[Site]) -> list[Diagnostic]:
     resolution, rules = resolve(recipe, sites)
+    rules = [*rules, *not_executable(recipe)]
     blocks, partition = named_blocks(recipe, sites)
     if has_errors(rules):
         return [*rules, *partition]
