@@ -11,6 +11,7 @@ from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
 from qcompile.analysis.rules.registry import run_rules
+from qcompile.analysis.shared_operands import shared_operands
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
@@ -26,15 +27,17 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
+from qcompile.driver.tunes import plan_tunes
 from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.remove_dropout import RemoveDropout
-from qcompile.policy.assertion import Measured, check_assertions
+from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
-from qcompile.policy.core import SitePlan, TransformPlan, UnitPlan
+from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
+from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
 
 
@@ -54,6 +57,9 @@ class Bound:
     resolution: Resolution
     units: tuple[Unit, ...]
     planned: tuple[SitePlan, ...]
+    tunes: tuple[TunePlan, ...]
+    measured: Measured
+    """What can be said of the plan as a whole."""
     transforms: tuple[TransformPlan, ...]
     forecast: tuple[UnitPlan, ...]
     diagnostics: tuple[Diagnostic, ...]
@@ -82,6 +88,7 @@ def bind(
     ``input`` lines, the model's own example, or one batch of calibration data is used. Raises
     ``CompileError`` with every error of the phase that failed.
     """
+    _raise_errors(list(recipe.unavailable))
     loaded, diagnostics = _model(recipe, model, trusted)
     example = _example(recipe, loaded, example_inputs, trusted)
     captured = trace(loaded.module, example.args, example.kwargs, dynamic=example.dynamic)
@@ -95,9 +102,16 @@ def bind(
     diagnostics.extend(found)
     diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
     _raise_errors(diagnostics)
-    planned = decide(graph, final_sites, units, resolution)
+    shares, found = shared_operands(recipe, captured.module, sites, resolution)
+    diagnostics.extend(found)
+    _raise_errors(diagnostics)
+    planned = decide(graph, final_sites, units, resolution, shares)
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
+    selection = Selection(sites, resolution.decided(measured.blocks))
+    tunes, found = plan_tunes(recipe, selection, sites, units, planned)
+    diagnostics.extend(found)
+    diagnostics.extend(check_limits(recipe.budget, sites, resolution, measured))
     diagnostics.extend(check_assertions(recipe.assertions, sites, resolution, measured))
     _raise_errors(diagnostics)
     return Bound(
@@ -110,6 +124,8 @@ def bind(
         resolution=resolution,
         units=units,
         planned=planned,
+        tunes=tunes,
+        measured=measured,
         transforms=transforms,
         forecast=sizes,
         diagnostics=tuple(in_order(diagnostics)),
@@ -171,8 +187,6 @@ def _transformed(
     """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
     keep = frozenset(d.site.path for d in resolution.decisions if d.is_skipped)
     without_dropout = run_passes(captured.module, (RemoveDropout(),)).module
-    if "fold_bn" not in recipe.transforms:
-        return without_dropout, ()
     pairs = foldable(without_dropout, keep)
     with torch.no_grad():
         graph = run_passes(without_dropout, (FoldBatchNorm(keep),)).module

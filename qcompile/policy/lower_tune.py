@@ -76,9 +76,6 @@ def default_tuning() -> Tuning:
 
 def lower_tune(node: TuneBlock, checker: Checker) -> Tuning:
     start = _preset(node.preset, checker)
-    if node.selector is not None:
-        way_out = "leave `for` out: the whole model is tuned alike"
-        checker.report(not_available("`tune ... for`", node.selector.span, way_out))
     settings = read(f"`tune {node.preset.text}`", node.attrs, TABLE, checker, node.span)
     tuning = _tuned(start, settings, checker)
     if not tuning.learns:

@@ -47,6 +47,8 @@ def _diagnose(source: Source, sites: Sequence[Site] | None) -> list[Diagnostic]:
     recipe, meaning = lower(file, source, StoredTexts(LIBRARIES))
     if recipe is None or sites is None:
         return [*syntax, *meaning]
+    if recipe.unavailable:
+        return [*syntax, *meaning, *recipe.unavailable]
     return [*syntax, *meaning, *_bound(recipe, sites)]
 
 
