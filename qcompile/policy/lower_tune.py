@@ -63,6 +63,8 @@ LEARNING = ("steps", "batch", "precision", "variable", "learn", "loss", "drop", 
 """Without effect where nothing is learned."""
 
 LATER_PRESETS = ("pdquant", "signround", "flexround", "genie", "hybrid", "adaquant", "lsq")
+STAND_IN = next(item for item in PRESETS if item.learns)
+"""For a preset that there will be, so that its settings are checked as those of one that learns."""
 DROPS = ("none", "input", "act", "both")
 OPTIMIZERS = ("adam",)
 LATER_OPTIMIZERS = ("sgd", "sign_sgd", "adamw", "nadam", "adamax", "adagrad", "rmsprop", "lion")
@@ -92,8 +94,8 @@ def _preset(name: Name, checker: Checker) -> Tuning:
     if name.text in LATER_PRESETS:
         way_out = f"use {listed(known)}"
         checker.report(not_available(f"the preset `{name.text}`", name.span, way_out))
-    else:
-        checker.report(unknown_preset(name))
+        return STAND_IN
+    checker.report(unknown_preset(name))
     return default_tuning()
 
 

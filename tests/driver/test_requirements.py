@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import qcompile
 from qcompile.cli.main import main
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.evaluate import compare
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import RunOptions, run_subject
+from qcompile.emit.verify import verify
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))
@@ -62,7 +62,7 @@ def test_what_fails_keeps_the_artifact_and_says_so(project):
     assert problem.notes[0] == "reason given: it must be exact"
     assert report()["failed"]
     assert not report()["requirements"][0]["holds"]
-    assert qcompile.verify("out") == []
+    assert verify("out") == []
     assert not list(Path("state").iterdir())  # there is nothing to resume
 
 

@@ -10,7 +10,7 @@ from qcompile.analysis.rules.no_weight import no_weight
 from qcompile.analysis.rules.tied_weights import tied_weights
 from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.source import Source
-from qcompile.policy.assertion import Measured, check_assertions
+from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.imports import StoredTexts
 from qcompile.policy.lower import lower
@@ -61,7 +61,8 @@ def _bound(recipe: Recipe, sites: Sequence[Site]) -> list[Diagnostic]:
     weights = [item for rule in WEIGHT_RULES for item in rule(context)]
     measured = Measured(_bytes(resolution), tuple(block.sites for block in blocks))
     claims = check_assertions(recipe.assertions, sites, resolution, measured)
-    return [*rules, *partition, *weights, *claims]
+    limits = check_limits(recipe.budget, sites, resolution, measured)
+    return [*rules, *partition, *weights, *claims, *limits]
 
 
 def _bytes(resolution: Resolution) -> int:
