@@ -1,5 +1,6 @@
 """``qcompile fmt``: the one layout of a recipe, or its form for programs."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -70,7 +71,7 @@ def _pipe(
         raise click.UsageError("`-` goes with no other file, and with no -o")
     if form is not None and (check or diff):
         raise click.UsageError("--to goes with neither --check nor --diff")
-    result = format_bytes(click.get_binary_stream("stdin").read(MAX_PIPE_BYTES), form)
+    result = format_bytes(sys.stdin.buffer.read(MAX_PIPE_BYTES), form)
     if isinstance(result, list):
         show_diagnostics(result)
         finish(result)
