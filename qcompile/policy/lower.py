@@ -24,7 +24,7 @@ from qcompile.policy.lower_policy import MAIN, lower_policies
 from qcompile.policy.lower_prepare import lower_prepare
 from qcompile.policy.lower_scheme import lower_schemes
 from qcompile.policy.lower_tunes import lower_tunes
-from qcompile.policy.parameters import Arguments, values
+from qcompile.policy.parameters import Arguments, set_by_imports, values
 from qcompile.policy.recipe import Model, Recipe, Rule, UseScheme
 from qcompile.policy.scheme import QuantSlot, Scheme
 from qcompile.policy.scope import collect, unused_name
@@ -69,10 +69,11 @@ def lower(
         files = (file, tests)
         namespaces = (*namespaces, Namespace(tests, tests.span.source, "", ()))
     scope, found = collect(namespaces)
-    given = Arguments(arguments)
+    imported, problems = set_by_imports(namespaces, scope)
+    given = Arguments(arguments, imported)
     checker = Checker(scope, FUNCTIONS, given.value)
     recipe = _Lowering(files, checker).recipe(closure)
-    diagnostics += [*found, *given.unknown(scope), *checker.diagnostics]
+    diagnostics += [*found, *problems, *given.unknown(scope), *checker.diagnostics]
     return (None if has_errors(diagnostics) else recipe), diagnostics
 
 
