@@ -88,7 +88,6 @@ def bind(
     ``input`` lines, the model's own example, or one batch of calibration data is used. Raises
     ``CompileError`` with every error of the phase that failed.
     """
-    _raise_errors(list(recipe.unavailable))
     loaded, diagnostics = _model(recipe, model, trusted)
     example = _example(recipe, loaded, example_inputs, trusted)
     captured = trace(loaded.module, example.args, example.kwargs, dynamic=example.dynamic)
@@ -103,16 +102,13 @@ def bind(
     diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
     _raise_errors(diagnostics)
     shares, found = shared_operands(recipe, captured.module, sites, resolution)
-    diagnostics.extend(found)
-    _raise_errors(diagnostics)
+    _raise_errors([*diagnostics, *found])
     planned = decide(graph, final_sites, units, resolution, shares)
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
-    selection = Selection(sites, resolution.decided(measured.blocks))
-    tunes, found = plan_tunes(recipe, selection, sites, units, planned)
+    tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     diagnostics.extend(found)
-    diagnostics.extend(check_limits(recipe.budget, sites, resolution, measured))
-    diagnostics.extend(check_assertions(recipe.assertions, sites, resolution, measured))
+    diagnostics.extend(_claims(recipe, sites, resolution, measured))
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,
@@ -136,6 +132,7 @@ def bind(
 def _model(
     recipe: Recipe, model: nn.Module | None, trusted: frozenset[str]
 ) -> tuple[LoadedModel, list[Diagnostic]]:
+    _raise_errors(list(recipe.unavailable))
     if model is not None:
         problems = finite_problems(model)
         _raise_errors(problems)
@@ -193,6 +190,28 @@ def _transformed(
     return graph, tuple(
         TransformPlan(name="fold_bn", target=pair.layer, sources=(pair.norm,)) for pair in pairs
     )
+
+
+def _tunes(
+    recipe: Recipe,
+    sites: tuple[Site, ...],
+    resolution: Resolution,
+    measured: Measured,
+    units: tuple[Unit, ...],
+    planned: tuple[SitePlan, ...],
+) -> tuple[tuple[TunePlan, ...], list[Diagnostic]]:
+    """Selectors of ``tune`` see what the policy has decided, and the blocks."""
+    selection = Selection(sites, resolution.decided(measured.blocks))
+    return plan_tunes(recipe, selection, sites, units, planned)
+
+
+def _claims(
+    recipe: Recipe, sites: tuple[Site, ...], resolution: Resolution, measured: Measured
+) -> list[Diagnostic]:
+    return [
+        *check_limits(recipe.budget, sites, resolution, measured),
+        *check_assertions(recipe.assertions, sites, resolution, measured),
+    ]
 
 
 def _units(

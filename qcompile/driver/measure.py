@@ -67,9 +67,8 @@ def _measure(
     if source is None:
         raise CompileError(problems)
     metrics = [_metric(item.metric, root, trusted) for item in group]
-    lonely = [m.name for m in metrics if m.needs_reference and reference is None]
-    if lonely:
-        raise CompileError([unmeasurable(lonely[0], "compares with the float model", ADD_FLOAT)])
+    for lonely in (m.name for m in metrics if m.needs_reference and reference is None):
+        raise CompileError([unmeasurable(lonely, "compares with the float model", ADD_FLOAT)])
     first = group[0]
     labels = first.labels if first.labels is not None else source.labels
     limit = len(source) if first.samples is None else min(first.samples, len(source))

@@ -376,10 +376,10 @@ class _Walk:
         ]
 
     def _learned_whole(self, unit: Unit) -> Tuning | None:
-        """The tuning of a unit that is learned as one; ``None`` where layers are on their own."""
-        first = next(iter(self._weighted(unit)), None)
-        tuning = self.tuning if first is None else self._tuning_of(first)
-        return tuning if tuning.learns and tuning.partition == "block" else None
+        """The tuning of a unit that is learned as one; ``None`` where layers stand alone."""
+        tunings = [self._tuning_of(name) for name in self._weighted(unit)]
+        whole = (one for one in tunings if one.learns and one.partition == "block")
+        return next(whole, None)
 
     def _placeholder(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:
         if node.name not in batch and node.args:
