@@ -98,8 +98,7 @@ def bind(
     graph, transforms = _transformed(recipe, captured, resolution)
     final_sites = find_sites(graph)
     units, found = _units(recipe, graph, final_sites)
-    diagnostics.extend(found)
-    diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
+    diagnostics += [*found, *run_rules(Context(recipe, graph, final_sites, resolution))]
     _raise_errors(diagnostics)
     shares, found = shared_operands(recipe, captured.module, sites, resolution)
     _raise_errors([*diagnostics, *found])
@@ -107,8 +106,7 @@ def bind(
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
-    diagnostics.extend(found)
-    diagnostics.extend(_claims(recipe, sites, resolution, measured))
+    diagnostics += [*found, *_claims(recipe, sites, resolution, measured)]
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,
