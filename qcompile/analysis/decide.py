@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 
 from torch import fx
 
-from qcompile.analysis.own_bias import own_biases
+from qcompile.analysis.shared_operands import Shares
 from qcompile.capture.node_meta import facts
 from qcompile.capture.unit import Unit
-from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import FloatSlot, PerChannel, QuantSlot
@@ -17,6 +17,8 @@ from qcompile.policy.size import activation_bytes, weight_bytes
 
 WEIGHTED = frozenset({Kind.CONV, Kind.LINEAR, Kind.EMBEDDING, Kind.MATMUL})
 """Kinds whose weight is worth packing: a norm's gain is a vector, not a matrix of products."""
+
+NO_SHARES: Shares = MappingProxyType({})
 
 ITEM_BYTES = {
     "float64": 8,
@@ -31,7 +33,7 @@ def decide(
     sites: Sequence[Site],
     units: Sequence[Unit],
     resolution: Resolution,
-    tuning: Tuning,
+    shares: Shares = NO_SHARES,
 ) -> tuple[SitePlan, ...]:
     """Plans of the sites that a rule matched, in execution order.
 
@@ -41,7 +43,6 @@ def decide(
     decisions = {decision.site.key: decision for decision in resolution.decisions}
     unit_of = {name: unit.name for unit in units for name in unit.nodes}
     nodes = {node.name: node for node in graph.graph.nodes}
-    biases = own_biases(graph) if tuning.refits_bias else {}
     plans: list[SitePlan] = []
     for site in sites:
         decision = decisions.get(site.key)
@@ -57,8 +58,7 @@ def decide(
                 unit=unit_of[site.node],
                 scheme=decision.scheme,
                 decided_by=decision.rule.reference,
-                tensors=tuple(_tensors(site, decision, nodes)),
-                refits=_refits(site, decision, biases),
+                tensors=tuple(_tensors(site, decision, nodes, shares)),
             )
         )
     return tuple(plans)
@@ -70,13 +70,9 @@ def quantizes_weight(site: Site, decision: Decision) -> bool:
     return isinstance(slot, QuantSlot) and site.weight is not None and site.kind in WEIGHTED
 
 
-def _refits(site: Site, decision: Decision, biases: Mapping[str, str]) -> tuple[str, ...]:
-    if not quantizes_weight(site, decision) or site.node not in biases:
-        return ()
-    return (biases[site.node],)
-
-
-def _tensors(site: Site, decision: Decision, nodes: Mapping[str, fx.Node]) -> Iterator[TensorPlan]:
+def _tensors(
+    site: Site, decision: Decision, nodes: Mapping[str, fx.Node], shares: Shares
+) -> Iterator[TensorPlan]:
     if quantizes_weight(site, decision):
         yield _weight(site, decision)
     for position, operand in enumerate(site.operands):
@@ -86,6 +82,7 @@ def _tensors(site: Site, decision: Decision, nodes: Mapping[str, fx.Node]) -> It
             continue
         assert decision.rule is not None, "an untouched site has no quantized slot"
         channels = _channels(nodes[operand], spec)
+        share = shares.get((site.key, position))
         yield TensorPlan(
             slot=slot,
             spec=spec,
@@ -95,6 +92,7 @@ def _tensors(site: Site, decision: Decision, nodes: Mapping[str, fx.Node]) -> It
             bytes_after=activation_bytes(spec, channels),
             decided_by=decision.rule.reference,
             patched_by=tuple(rule.reference for rule in decision.patched_by(slot)),
+            shared_by=None if share is None else share.reference,
         )
 
 

@@ -19,7 +19,8 @@ def plan_text(plan: Plan, *, full: bool = False) -> str:
     rule = "  " + "-" * (sum(widths) + 2 * (len(widths) - 1))
     lines = [_title(core), "", _line(HEADINGS, widths)]
     lines.extend(_line(row, widths) for row in rows)
-    lines.extend([rule, *(f"  {line}" for line in _summary(core))])
+    summary = [*_summary(core), *(f"after the run: {text}" for text in plan.beside.requirements)]
+    lines.extend([rule, *(f"  {line}" for line in summary)])
     lines.append(f"  plan {plan.core_sha256[:12]}")
     return "\n".join(lines) + "\n"
 
@@ -100,7 +101,7 @@ def _unit_rows(unit: UnitPlan, planned: dict[str, SitePlan]) -> Iterable[tuple[s
 
 
 def _site_row(site: SitePlan, shown: str, size: str) -> tuple[str, ...]:
-    by_slot = {tensor.slot: slot_text(tensor.spec) for tensor in reversed(site.tensors)}
+    by_slot = {tensor.slot: _tensor_text(tensor) for tensor in reversed(site.tensors)}
     patches = sorted({ref.line for t in site.tensors for ref in t.patched_by})
     decided = str(site.decided_by) + "".join(f", {line}" for line in patches)
     return (
@@ -111,6 +112,10 @@ def _site_row(site: SitePlan, shown: str, size: str) -> tuple[str, ...]:
         size,
         decided,
     )
+
+
+def _tensor_text(tensor: TensorPlan) -> str:
+    return slot_text(tensor.spec) + (" shared" if tensor.shared_by is not None else "")
 
 
 def _signature(unit: UnitPlan, planned: dict[str, SitePlan]) -> tuple[object, ...]:
@@ -124,7 +129,7 @@ def _signature(unit: UnitPlan, planned: dict[str, SitePlan]) -> tuple[object, ..
 
 
 def _spec(tensor: TensorPlan) -> tuple[object, ...]:
-    return (tensor.slot, tensor.spec, tensor.shape)
+    return (tensor.slot, tensor.spec, tensor.shape, tensor.shared_by)
 
 
 def _summary(core: PlanCore) -> Iterable[str]:
@@ -138,9 +143,27 @@ def _summary(core: PlanCore) -> Iterable[str]:
         f"({ratio:.1f}x)"
         + (f"; quantized weights {bits[0]:.2f} bits, {bits[1]:.2f} with scales" if bits else "")
     )
+    yield from _tunings(core)
     folds = [item for item in core.transforms if item.name == "fold_bn"]
     if folds:
         yield f"transforms: fold_bn into {len(folds)} layers"
+
+
+def _tunings(core: PlanCore) -> Iterable[str]:
+    """One line each: what is tuned by which statement, where there is more than one."""
+    if not core.tunes:
+        return
+    rest = sum(any(t.slot == "weight" for t in site.tensors) for site in core.sites)
+    for tune in core.tunes:
+        rest -= len(tune.sites)
+        yield f"tune {tune.tuning.preset}: {_layers(tune.sites)}, {tune.decided_by}"
+    if rest:
+        yield f"tune {core.tuning.preset}: {rest} other layers"
+
+
+def _layers(keys: Sequence[str], shown: int = 3) -> str:
+    more = len(keys) - shown
+    return ", ".join(keys[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def average_weight_bits(weights: Sequence[TensorPlan]) -> tuple[float, float] | None:

@@ -58,6 +58,7 @@ class Code(Enum):
     SET_ON_FLOAT = ("QR306", "set-on-float", Severity.ERROR)
     UNSAFE_REGEX = ("QR309", "unsafe-regex", Severity.ERROR)
     INVALID_PATTERN = ("QR311", "invalid-pattern", Severity.ERROR)
+    CANNOT_SHARE = ("QR312", "cannot-share", Severity.ERROR)
 
     # 4xx types, units, ranges
     WRONG_TYPE = ("QR401", "wrong-type", Severity.ERROR)
@@ -86,7 +87,11 @@ class Code(Enum):
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy
+    BUDGET_EXCEEDED = ("QR601", "budget-exceeded", Severity.ERROR)
     EXPECTATION_FAILED = ("QR603", "expectation-failed", Severity.ERROR)
+    CHOICE_WITHOUT_BUDGET = ("QR604", "choice-without-budget", Severity.ERROR)
+    WRONG_TIME = ("QR605", "wrong-time", Severity.ERROR)
+    REQUIREMENT_FAILED = ("QR606", "requirement-failed", Severity.ERROR)
     TEST_FILE = ("QR608", "test-file", Severity.ERROR)
     NOT_REPORTED = ("QR609", "not-reported", Severity.ERROR)
 
@@ -101,6 +106,7 @@ class Code(Enum):
     EMPTY_DATA = ("QR711", "empty-data", Severity.ERROR)
     NON_FINITE_DATA = ("QR712", "non-finite-data", Severity.ERROR)
     METRIC = ("QR713", "metric", Severity.ERROR)
+    SPLIT_BLOCK = ("QR716", "split-block", Severity.ERROR)
 
     # 9xx run and artifact
     OUTPUT_OCCUPIED = ("QR901", "output-occupied", Severity.ERROR)

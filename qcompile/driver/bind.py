@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, fx, nn
 from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
+from qcompile.analysis.own_bias import with_refits
 from qcompile.analysis.rules.registry import run_rules
+from qcompile.analysis.shared_operands import shared_operands
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
@@ -26,15 +29,18 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
+from qcompile.driver.tunes import plan_tunes, tuning_of
 from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.remove_dropout import RemoveDropout
-from qcompile.policy.assertion import Measured, check_assertions
+from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
-from qcompile.policy.core import SitePlan, TransformPlan, UnitPlan
+from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
+from qcompile.policy.executable import not_executable
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
+from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
 
 
@@ -54,6 +60,9 @@ class Bound:
     resolution: Resolution
     units: tuple[Unit, ...]
     planned: tuple[SitePlan, ...]
+    tunes: tuple[TunePlan, ...]
+    measured: Measured
+    """What can be said of the plan as a whole."""
     transforms: tuple[TransformPlan, ...]
     forecast: tuple[UnitPlan, ...]
     diagnostics: tuple[Diagnostic, ...]
@@ -92,13 +101,16 @@ def bind(
     graph, transforms = _transformed(recipe, captured, resolution)
     final_sites = find_sites(graph)
     units, found = _units(recipe, graph, final_sites)
-    diagnostics.extend(found)
-    diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
+    diagnostics += [*found, *run_rules(Context(recipe, graph, final_sites, resolution))]
     _raise_errors(diagnostics)
-    planned = decide(graph, final_sites, units, resolution, recipe.tuning)
+    shares, found = shared_operands(recipe, captured.module, sites, resolution)
+    _raise_errors([*diagnostics, *found])
+    planned = decide(graph, final_sites, units, resolution, shares)
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
-    diagnostics.extend(check_assertions(recipe.assertions, sites, resolution, measured))
+    tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
+    planned = with_refits(graph, planned, partial(tuning_of, recipe.tuning, tunes))
+    diagnostics += [*found, *_claims(recipe, sites, resolution, measured)]
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,
@@ -110,6 +122,8 @@ def bind(
         resolution=resolution,
         units=units,
         planned=planned,
+        tunes=tunes,
+        measured=measured,
         transforms=transforms,
         forecast=sizes,
         diagnostics=tuple(in_order(diagnostics)),
@@ -120,6 +134,7 @@ def bind(
 def _model(
     recipe: Recipe, model: nn.Module | None, trusted: frozenset[str]
 ) -> tuple[LoadedModel, list[Diagnostic]]:
+    _raise_errors([*recipe.unavailable, *not_executable(recipe)])
     if model is not None:
         problems = finite_problems(model)
         _raise_errors(problems)
@@ -171,14 +186,34 @@ def _transformed(
     """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
     keep = frozenset(d.site.path for d in resolution.decisions if d.is_skipped)
     without_dropout = run_passes(captured.module, (RemoveDropout(),)).module
-    if "fold_bn" not in recipe.transforms:
-        return without_dropout, ()
     pairs = foldable(without_dropout, keep)
     with torch.no_grad():
         graph = run_passes(without_dropout, (FoldBatchNorm(keep),)).module
     return graph, tuple(
         TransformPlan(name="fold_bn", target=pair.layer, sources=(pair.norm,)) for pair in pairs
     )
+
+
+def _tunes(
+    recipe: Recipe,
+    sites: tuple[Site, ...],
+    resolution: Resolution,
+    measured: Measured,
+    units: tuple[Unit, ...],
+    planned: tuple[SitePlan, ...],
+) -> tuple[tuple[TunePlan, ...], list[Diagnostic]]:
+    """Selectors of ``tune`` see what the policy has decided, and the blocks."""
+    selection = Selection(sites, resolution.decided(measured.blocks))
+    return plan_tunes(recipe, selection, sites, units, planned)
+
+
+def _claims(
+    recipe: Recipe, sites: tuple[Site, ...], resolution: Resolution, measured: Measured
+) -> list[Diagnostic]:
+    return [
+        *check_limits(recipe.budget, sites, resolution, measured),
+        *check_assertions(recipe.assertions, sites, resolution, measured),
+    ]
 
 
 def _units(

@@ -5,6 +5,7 @@ import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePath
 
@@ -19,6 +20,7 @@ from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
 from qcompile.driver.front import check, settled, with_expectations
+from qcompile.driver.requirements import check_measurable
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
 from qcompile.policy.core import (
@@ -30,13 +32,13 @@ from qcompile.policy.core import (
     Plan,
     PlanCore,
     SitePlan,
+    TunePlan,
 )
-from qcompile.policy.executable import not_executable
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.parameters import argument
-from qcompile.policy.recipe import Recipe
+from qcompile.policy.recipe import Recipe, on_one_line
 from qcompile.policy.resolution import Decision
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.store.atomic import write_file
@@ -97,7 +99,6 @@ def plan_recipe(
 def make_plan(bound: Bound, data: object | None = None) -> Planned:
     recipe = bound.recipe
     document, problems = encode(bound.graph)
-    problems = [*not_executable(recipe), *problems]
     if problems:
         raise CompileError(problems)
     static = [
@@ -105,6 +106,8 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
     ]
     if recipe.calibration is None and static:
         raise CompileError([no_static_range(recipe, static[0])])
+    asked = evaluations(recipe)
+    check_measurable(bound, asked)
     used = calibration(bound, data)
     texts = closure_texts(recipe)
     called = [
@@ -128,11 +131,16 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         units=bound.forecast,
         sites=placed(bound.planned, names),
         tuning=recipe.tuning,
-        evaluations=evaluations(recipe),
+        tunes=placed_tunes(bound.tunes, names),
+        evaluations=asked,
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
         bytes_after=sum(unit.bytes_after for unit in bound.forecast),
     )
-    beside = Beside(recipe_texts=texts, sites_total=len(bound.sites))
+    beside = Beside(
+        recipe_texts=texts,
+        sites_total=len(bound.sites),
+        requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
+    )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
     return Planned(made, bound, used, tuple(in_order(warnings)))
@@ -187,10 +195,7 @@ def shown_name(path: Path) -> str:
 
 def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePlan, ...]:
     """The plans of ``sites`` with each rule's file called as the plan calls it."""
-
-    def called(ref: RuleRef) -> RuleRef:
-        return replace(ref, file=names.get(ref.file, ref.file))
-
+    called = partial(_called, names)
     return tuple(
         site.model_copy(
             update={
@@ -200,6 +205,7 @@ def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePla
                         update={
                             "decided_by": called(tensor.decided_by),
                             "patched_by": tuple(map(called, tensor.patched_by)),
+                            "shared_by": tensor.shared_by and called(tensor.shared_by),
                         }
                     )
                     for tensor in site.tensors
@@ -208,6 +214,16 @@ def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePla
         )
         for site in sites
     )
+
+
+def placed_tunes(tunes: Sequence[TunePlan], names: Mapping[str, str]) -> tuple[TunePlan, ...]:
+    return tuple(
+        tune.model_copy(update={"decided_by": _called(names, tune.decided_by)}) for tune in tunes
+    )
+
+
+def _called(names: Mapping[str, str], ref: RuleRef) -> RuleRef:
+    return replace(ref, file=names.get(ref.file, ref.file))
 
 
 def save_plan(made: Plan, path: Path) -> None:

@@ -3,12 +3,15 @@
 import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
 from qcompile.driver.plan import Planned
+from qcompile.driver.requirements import Judged
 from qcompile.passes.sweep import UnitOutcome
+from qcompile.policy.claim import RunFigure
+from qcompile.policy.recipe import on_one_line
 
 
 def report(
@@ -27,6 +30,25 @@ def report(
         "warnings": [f"{d.code.number}: {d.message}" for d in planned.diagnostics],
         "units": [_unit(outcome) for outcome in outcomes],
     }
+
+
+def required(judged: Sequence[Judged], figures: Mapping[RunFigure, float]) -> dict[str, JsonValue]:
+    """What ``require`` asked and found; percentages are 0..100. Nothing where it asked nothing."""
+    if not judged:
+        return {}
+    rows: list[JsonValue] = [
+        {
+            "text": on_one_line(item.span),
+            "holds": why is None,
+            "found": None if why is None else why.text,
+        }
+        for item, why in judged
+    ]
+    shown: dict[str, JsonValue] = {
+        name: value if math.isfinite(value) else None for name, value in figures.items()
+    }
+    failed = any(why is not None for _, why in judged)
+    return {"failed": failed, "requirements": rows, "figures": shown}
 
 
 def peak_rss_mb() -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from pydantic import JsonValue
-from torch import fx
+from torch import Tensor, fx
 
 from qcompile.data.project import project_around
 from qcompile.diagnostics.codes import Code
@@ -28,10 +28,15 @@ from qcompile.driver.plan import (
     saved_params,
 )
 from qcompile.driver.progress import Listener, Pace, StopRequestedError
-from qcompile.driver.report import report
+from qcompile.driver.report import report, required
+from qcompile.driver.requirements import Judged, judge_requirements
+from qcompile.driver.tunes import tunings_by_node
 from qcompile.emit.artifact import write_artifact
+from qcompile.emit.materialize import materialize
 from qcompile.passes.sweep import SweepStep, UnitOutcome, sweep
 from qcompile.passes.sweep_state import ChainState
+from qcompile.policy.assertion import requirement_failed
+from qcompile.policy.claim import RunFigure
 from qcompile.policy.core import Plan
 from qcompile.policy.identity import differences, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
@@ -84,7 +89,8 @@ def run(
 
     ``bound`` and ``data`` are needed where the plan was made from objects. Raises ``CompileError``:
     QR708 if recipe, weights, graph, data or tool have changed since, QR901 if ``output`` holds
-    something else, QR904 for a block that is not finite.
+    something else, QR904 for a block that is not finite, QR606 for a ``require`` that does not hold
+    (the artifact is there all the same).
     """
     planned = _replanned(plan, bound, data)
     _refuse_stale(plan, planned.plan, "plan")
@@ -113,8 +119,8 @@ def run_subject(
 
 def default_output(recipe: Recipe) -> Path:
     """``dir`` of the recipe's ``output``, else ``build/<name of the recipe>``."""
-    if recipe.output is not None:
-        return Path(recipe.source.name).parent / recipe.output
+    if recipe.output is not None and recipe.output.directory is not None:
+        return Path(recipe.source.name).parent / recipe.output.directory
     return Path("build") / Path(recipe.source.name).stem
 
 
@@ -128,10 +134,16 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
         identity = run_identity(planned.plan, torch.device(options.device))
         with _opened(planned.plan, identity, options) as state:
             swept = _sweep(planned, state, options, started)
-            document = report(planned, swept.outcomes, identity, swept.resumed, started)
-            _publish(planned, swept.outcomes, document, output, options)
+            tensors = {name: t for one in swept.outcomes for name, t in one.tensors.items()}
+            judged, figures = _judged(planned, tensors, options)
+            document = {
+                **report(planned, swept.outcomes, identity, swept.resumed, started),
+                **required(judged, figures),
+            }
+            _publish(planned, tensors, document, output, options)
             problems = state.finish()
-    problems = [*problems, *verify(output)]
+    failed = [requirement_failed(item, why, output) for item, why in judged if why is not None]
+    problems = [*problems, *verify(output), *failed]
     if problems:
         raise CompileError(problems)
     return Done(
@@ -167,6 +179,7 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
         {site.node: site for site in core.sites},
         planned.calibration.batches if planned.calibration else (),
         tuning=core.tuning,
+        tunings=tunings_by_node(core),
         seed=core.seed,
         device=torch.device(options.device),
         start=outcomes[-1].state if outcomes else None,
@@ -195,14 +208,24 @@ def _payload(loaded: bytes | list[Diagnostic]) -> bytes:
 
 def _publish(
     planned: Planned,
-    outcomes: tuple[UnitOutcome, ...],
+    tensors: Mapping[str, Tensor],
     document: dict[str, JsonValue],
     output: Path,
     options: RunOptions,
 ) -> None:
-    tensors = {name: t for outcome in outcomes for name, t in outcome.tensors.items()}
     graph, made = planned.bound.graph, planned.plan
     _raise(write_artifact(options.disk, output, graph, made, tensors, document, options.replace))
+
+
+def _judged(
+    planned: Planned, tensors: Mapping[str, Tensor], options: RunOptions
+) -> tuple[tuple[Judged, ...], Mapping[RunFigure, float]]:
+    """Measured before the artifact is written, so that its report can say how it went."""
+    bound, core = planned.bound, planned.plan.core
+    if not bound.recipe.requirements:
+        return (), {}
+    quantized = materialize(bound.graph, core, tensors)
+    return judge_requirements(bound, quantized, core.evaluations, torch.device(options.device))
 
 
 def _opened(plan: Plan, identity: dict[str, str], options: RunOptions) -> RunState:

@@ -1,7 +1,7 @@
 """Whether an artifact is what its plan says, to the byte."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from qcompile.emit.planned_tensors import (
     tensors_of,
 )
 from qcompile.emit.stored_artifact import StoredArtifact, corrupt, read_artifact
-from qcompile.policy.core import PlanCore
+from qcompile.policy.core import PlanCore, RuleRef
 from qcompile.store.safetensors_header import Entry
 
 DTYPES: dict[str, str] = {
@@ -85,6 +85,7 @@ def _tensor_problems(stored: StoredArtifact) -> list[Diagnostic]:
         what = "is a float copy of a quantized weight" if name in hidden else "is in no plan"
         problems.append(not_met(f"`{name}` {what}", name))
     problems.extend(_byte_problems(core, entries))
+    problems.extend(_share_problems(core, entries, stored.model))
     if stored.header.tensor_bytes != core.bytes_after:
         what = f"tensors take {stored.header.tensor_bytes} bytes, planned {core.bytes_after}"
         problems.append(not_met(what, MODEL_FILE))
@@ -123,3 +124,20 @@ def _byte_problems(core: PlanCore, entries: dict[str, Entry]) -> Iterator[Diagno
             if len(sizes) == len(group) and sum(sizes) != plan.bytes_after:
                 what = f"`{plan.slot}` of `{site.key}` takes {sum(sizes)} bytes"
                 yield not_met(f"{what}, planned {plan.bytes_after}", site.key)
+
+
+def _share_problems(
+    core: PlanCore, entries: Mapping[str, Entry], data: bytes
+) -> Iterator[Diagnostic]:
+    """Operands that a ``share`` line puts on one grid have equal scales and zero points."""
+    for site in core.sites:
+        first: dict[RuleRef, tuple[PlannedTensor, ...]] = {}
+        for plan, group in tensors_of(site):
+            if plan.shared_by is None:
+                continue
+            others = first.setdefault(plan.shared_by, group)
+            for ours, theirs in zip(group, others, strict=True):
+                found = [entries[one.name] for one in (ours, theirs) if one.name in entries]
+                if len({data[entry.begin : entry.end] for entry in found}) > 1:
+                    what = f"`{ours.name}` and `{theirs.name}` differ, and are planned to be shared"
+                    yield not_met(what, site.key)

@@ -139,16 +139,22 @@ class _Learner:
         self.gates = [GatedWeight(solved, from_codes=from_codes) for solved in block.solved]
         self.beside = set_beside(solved.start for solved in block.solved)
         drops_act = tuning.drop in ("act", "both")
-        self.quantizers = {
-            (site.node, slot): LearnedQuantizer.of(
+        places = [
+            ((site.node, slot), quantizer)
+            for site in block.sites.values()
+            for slot, quantizer in site.quantizers.items()
+        ]
+        learned = {
+            id(quantizer): LearnedQuantizer.of(
                 quantizer,
                 learn="act_scale" in tuning.learn,
                 keep_quantized=tuning.keep_quantized if drops_act else 1.0,
                 generator=generator,
             )
-            for site in block.sites.values()
-            for slot, quantizer in site.quantizers.items()
+            for _, quantizer in places
         }
+        # operands that share a range share the quantizer that learns it
+        self.quantizers = {place: learned[id(quantizer)] for place, quantizer in places}
         self.schedule = BetaSchedule(
             tuning.steps, tuning.warmup, tuning.beta_start, tuning.beta_end
         )
@@ -223,11 +229,8 @@ class _Learner:
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
         variables = [gated.variable for gated in self.gates]
         gates = torch.optim.Adam(variables, lr=self.tuning.rounding_lr, fused=True)
-        learned = [
-            quantizer.log_scale
-            for quantizer in self.quantizers.values()
-            if quantizer.log_scale is not None and quantizer.log_scale.requires_grad
-        ]
+        scales = {id(one): one.log_scale for one in self.quantizers.values()}
+        learned = [one for one in scales.values() if one is not None and one.requires_grad]
         if not learned:
             return gates, None
         return gates, torch.optim.Adam(learned, lr=self.tuning.act_lr, fused=True)

@@ -105,14 +105,19 @@ def weight_names(plan: TensorPlan) -> tuple[str, str]:
 def _fit_operands(
     streams: Streams, quantized: tuple[Operand, ...]
 ) -> dict[str, ActivationQuantizer]:
-    """By slot name; ranges are of the quantized stream, which is what the site will see."""
-    return {
-        operand.slot: fit(
-            [cast("Tensor", value) for value in streams.quantized_values(operand.node)],
-            operand.plan.spec,
-        )
-        for operand in quantized
-    }
+    """By slot name; ranges are of the quantized stream, which is what the site will see.
+
+    Operands that share a range have one quantizer, fitted to the values of all of them.
+    """
+    groups: dict[object, list[Operand]] = {}
+    for operand in quantized:
+        groups.setdefault(operand.plan.shared_by or operand.slot, []).append(operand)
+    found: dict[str, ActivationQuantizer] = {}
+    for group in groups.values():
+        values = [value for one in group for value in streams.quantized_values(one.node)]
+        quantizer = fit([cast("Tensor", value) for value in values], group[0].plan.spec)
+        found |= {one.slot: quantizer for one in group}
+    return found
 
 
 def _solve_weight(

@@ -49,7 +49,9 @@ class UnitWork:
         """Artifact tensors by name."""
         found: dict[str, Tensor] = {}
         for (node, slot), quantizer in self.quantizers.items():
-            found |= quantizer.tensors(f"{self.sites[node].key}:{slot}")
+            named = quantizer.tensors(f"{self.sites[node].key}:{slot}")
+            # operands that share a range have one quantizer, and a copy each on disk
+            found |= {name: tensor.clone() for name, tensor in named.items()}
         for storage, code in self.codes.items():
             found |= code.tensors(storage)
         return found

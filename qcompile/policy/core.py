@@ -39,6 +39,9 @@ class TensorPlan(Frozen):
     """Codes, scales and zero points as they lie on disk."""
     decided_by: RuleRef
     patched_by: tuple[RuleRef, ...] = ()
+    shared_by: RuleRef | None = None
+    """The ``share`` line that gives this operand one range with the others of its site that name
+    the same line (activations)."""
 
 
 class SitePlan(Frozen):
@@ -108,6 +111,15 @@ class EvaluationPlan(Frozen):
     labels: str | None = None
 
 
+class TunePlan(Frozen):
+    """What one ``tune ... for`` has come to decide."""
+
+    tuning: Tuning
+    sites: tuple[str, ...]
+    """Keys of sites with a quantized weight."""
+    decided_by: RuleRef
+
+
 class PlanCore(Frozen):
     """Everything that decides the bytes of the artifact."""
 
@@ -126,6 +138,8 @@ class PlanCore(Frozen):
     units: tuple[UnitPlan, ...]
     sites: tuple[SitePlan, ...]
     tuning: Tuning
+    """Of all sites that ``tunes`` does not name."""
+    tunes: tuple[TunePlan, ...] = ()
     evaluations: tuple[EvaluationPlan, ...] = ()
     bytes_before: int
     bytes_after: int
@@ -150,3 +164,5 @@ class Beside(Frozen):
     """The recipe closure as it was, by file name."""
     machine: dict[str, str] = Field(default_factory=dict)
     sites_total: int = 0
+    requirements: tuple[str, ...] = ()
+    """What is looked at when the run is over, as the recipe says it."""

@@ -18,7 +18,6 @@ from qcompile.policy.expression import Checker
 from qcompile.policy.forms import Argument, Filled, Form, number, read_form, read_sum
 from qcompile.policy.tune_rules import illegal_products
 from qcompile.policy.type_errors import wrong_type
-from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import Attr, Binary, Name, TuneBlock
 
 TABLE = (
@@ -107,9 +106,6 @@ def default_tuning() -> Tuning:
 
 def lower_tune(node: TuneBlock, checker: Checker) -> Tuned:
     start = _preset(node.preset, checker)
-    if node.selector is not None:
-        way_out = "leave `for` out: the whole model is tuned alike"
-        checker.report(not_available("`tune ... for`", node.selector.span, way_out))
     settings = read(f"`tune {node.preset.text}`", node.attrs, TABLE, checker, node.span)
     written = {row.name: attr for row in TABLE if (attr := settings.attr(row.name)) is not None}
     errors = len(checker.diagnostics)

@@ -7,7 +7,7 @@ changed.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.frozen import frozen
@@ -20,7 +20,18 @@ from qcompile.policy.conflicts import (
     set_without_tensor,
     unreachable_rule,
 )
-from qcompile.policy.recipe import SLOTS, Recipe, Rule, SetField, SkipSite, SlotName, UseScheme
+from qcompile.policy.recipe import (
+    SLOTS,
+    ChooseScheme,
+    Recipe,
+    Rule,
+    SetField,
+    SetSite,
+    ShareRange,
+    SkipSite,
+    SlotName,
+    UseScheme,
+)
 from qcompile.policy.resolution import Decision, Resolution, TraceStep
 from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
 from qcompile.policy.selection import Selection
@@ -109,7 +120,7 @@ def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Dia
             faulty.add(number)
         diagnostics += found
     for number, rule in enumerate(recipe.rules):
-        if number not in faulty and rule.policy == recipe.policy:
+        if number not in faulty and rule.policy == recipe.policy and _decides(rule):
             diagnostics += _unreachable(rule, courses.values())
     for selector in (one for item in recipe.assertions for one in selectors_of(item.claim)):
         diagnostics += unmatched_patterns(selector, selection)
@@ -152,6 +163,10 @@ def _after(rule: Rule, course: Course, recipe: Recipe, findings: Findings) -> St
             return State(_float_slots(), None, rule)
         case SetField():
             return _patched(rule, rule.action, course, findings)
+        case SetSite() | ShareRange() | ChooseScheme():
+            return None
+        case _:
+            assert_never(rule.action)
 
 
 def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -> State | None:
@@ -219,6 +234,11 @@ def _decision(course: Course) -> Decision:
         patches=state.patches,
         trace=tuple(TraceStep(rule, state.has_say(rule)) for rule in course.met),
     )
+
+
+def _decides(rule: Rule) -> bool:
+    """Rules of other sorts have no say in schemes; a ``final`` line guards what later lines say."""
+    return isinstance(rule.action, UseScheme | SkipSite | SetField) and not rule.final
 
 
 def _unreachable(rule: Rule, courses: Iterable[Course]) -> list[Diagnostic]:
