@@ -18,6 +18,7 @@ from qcompile.driver.bind import Bound, bind
 from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result_bytes
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
+from qcompile.driver.intent import save_intent
 from qcompile.driver.load import identity_of, load, verify
 from qcompile.driver.plan import (
     Planned,
@@ -79,14 +80,16 @@ def run(
     bound: Bound | None = None,
     data: object | None = None,
     options: RunOptions | None = None,
+    trusted: frozenset[str] = frozenset(),
 ) -> fx.GraphModule:
     """Execute ``plan``, write its artifact to ``output``, and return it loaded.
 
-    ``bound`` and ``data`` are needed where the plan was made from objects. Raises ``CompileError``:
+    ``bound`` and ``data`` are needed where the plan was made from objects; without ``bound`` the
+    plan's own recipe is bound again, with ``trusted`` packages as when it was made. Raises ``CompileError``:
     QR708 if recipe, weights, graph, data or tool have changed since, QR901 if ``output`` holds
     something else, QR904 for a block that is not finite.
     """
-    planned = _replanned(plan, bound, data)
+    planned = _replanned(plan, bound, data, trusted)
     _refuse_stale(plan, planned.plan, "plan")
     execute(planned, Path(output), options or RunOptions())
     return load(output)
@@ -126,7 +129,7 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
     started = time.monotonic()
     with threads(options.threads):
         identity = run_identity(planned.plan, torch.device(options.device))
-        with _opened(planned.plan, identity, options) as state:
+        with _opened(planned.plan, identity, output, options) as state:
             swept = _sweep(planned, state, options, started)
             document = report(planned, swept.outcomes, identity, swept.resumed, started)
             _publish(planned, swept.outcomes, document, output, options)
@@ -205,12 +208,18 @@ def _publish(
     _raise(write_artifact(options.disk, output, graph, made, tensors, document, options.replace))
 
 
-def _opened(plan: Plan, identity: dict[str, str], options: RunOptions) -> RunState:
+def _opened(plan: Plan, identity: dict[str, str], output: Path, options: RunOptions) -> RunState:
     directory = options.work / plan.core_sha256[:16]
     if options.fresh:
         _forget(directory, identity, options)
     state = _open_state(directory, identity, options)
-    save_plan(plan, directory / SAVED_PLAN)
+    try:
+        save_plan(plan, directory / SAVED_PLAN)
+        asked = (output, options.replace, options.device, options.threads)
+        _raise(save_intent(options.disk, directory, *asked))
+    except BaseException:
+        state.close()
+        raise
     return state
 
 
@@ -231,11 +240,13 @@ def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) 
     return state
 
 
-def _replanned(saved: Plan, bound: Bound | None, data: object | None) -> Planned:
+def _replanned(
+    saved: Plan, bound: Bound | None, data: object | None, trusted: frozenset[str]
+) -> Planned:
     if bound is not None:
         return make_plan(bound, data)
     recipe = load_recipe(_recipe_file(saved, Path.cwd()), saved_params(saved.core))
-    return make_plan(bind(recipe), data)
+    return make_plan(bind(recipe, trusted=trusted), data)
 
 
 def _recipe_file(saved: Plan, near: Path) -> Path:
