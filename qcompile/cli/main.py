@@ -17,6 +17,7 @@ COMMANDS = (
     "check",
     "fmt",
     "explain",
+    "select",
     "plan",
     "show",
     "run",

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from pydantic import ValidationError
 
+from qcompile.analysis.compute import compute
 from qcompile.data.project import project_around
 from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.codes import Code
@@ -18,7 +19,7 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
-from qcompile.driver.front import check, settled, with_expectations
+from qcompile.driver.front import check, settled, with_expectations, with_model
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
 from qcompile.policy.core import (
@@ -74,19 +75,23 @@ def plan_recipe(
     trusted: frozenset[str] = frozenset(),
     params: Mapping[str, str] = NO_ARGUMENTS,
     packs: Sequence[str] = (),
+    model: str | None = None,
+    preview: bool = False,
 ) -> Planned:
     """All phases up to the plan for one recipe file. Raises ``CompileError``.
 
-    ``packs`` are further files whose ``expect`` lines the plan is held to.
+    ``packs`` are further files whose ``expect`` lines the plan is held to; ``model`` is a reference
+    that stands in for the recipe's own; ``preview`` does without weights and data.
     """
     checked = check(path, params)
     if checked.recipe is None:
         raise CompileError(list(checked.diagnostics))
-    if checked.recipe.is_library:
-        raise CompileError([*checked.diagnostics, nothing_to_plan(checked.recipe)])
+    asked = checked.recipe if model is None else with_model(checked.recipe, model)
+    if asked.is_library or asked.policy is None:
+        raise CompileError([*checked.diagnostics, nothing_to_plan(asked)])
     try:
-        recipe = with_expectations(checked.recipe, packs)
-        planned = make_plan(bind(recipe, trusted=trusted))
+        recipe = with_expectations(asked, packs)
+        planned = make_plan(bind(recipe, trusted=trusted, preview=preview))
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
@@ -103,7 +108,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
     ]
     if recipe.calibration is None and static:
         raise CompileError([no_static_range(recipe, static[0])])
-    used = calibration(bound, data)
+    used = None if bound.is_preview else calibration(bound, data)
     texts = closure_texts(recipe)
     called = [
         PurePath(s.name).name if PurePath(s.name).is_absolute() else s.name for s in recipe.closure
@@ -119,7 +124,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         ),
         params=tuple(ParameterPlan(name=key, value=value) for key, value in recipe.params.items()),
         graph_sha256=sha256_hex(canonical_json(document.model_dump(mode="json"))),
-        weights_sha256=weights_sha256(bound.weights),
+        weights_sha256=None if bound.is_preview else weights_sha256(bound.weights),
         data=used.plan if used else None,
         seed=run_seed(recipe),
         transforms=bound.transforms,
@@ -130,7 +135,11 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
         bytes_after=sum(unit.bytes_after for unit in bound.forecast),
     )
-    beside = Beside(recipe_texts=texts, sites_total=len(bound.sites))
+    beside = Beside(
+        recipe_texts=texts,
+        sites_total=len(bound.sites),
+        compute=compute(bound.sites, bound.resolution),
+    )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
     return Planned(made, bound, used, tuple(in_order(warnings)))
@@ -271,9 +280,12 @@ def unknown_site(path: str, known: list[str]) -> Diagnostic:
 
 def nothing_to_plan(recipe: Recipe) -> Diagnostic:
     """QR211: a library can be checked, but there is nothing to plan."""
+    missing, way_out = "policy", "add `policy main { ... }`"
+    if recipe.is_library:
+        missing, way_out = "model", 'add `model "package.module:factory"`, or say `--model`'
     return Diagnostic(
         Code.MISSING_STATEMENT,
-        "the recipe has no `model`",
+        f"the recipe has no `{missing}`",
         subject=recipe.source.name,
-        help='add `model "package.module:factory"`',
+        help=way_out,
     )

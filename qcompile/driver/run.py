@@ -34,7 +34,7 @@ from qcompile.emit.artifact import write_artifact
 from qcompile.passes.sweep import SweepStep, UnitOutcome, sweep
 from qcompile.passes.sweep_state import ChainState
 from qcompile.policy.core import Plan
-from qcompile.policy.identity import differences, stale_plan
+from qcompile.policy.identity import differences, is_a_preview, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
 from qcompile.store.atomic import check_free, remove_tree
@@ -85,10 +85,11 @@ def run(
     """Execute ``plan``, write its artifact to ``output``, and return it loaded.
 
     ``bound`` and ``data`` are needed where the plan was made from objects; without ``bound`` the
-    plan's own recipe is bound again, with ``trusted`` packages as when it was made. Raises ``CompileError``:
-    QR708 if recipe, weights, graph, data or tool have changed since, QR901 if ``output`` holds
-    something else, QR904 for a block that is not finite.
+    plan's own recipe is bound again, with ``trusted`` packages as when it was made. Raises
+    ``CompileError``: QR708 if recipe, weights, graph, data or tool have changed since, QR720 for a
+    preview, QR901 if ``output`` holds something else, QR904 for a block that is not finite.
     """
+    _refuse_preview(plan, "plan")
     planned = _replanned(plan, bound, data, trusted)
     _refuse_stale(plan, planned.plan, "plan")
     execute(planned, Path(output), options or RunOptions())
@@ -106,6 +107,7 @@ def run_subject(
     """Run a recipe, or a saved plan after checking that nothing has changed since."""
     if subject.suffix == ".json" and not is_json_name(subject.name):
         saved = read_plan(subject)
+        _refuse_preview(saved, str(subject))
         params = {**saved_params(saved.core), **params}
         planned = plan_recipe(_recipe_file(saved, subject), trusted=trusted, params=params)
         _refuse_stale(saved, planned.plan, str(subject))
@@ -257,6 +259,11 @@ def _recipe_file(saved: Plan, near: Path) -> Path:
         folder / name for near_by in around for folder in (project_around(near_by).root, near_by)
     ]
     return next((place for place in places if place.exists()), places[0])
+
+
+def _refuse_preview(plan: Plan, shown: str) -> None:
+    if plan.core.is_preview:
+        raise CompileError([is_a_preview(shown)])
 
 
 def _refuse_stale(saved: Plan, fresh: Plan, shown: str) -> None:

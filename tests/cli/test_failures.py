@@ -1,4 +1,4 @@
-"""How commands end that have no result: a JSON document where one was promised, the right status."""
+"""Commands without a result: a JSON document where one was promised, and the right status."""
 
 import json
 
