@@ -20,6 +20,7 @@ COMMANDS = (
     "select",
     "plan",
     "show",
+    "diff",
     "run",
     "resume",
     "eval",

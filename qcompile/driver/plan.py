@@ -227,10 +227,15 @@ def save_plan(made: Plan, path: Path) -> None:
 def read_plan(path: Path) -> Plan:
     """A saved plan; its own hash is checked. Raises ``CompileError`` (QR709, QR908)."""
     try:
-        data = path.read_bytes()
-        document: object = json.loads(data)
+        return parse_plan(path, path.read_bytes())
     except OSError as error:
         raise CompileError([unreadable(path, (error.strerror or str(error)).lower())]) from None
+
+
+def parse_plan(path: Path, data: bytes) -> Plan:
+    """The same of bytes that are at hand; ``path`` is what they are called."""
+    try:
+        document: object = json.loads(data)
     except (ValueError, RecursionError):
         raise CompileError([unreadable(path, "it is not JSON")]) from None
     newer = check_version(path.name, document, PLAN_FORMAT_VERSION)

@@ -117,6 +117,11 @@ def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Dia
     return Resolution(tuple(_decision(courses[site.index]) for site in sites)), diagnostics
 
 
+def selects_nothing(rule: Rule, selection: Selection) -> bool:
+    """The rule is a mistake in this model (QR301, QR302)."""
+    return bool(_check(rule, selection))
+
+
 def _check(rule: Rule, selection: Selection) -> list[Diagnostic]:
     """Whether the rule selects something, unless it need not."""
     if rule.optional:
