@@ -40,6 +40,12 @@ class _Asked:
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Save it.")
 @click.option("--trace", "traced", metavar="LAYER", help="Every rule, and what it gave LAYER.")
+@click.option(
+    "--graph",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw the blocks into FILE.svg or FILE.dot.",
+)
 @click.option("--preview", is_flag=True, help="Without weights and data; it cannot be run.")
 @click.option(
     "--model",
@@ -66,6 +72,7 @@ def command(
     recipe: Path,
     output: Path | None,
     traced: str | None,
+    graph: Path | None,
     preview: bool,
     models: tuple[str, ...],
     format_: str,
@@ -82,17 +89,15 @@ def command(
         raise click.BadParameter("a plan's name ends in `.json`", param_hint="--output")
     if output is not None and models:
         raise click.UsageError("a plan is saved of the recipe's own model: -o excludes --model")
+    if graph is not None and (graph.suffix not in (".svg", ".dot") or len(models) > 1):
+        raise click.BadParameter("name one `.svg` or `.dot` of one model", param_hint="--graph")
     shown_as = "json" if as_json else format_
     if shown_as == "json":
         promise_json(click.get_current_context())
     asked = _Asked(recipe, frozenset(trust), params, packs, preview, traced, shown_as, full, limit)
     outcomes = [_plan(asked, model) for model in models or (None,)]
     planned = [one for one in outcomes if not isinstance(one, list)]
-    if output is not None:
-        from qcompile.driver.plan import save_plan
-
-        for one in planned:
-            save_plan(one.plan, output)
+    _write(planned, output, graph)
     _show(asked, models, outcomes)
     if output is not None and planned and shown_as == "text":
         further = "" if preview else f"   run it:  qcompile run {output}"
@@ -100,6 +105,23 @@ def command(
     finish([item for one in outcomes for item in _diagnostics(one)])
     if exit_code and any(site.tensors for one in planned for site in one.plan.core.sites):
         raise click.exceptions.Exit(ExitCode.CHANGES)
+
+
+def _write(planned: "list[Planned]", output: Path | None, graph: Path | None) -> None:
+    if output is not None:
+        from qcompile.driver.plan import save_plan
+
+        for one in planned:
+            save_plan(one.plan, output)
+    if graph is not None:
+        from qcompile.cli.graph_view import graph_dot, graph_svg
+        from qcompile.cli.plan_rows import title
+        from qcompile.driver.block_graph import block_graph
+        from qcompile.driver.plan import save_document
+
+        draw = graph_svg if graph.suffix == ".svg" else graph_dot
+        for one in planned:
+            save_document(graph, draw(block_graph(one), title(one.plan.core)).encode())
 
 
 def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":

@@ -219,7 +219,12 @@ def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePla
 
 def save_plan(made: Plan, path: Path) -> None:
     """Write canonical JSON, atomically. Raises ``CompileError`` (QR905) when that fails."""
-    problems = write_file(Disk(), Path(os.path.abspath(path)), canonical_json(made.model_dump()))
+    save_document(path, canonical_json(made.model_dump()))
+
+
+def save_document(path: Path, data: bytes) -> None:
+    """Write what a command was asked to write. Raises ``CompileError`` (QR905)."""
+    problems = write_file(Disk(), Path(os.path.abspath(path)), data)
     if problems:
         raise CompileError(problems)
 
