@@ -51,4 +51,6 @@ def _bits(site: Site, decision: Decision, slot: SlotName) -> int:
 
 
 def _float_bits(site: Site) -> int:
-    return FLOAT_BITS if site.weight is None else 8 * ITEM_BYTES[site.weight.dtype]
+    """Of the site's weight as it is, taken for the type that its inputs have as well."""
+    item = None if site.weight is None else ITEM_BYTES.get(site.weight.dtype)
+    return FLOAT_BITS if item is None else 8 * item

@@ -67,7 +67,7 @@ def _is_plan(name: str) -> bool:
 def _of_revision(name: str, rev: str, path: str, asked: Compare) -> Side:
     at = revision(rev)
     if _is_plan(path):
-        return _of_plan(name, parse_plan(Path(path), at.bytes(path)).core)
+        return _of_plan(name, parse_plan(Path(path), at.content(path)).core)
     return _of_recipe(name, check_source(at.source(path), at, asked.params), asked)
 
 

@@ -22,7 +22,7 @@ class Revision:
     name: str
     root: Path
 
-    def bytes(self, path: str) -> bytes:
+    def content(self, path: str) -> bytes:
         """Of a path that is seen from the root, or from here if it begins with ``./``.
 
         Raises ``CompileError`` (QR721).
@@ -39,7 +39,7 @@ class Revision:
         return self._source(path, str(seen_from_here(file)))
 
     def _source(self, path: str, name: str) -> Source:
-        found = decode(self.bytes(path), name)
+        found = decode(self.content(path), name)
         if isinstance(found, list):
             raise CompileError(found)
         found = Source(found.name, found.text, f" at {self.name}")

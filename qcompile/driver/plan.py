@@ -284,7 +284,7 @@ def unknown_site(path: str, known: list[str]) -> Diagnostic:
         Code.UNMATCHED_PATTERN,
         f"there is no layer `{path}`",
         subject=path,
-        help=did_you_mean(path, known) or "`qcompile plan --full` lists every layer",
+        help=did_you_mean(path, known) or "`qcompile select any RECIPE` lists every layer",
     )
 
 

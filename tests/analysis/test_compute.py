@@ -1,5 +1,6 @@
 """Bit operations against the sums a person would write down."""
 
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -9,6 +10,7 @@ from qcompile.capture.sites import find_sites
 from qcompile.capture.trace import trace
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
+from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
 from qcompile.policy.site import Kind
 from tests.tiny_models import AttentionBlock, ConvNet, seeded
@@ -38,6 +40,14 @@ def test_convolution_and_head_of_a_small_network():
 def test_site_that_no_rule_selects_costs_what_it_did():
     found, _ = work(seeded(ConvNet()), (torch.randn(2, 3, 8, 8),), "use w for linear")
     assert found["conv"].bops_after == found["conv"].bops_before
+
+
+def test_type_of_weights_that_we_never_quantize_counts_as_any_float():
+    _, sites = work(seeded(ConvNet()), (torch.randn(2, 3, 8, 8),), "use w for linear")
+    (conv,) = [site for site in sites if site.kind is Kind.CONV]
+    tiny = replace(conv, weight=replace(conv.weight, dtype="float8_e4m3fn"))
+    (one,) = compute([tiny], Resolution(()))
+    assert one.bops_before == one.bops_after == one.macs * 32 * 32
 
 
 def test_product_of_two_activations_multiplies_both_of_their_bits():
