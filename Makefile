@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format clean bench-start fuzz bench-accuracy bench-data
+.PHONY: demo test check format clean bench-start fuzz bench-accuracy bench-data schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -63,6 +63,10 @@ $(VENV)/.hard-models: $(VENV)/.runtime
 # all 70,000 images of Fashion-MNIST, on Debian; needs root. Without them the bench takes the 3,024 of qcompile.zoo
 bench-data:
 	apt-get install --yes dataset-fashion-mnist
+
+# the published JSON schemas, from the values that are written; a test compares them
+schemas: $(VENV)/.runtime
+	$(BIN)/python -m qcompile.driver.schemas docs/schemas
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

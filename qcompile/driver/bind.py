@@ -21,7 +21,7 @@ from qcompile.capture.trace import trace
 from qcompile.capture.unit import Unit
 from qcompile.data.batches import model_arguments, split_labels
 from qcompile.data.input_check import InputSpec, expected_inputs
-from qcompile.data.model_source import LoadedModel, load_model
+from qcompile.data.model_source import LoadedModel, load_empty_model, load_model
 from qcompile.data.sources import open_data
 from qcompile.data.weight_loading import finite_problems
 from qcompile.data.weights import MemoryWeights, WeightSource
@@ -67,11 +67,24 @@ class Bound:
     forecast: tuple[UnitPlan, ...]
     diagnostics: tuple[Diagnostic, ...]
     trusted: frozenset[str]
+    is_preview: bool = False
+    """Made without weights and data: it can be planned and looked at, but not run."""
 
     @property
     def root(self) -> Path:
         """The recipe's folder, from which its references are looked up."""
         return recipe_folder(self.recipe)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A recipe's model as a graph, before any rule is looked at."""
+
+    loaded: LoadedModel
+    example: Example
+    captured: Captured
+    sites: tuple[Site, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def recipe_folder(recipe: Recipe) -> Path:
@@ -84,30 +97,30 @@ def bind(
     example_inputs: tuple[Tensor, ...] | dict[str, Tensor] | None = None,
     *,
     trusted: frozenset[str] = frozenset(),
+    preview: bool = False,
 ) -> Bound:
     """Trace ``model`` and resolve the recipe against it.
 
     Without ``model`` the recipe's own reference is loaded; without ``example_inputs`` the recipe's
-    ``input`` lines, the model's own example, or one batch of calibration data is used. Raises
+    ``input`` lines, the model's own example, or one batch of calibration data is used. With
+    ``preview`` no weights are read, and data only for its shape where nothing else tells it. Raises
     ``CompileError`` with every error of the phase that failed.
     """
-    loaded, diagnostics = _model(recipe, model, trusted)
-    example = _example(recipe, loaded, example_inputs, trusted)
-    captured = trace(loaded.module, example.args, example.kwargs, dynamic=example.dynamic)
-    diagnostics.extend(captured.diagnostics)
-    sites = find_sites(captured.module)
+    seen = look(recipe, model, example_inputs, trusted=trusted, preview=preview)
+    loaded, example, sites = seen.loaded, seen.example, seen.sites
+    diagnostics = list(seen.diagnostics)
     resolution, found = resolve(recipe, sites)
     diagnostics.extend(found)
-    graph, transforms = _transformed(recipe, captured, resolution)
+    graph, transforms = transformed(recipe, seen.captured, resolution)
     final_sites = find_sites(graph)
-    units, found = _units(recipe, graph, final_sites)
+    units, found = divided(recipe, graph, final_sites)
     diagnostics += [*found, *run_rules(Context(recipe, graph, final_sites, resolution))]
     _raise_errors(diagnostics)
-    shares, found = shared_operands(recipe, captured.module, sites, resolution)
+    shares, found = shared_operands(recipe, seen.captured.module, sites, resolution)
     _raise_errors([*diagnostics, *found])
     planned = decide(graph, final_sites, units, resolution, shares)
     sizes = forecast(graph, units, planned)
-    measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
+    measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     planned = with_refits(graph, planned, partial(tuning_of, recipe.tuning, tunes))
     diagnostics += [*found, *_claims(recipe, sites, resolution, measured)]
@@ -128,13 +141,32 @@ def bind(
         forecast=sizes,
         diagnostics=tuple(in_order(diagnostics)),
         trusted=trusted,
+        is_preview=preview,
     )
 
 
+def look(
+    recipe: Recipe,
+    model: nn.Module | None = None,
+    example_inputs: tuple[Tensor, ...] | dict[str, Tensor] | None = None,
+    *,
+    trusted: frozenset[str] = frozenset(),
+    preview: bool = False,
+) -> Seen:
+    """Load and trace the model alone. Raises ``CompileError``; the parameters are ``bind``'s."""
+    loaded, diagnostics = _model(recipe, model, trusted, preview)
+    example = _example(recipe, loaded, example_inputs, trusted)
+    captured = trace(loaded.module, example.args, example.kwargs, dynamic=example.dynamic)
+    found = (*diagnostics, *captured.diagnostics)
+    return Seen(loaded, example, captured, find_sites(captured.module), found)
+
+
 def _model(
-    recipe: Recipe, model: nn.Module | None, trusted: frozenset[str]
+    recipe: Recipe, model: nn.Module | None, trusted: frozenset[str], preview: bool
 ) -> tuple[LoadedModel, list[Diagnostic]]:
     _raise_errors([*recipe.unavailable, *not_executable(recipe)])
+    if model is not None and preview:
+        return LoadedModel(model, MemoryWeights({}), None, type(model).__name__), []
     if model is not None:
         problems = finite_problems(model)
         _raise_errors(problems)
@@ -142,14 +174,16 @@ def _model(
         return LoadedModel(model, MemoryWeights(state), None, type(model).__name__), problems
     if recipe.model is None:
         raise ValueError("a library has no model; pass one to `bind`")
-    weights = None if recipe.model.weights is None else Path(recipe.model.weights)
-    loaded, problems = load_model(
-        recipe.model.reference,
-        args=recipe.model.args,
-        weights=weights,
-        root=recipe_folder(recipe),
-        trusted=trusted,
-    )
+    asked, root = recipe.model, recipe_folder(recipe)
+    if preview:
+        loaded, problems = load_empty_model(
+            asked.reference, args=asked.args, root=root, trusted=trusted
+        )
+    else:
+        weights = None if asked.weights is None else Path(asked.weights)
+        loaded, problems = load_model(
+            asked.reference, args=asked.args, weights=weights, root=root, trusted=trusted
+        )
     if loaded is None:
         raise CompileError(problems)
     return loaded, problems
@@ -180,7 +214,7 @@ def _example(
     return Example(args, kwargs)
 
 
-def _transformed(
+def transformed(
     recipe: Recipe, captured: Captured, resolution: Resolution
 ) -> tuple[fx.GraphModule, tuple[TransformPlan, ...]]:
     """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
@@ -216,9 +250,10 @@ def _claims(
     ]
 
 
-def _units(
+def divided(
     recipe: Recipe, graph: fx.GraphModule, sites: tuple[Site, ...]
 ) -> tuple[tuple[Unit, ...], list[Diagnostic]]:
+    """The units of ``graph``, with the blocks that the recipe names."""
     named, diagnostics = named_blocks(recipe, sites)
     group_names = {row.name for row in recipe.blocks if isinstance(row, BlockGroup)}
     has_each = any(isinstance(row, BlockEach) for row in recipe.blocks)
@@ -233,7 +268,8 @@ def _units(
     return units, [*diagnostics, *found]
 
 
-def _blocks(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:
+def block_sites(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:
+    """``Site.index`` of the sites of each block, as ``block(k)`` counts them."""
     by_node = {site.node: site.index for site in sites}
     return tuple(
         frozenset(by_node[name] for name in unit.nodes if name in by_node)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from pydantic import ValidationError
 
+from qcompile.analysis.compute import compute
 from qcompile.data.project import project_around
 from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.codes import Code
@@ -19,7 +20,7 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
-from qcompile.driver.front import check, settled, with_expectations
+from qcompile.driver.front import check, settled, with_expectations, with_model
 from qcompile.driver.requirements import check_measurable
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
@@ -77,19 +78,23 @@ def plan_recipe(
     trusted: frozenset[str] = frozenset(),
     params: Mapping[str, str] = NO_ARGUMENTS,
     packs: Sequence[str] = (),
+    model: str | None = None,
+    preview: bool = False,
 ) -> Planned:
     """All phases up to the plan for one recipe file. Raises ``CompileError``.
 
-    ``packs`` are further files whose ``expect`` lines the plan is held to.
+    ``packs`` are further files whose ``expect`` lines the plan is held to; ``model`` is a reference
+    that stands in for the recipe's own; ``preview`` does without weights and data.
     """
     checked = check(path, params)
     if checked.recipe is None:
         raise CompileError(list(checked.diagnostics))
-    if checked.recipe.is_library:
-        raise CompileError([*checked.diagnostics, nothing_to_plan(checked.recipe)])
+    asked = checked.recipe if model is None else with_model(checked.recipe, model)
+    if asked.is_library or asked.policy is None:
+        raise CompileError([*checked.diagnostics, nothing_to_plan(asked)])
     try:
-        recipe = with_expectations(checked.recipe, packs)
-        planned = make_plan(bind(recipe, trusted=trusted))
+        recipe = with_expectations(asked, packs)
+        planned = make_plan(bind(recipe, trusted=trusted, preview=preview))
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
@@ -107,8 +112,9 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
     if recipe.calibration is None and static:
         raise CompileError([no_static_range(recipe, static[0])])
     asked = evaluations(recipe)
-    check_measurable(bound, asked)
-    used = calibration(bound, data)
+    if not bound.is_preview:
+        check_measurable(bound, asked)
+    used = None if bound.is_preview else calibration(bound, data)
     texts = closure_texts(recipe)
     called = [
         PurePath(s.name).name if PurePath(s.name).is_absolute() else s.name for s in recipe.closure
@@ -124,7 +130,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         ),
         params=tuple(ParameterPlan(name=key, value=value) for key, value in recipe.params.items()),
         graph_sha256=sha256_hex(canonical_json(document.model_dump(mode="json"))),
-        weights_sha256=weights_sha256(bound.weights),
+        weights_sha256=None if bound.is_preview else weights_sha256(bound.weights),
         data=used.plan if used else None,
         seed=run_seed(recipe),
         transforms=bound.transforms,
@@ -140,6 +146,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         recipe_texts=texts,
         sites_total=len(bound.sites),
         requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
+        compute=compute(bound.sites, bound.resolution),
     )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
@@ -228,7 +235,12 @@ def _called(names: Mapping[str, str], ref: RuleRef) -> RuleRef:
 
 def save_plan(made: Plan, path: Path) -> None:
     """Write canonical JSON, atomically. Raises ``CompileError`` (QR905) when that fails."""
-    problems = write_file(Disk(), Path(os.path.abspath(path)), canonical_json(made.model_dump()))
+    save_document(path, canonical_json(made.model_dump()))
+
+
+def save_document(path: Path, data: bytes) -> None:
+    """Write what a command was asked to write. Raises ``CompileError`` (QR905)."""
+    problems = write_file(Disk(), Path(os.path.abspath(path)), data)
     if problems:
         raise CompileError(problems)
 
@@ -236,10 +248,15 @@ def save_plan(made: Plan, path: Path) -> None:
 def read_plan(path: Path) -> Plan:
     """A saved plan; its own hash is checked. Raises ``CompileError`` (QR709, QR908)."""
     try:
-        data = path.read_bytes()
-        document: object = json.loads(data)
+        return parse_plan(path, path.read_bytes())
     except OSError as error:
         raise CompileError([unreadable(path, (error.strerror or str(error)).lower())]) from None
+
+
+def parse_plan(path: Path, data: bytes) -> Plan:
+    """The same of bytes that are at hand; ``path`` is what they are called."""
+    try:
+        document: object = json.loads(data)
     except (ValueError, RecursionError):
         raise CompileError([unreadable(path, "it is not JSON")]) from None
     newer = check_version(path.name, document, PLAN_FORMAT_VERSION)
@@ -283,15 +300,18 @@ def unknown_site(path: str, known: list[str]) -> Diagnostic:
         Code.UNMATCHED_PATTERN,
         f"there is no layer `{path}`",
         subject=path,
-        help=did_you_mean(path, known) or "`qcompile plan --full` lists every layer",
+        help=did_you_mean(path, known) or "`qcompile select any RECIPE` lists every layer",
     )
 
 
 def nothing_to_plan(recipe: Recipe) -> Diagnostic:
     """QR211: a library can be checked, but there is nothing to plan."""
+    missing, way_out = "policy", "add `policy main { ... }`"
+    if recipe.is_library:
+        missing, way_out = "model", 'add `model "package.module:factory"`, or say `--model`'
     return Diagnostic(
         Code.MISSING_STATEMENT,
-        "the recipe has no `model`",
+        f"the recipe has no `{missing}`",
         subject=recipe.source.name,
-        help='add `model "package.module:factory"`',
+        help=way_out,
     )

@@ -18,6 +18,7 @@ from qcompile.driver.bind import Bound, bind
 from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result_bytes
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
+from qcompile.driver.intent import save_intent
 from qcompile.driver.load import identity_of, load, verify
 from qcompile.driver.plan import (
     Planned,
@@ -38,7 +39,7 @@ from qcompile.passes.sweep_state import ChainState
 from qcompile.policy.assertion import requirement_failed
 from qcompile.policy.claim import RunFigure
 from qcompile.policy.core import Plan
-from qcompile.policy.identity import differences, stale_plan
+from qcompile.policy.identity import differences, is_a_preview, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
 from qcompile.store.atomic import check_free, remove_tree
@@ -84,15 +85,18 @@ def run(
     bound: Bound | None = None,
     data: object | None = None,
     options: RunOptions | None = None,
+    trusted: frozenset[str] = frozenset(),
 ) -> fx.GraphModule:
     """Execute ``plan``, write its artifact to ``output``, and return it loaded.
 
-    ``bound`` and ``data`` are needed where the plan was made from objects. Raises ``CompileError``:
-    QR708 if recipe, weights, graph, data or tool have changed since, QR901 if ``output`` holds
-    something else, QR904 for a block that is not finite, QR606 for a ``require`` that does not hold
-    (the artifact is there all the same).
+    ``bound`` and ``data`` are needed where the plan was made from objects; without ``bound`` the
+    plan's own recipe is bound again, with ``trusted`` packages as when it was made. Raises
+    ``CompileError``: QR708 if recipe, weights, graph, data or tool have changed since, QR720 for a
+    preview, QR901 if ``output`` holds something else, QR904 for a block that is not finite, QR606
+    for a ``require`` that does not hold (the artifact is there all the same).
     """
-    planned = _replanned(plan, bound, data)
+    _refuse_preview(plan, "plan")
+    planned = _replanned(plan, bound, data, trusted)
     _refuse_stale(plan, planned.plan, "plan")
     execute(planned, Path(output), options or RunOptions())
     return load(output)
@@ -109,6 +113,7 @@ def run_subject(
     """Run a recipe, or a saved plan after checking that nothing has changed since."""
     if subject.suffix == ".json" and not is_json_name(subject.name):
         saved = read_plan(subject)
+        _refuse_preview(saved, str(subject))
         params = {**saved_params(saved.core), **params}
         planned = plan_recipe(_recipe_file(saved, subject), trusted=trusted, params=params)
         _refuse_stale(saved, planned.plan, str(subject))
@@ -132,7 +137,7 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
     started = time.monotonic()
     with threads(options.threads):
         identity = run_identity(planned.plan, torch.device(options.device))
-        with _opened(planned.plan, identity, options) as state:
+        with _opened(planned.plan, identity, output, options) as state:
             swept = _sweep(planned, state, options, started)
             tensors = {name: t for one in swept.outcomes for name, t in one.tensors.items()}
             judged, figures = _judged(planned, tensors, options)
@@ -228,12 +233,18 @@ def _judged(
     return judge_requirements(bound, quantized, core.evaluations, torch.device(options.device))
 
 
-def _opened(plan: Plan, identity: dict[str, str], options: RunOptions) -> RunState:
+def _opened(plan: Plan, identity: dict[str, str], output: Path, options: RunOptions) -> RunState:
     directory = options.work / plan.core_sha256[:16]
     if options.fresh:
         _forget(directory, identity, options)
     state = _open_state(directory, identity, options)
-    save_plan(plan, directory / SAVED_PLAN)
+    try:
+        save_plan(plan, directory / SAVED_PLAN)
+        asked = (output, options.replace, options.device, options.threads)
+        _raise(save_intent(options.disk, directory, *asked))
+    except BaseException:
+        state.close()
+        raise
     return state
 
 
@@ -254,11 +265,13 @@ def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) 
     return state
 
 
-def _replanned(saved: Plan, bound: Bound | None, data: object | None) -> Planned:
+def _replanned(
+    saved: Plan, bound: Bound | None, data: object | None, trusted: frozenset[str]
+) -> Planned:
     if bound is not None:
         return make_plan(bound, data)
     recipe = load_recipe(_recipe_file(saved, Path.cwd()), saved_params(saved.core))
-    return make_plan(bind(recipe), data)
+    return make_plan(bind(recipe, trusted=trusted), data)
 
 
 def _recipe_file(saved: Plan, near: Path) -> Path:
@@ -269,6 +282,11 @@ def _recipe_file(saved: Plan, near: Path) -> Path:
         folder / name for near_by in around for folder in (project_around(near_by).root, near_by)
     ]
     return next((place for place in places if place.exists()), places[0])
+
+
+def _refuse_preview(plan: Plan, shown: str) -> None:
+    if plan.core.is_preview:
+        raise CompileError([is_a_preview(shown)])
 
 
 def _refuse_stale(saved: Plan, fresh: Plan, shown: str) -> None:

@@ -131,7 +131,8 @@ class PlanCore(Frozen):
     """The recipe itself, then every file that it imports."""
     params: tuple[ParameterPlan, ...] = ()
     graph_sha256: str
-    weights_sha256: str
+    weights_sha256: str | None
+    """``None`` in a preview, which has read no weights and cannot be run."""
     data: DataPlan | None
     seed: int
     transforms: tuple[TransformPlan, ...]
@@ -143,6 +144,10 @@ class PlanCore(Frozen):
     evaluations: tuple[EvaluationPlan, ...] = ()
     bytes_before: int
     bytes_after: int
+
+    @property
+    def is_preview(self) -> bool:
+        return self.weights_sha256 is None
 
     def site(self, key: str) -> SitePlan | None:
         return next((site for site in self.sites if site.key == key), None)
@@ -157,6 +162,16 @@ class Plan(Frozen):
     beside: "Beside" = Field(default_factory=lambda: Beside())
 
 
+class SiteCompute(Frozen):
+    """Work of one site for one sample of the example input."""
+
+    key: str
+    macs: int
+    bops_before: int
+    bops_after: int
+    """Bit operations: multiply-accumulates times the bits of both factors."""
+
+
 class Beside(Frozen):
     """Facts that may differ from machine to machine; never hashed."""
 
@@ -166,3 +181,5 @@ class Beside(Frozen):
     sites_total: int = 0
     requirements: tuple[str, ...] = ()
     """What is looked at when the run is over, as the recipe says it."""
+    compute: tuple[SiteCompute, ...] = ()
+    """Of every site that multiplies, planned or not."""

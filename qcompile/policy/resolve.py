@@ -64,6 +64,8 @@ class Course:
     site: Site
     state: State
     met: list[Rule] = field(default_factory=list[Rule])
+    left: dict[int, Slots] = field(default_factory=dict[int, Slots])
+    """What each of ``met`` has made of the slots, by its place; a refused one has no entry."""
     locked: Rule | None = None
     """The ``final`` line that decided the whole site."""
     locked_fields: dict[tuple[SlotName, Field], Rule] = field(
@@ -127,6 +129,11 @@ def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Dia
     return Resolution(tuple(_decision(courses[site.index]) for site in sites)), diagnostics
 
 
+def selects_nothing(rule: Rule, selection: Selection) -> bool:
+    """The rule is a mistake in this model (QR301, QR302)."""
+    return bool(_check(rule, selection))
+
+
 def _check(rule: Rule, selection: Selection) -> list[Diagnostic]:
     """Whether the rule selects something, unless it need not."""
     if rule.optional:
@@ -149,6 +156,7 @@ def _apply(rule: Rule, met: Sequence[Course], recipe: Recipe) -> list[Diagnostic
             findings.violated.setdefault(id(final), (final, []))[1].append(course.site)
             continue
         course.state = after
+        course.left[len(course.met) - 1] = after.slots
         if rule.final:
             _lock(rule, course)
     return findings.diagnostics(rule, len(met))
@@ -232,7 +240,10 @@ def _decision(course: Course) -> Decision:
         rule=state.rule,
         slots=state.slots,
         patches=state.patches,
-        trace=tuple(TraceStep(rule, state.has_say(rule)) for rule in course.met),
+        trace=tuple(
+            TraceStep(rule, state.has_say(rule), course.left.get(place))
+            for place, rule in enumerate(course.met)
+        ),
     )
 
 
