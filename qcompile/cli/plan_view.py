@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from qcompile.policy.core import Plan, PlanCore, SitePlan, TensorPlan, UnitPlan
+from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.resolution import Decision
 from qcompile.policy.scheme import QuantSlot
 
@@ -20,6 +21,8 @@ def plan_text(plan: Plan, *, full: bool = False) -> str:
     lines = [_title(core), "", _line(HEADINGS, widths)]
     lines.extend(_line(row, widths) for row in rows)
     lines.extend([rule, *(f"  {line}" for line in _summary(core))])
+    if plan.beside.graph is not None:
+        lines.append(f"  {facts_line(plan.beside.graph)}")
     lines.append(f"  plan {plan.core_sha256[:12]}")
     return "\n".join(lines) + "\n"
 
@@ -37,6 +40,23 @@ def trace_text(decision: Decision) -> str:
     outcome = decision.scheme or ("skip" if decision.is_skipped else "untouched")
     lines.append(f"  = {outcome}: {', '.join(slots) or 'float'}")
     return "\n".join(lines) + "\n"
+
+
+def facts_line(graph: GraphFacts) -> str:
+    """What was proved: ``graph: 54 nodes, 9 scale classes, 20 fusions, sums within 24 bits``."""
+    signs = [one for one in graph.ranges if one.low is not None and one.low >= 0]
+    parts = [
+        f"{graph.nodes} nodes",
+        f"{len(graph.scale_classes)} scale classes",
+        f"{len(graph.fusions)} fusions",
+        f"{len(graph.shared_weights)} shared weights" if graph.shared_weights else "",
+        f"{len(signs)} operands never negative" if signs else "",
+        f"{len(graph.islands)} float islands" if graph.islands else "",
+        f"{len(graph.dead)} dead nodes" if graph.dead else "",
+    ]
+    if graph.accumulators:
+        parts.append(f"sums within {max(one.bits for one in graph.accumulators)} bits")
+    return f"graph: {', '.join(filter(None, parts))}"
 
 
 def human_bytes(count: int) -> str:

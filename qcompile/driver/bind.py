@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
+from qcompile.analysis.graph_facts import graph_facts
 from qcompile.analysis.rules.registry import run_rules
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
@@ -32,6 +33,7 @@ from qcompile.passes.remove_dropout import RemoveDropout
 from qcompile.policy.assertion import Measured, check_assertions
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, UnitPlan
+from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
@@ -56,6 +58,7 @@ class Bound:
     planned: tuple[SitePlan, ...]
     transforms: tuple[TransformPlan, ...]
     forecast: tuple[UnitPlan, ...]
+    facts: GraphFacts
     diagnostics: tuple[Diagnostic, ...]
     trusted: frozenset[str]
 
@@ -93,7 +96,8 @@ def bind(
     final_sites = find_sites(graph)
     units, found = _units(recipe, graph, final_sites)
     diagnostics.extend(found)
-    diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
+    context = Context(recipe, graph, final_sites, resolution)
+    diagnostics.extend(run_rules(context))
     _raise_errors(diagnostics)
     planned = decide(graph, final_sites, units, resolution)
     sizes = forecast(graph, units, planned)
@@ -112,6 +116,7 @@ def bind(
         planned=planned,
         transforms=transforms,
         forecast=sizes,
+        facts=graph_facts(context, units),
         diagnostics=tuple(in_order(diagnostics)),
         trusted=trusted,
     )

@@ -130,7 +130,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
         bytes_after=sum(unit.bytes_after for unit in bound.forecast),
     )
-    beside = Beside(recipe_texts=texts, sites_total=len(bound.sites))
+    beside = Beside(recipe_texts=texts, sites_total=len(bound.sites), graph=bound.facts)
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
     return Planned(made, bound, used, tuple(in_order(warnings)))

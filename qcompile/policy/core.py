@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from qcompile.methods.tuning import Tuning
+from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.scheme import Frozen, QuantSlot
 
 PLAN_FORMAT_VERSION = "1.0"
@@ -158,3 +159,5 @@ class Beside(Frozen):
     """The recipe closure as it was, by file name."""
     machine: dict[str, str] = Field(default_factory=dict)
     sites_total: int = 0
+    graph: GraphFacts | None = None
+    """What was proved of the graph; ``None`` in plans of older versions."""
