@@ -46,8 +46,10 @@ def scale_conflict(context: Context) -> Iterator[Diagnostic]:
         return
     joins = {demand.site.node for found in demands.values() for demand in found}
     ties = binding(context.structure.ties, lambda node: node.name in joins)
+    order = {value: place for place, value in enumerate(demands)}
     for component in nx.connected_components(ties):
-        inside = {value: demands[value] for value in demands if value in component}
+        values = (v for v in component if isinstance(v, fx.Node) and v in order)
+        inside = {value: demands[value] for value in sorted(values, key=order.__getitem__)}
         found = _conflict(inside, ties)
         if found is not None:
             first, second, chain = found
@@ -76,7 +78,7 @@ def _conflict(
 ) -> tuple[Demand, Demand, tuple[Vertex, ...]] | None:
     """The two nearest values of a class that are asked for in different formats."""
     every = [(value, demand) for value, found in demands.items() for demand in found]
-    if len({demand.grid for _, demand in every}) < 2:
+    if len({demand.grid for _, demand in every}) < 2:  # none at all included
         return None
     grid = every[0][1].grid
     same = [value for value, demand in every if demand.grid == grid]
