@@ -6,27 +6,32 @@ sum; after it the codes are known, and the bound is attained by the input that t
 code wherever a weight is positive and its smallest wherever one is negative.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 import torch
 from torch import Tensor
 
+from qcompile.policy.core import SitePlan
 from qcompile.policy.graph_facts import Accumulator
 from qcompile.policy.resolution import Decision
 from qcompile.policy.scheme import PerGroup, QuantSlot
 from qcompile.policy.site import Kind, Site
 from qcompile.quant.grouping import grouping
 from qcompile.quant.packing import unpack
-from qcompile.quant.quantized_weight import QuantizedWeight
+from qcompile.quant.quantized_weight import QuantizedWeight, from_tensors
 
 ACCUMULATOR_BITS = 32
 """Of the integer kernels of every target."""
+
+INTEGER_KINDS = (Kind.CONV.value, Kind.LINEAR.value)
+"""What multiplies codes by codes and adds the products."""
 
 
 def bound(site: Site, decision: Decision) -> Accumulator | None:
     """What formats and sizes allow; ``None`` for a layer that does not compute on integers."""
     weight, act = decision.slots["weight"], decision.slots["act"]
-    if site.kind not in (Kind.CONV, Kind.LINEAR) or site.weight is None:
+    if site.kind.value not in INTEGER_KINDS or site.weight is None:
         return None
     if not isinstance(weight, QuantSlot) or not isinstance(act, QuantSlot):
         return None
@@ -51,6 +56,20 @@ def steps(spec: QuantSlot) -> tuple[int, int]:
 def accumulator(site: str, terms: int, low: int, high: int) -> Accumulator:
     bits = 1 + max(high.bit_length(), (~low).bit_length() if low < 0 else 0)
     return Accumulator(site=site, terms=terms, low=low, high=high, bits=bits)
+
+
+def sums_of_run(sites: Sequence[SitePlan], tensors: Mapping[str, Tensor]) -> Iterator[Accumulator]:
+    """What the codes and zero points of a finished run allow, layer by layer."""
+    for site in sites:
+        plans = {plan.slot: plan for plan in site.tensors}
+        weight, act = plans.get("weight"), plans.get("act")
+        if weight is None or act is None or site.kind not in INTEGER_KINDS:
+            continue
+        name = weight.storage or weight.parameter
+        assert name is not None, "a weight has a path"
+        codes = from_tensors(tensors, name, weight.spec, weight.shape, weight.output_axis)
+        zero_point = tensors.get(f"{site.key}:act.zero_point")
+        yield attained(site.key, codes, act.spec, zero_point)
 
 
 def attained(
