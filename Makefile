@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format clean bench-start fuzz bench-accuracy bench-data schemas
+.PHONY: demo test check format clean bench-start bench-plan fuzz bench-accuracy bench-data schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -42,6 +42,10 @@ $(VENV)/.check: $(VENV)/.test
 # start-up time of `check`, refusal of hostile input: build/bench/start.json
 bench-start: $(VENV)/.test
 	$(BIN)/python tests/bench/start.py
+
+# what capture and analysis cost, up to 100,000 nodes and 70 billion parameters: build/bench/plan.json
+bench-plan: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.plan
 
 # make fuzz MINUTES=60; a finding fails, and leaves its input in build/fuzz/findings
 MINUTES ?= 10

@@ -6,6 +6,7 @@ from math import prod
 
 from qcompile.cli.quantities import human_bytes, human_count, several
 from qcompile.policy.core import Plan, PlanCore, SiteCompute, SitePlan, TensorPlan, UnitPlan
+from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.scheme import QuantSlot
 
 HEADINGS = (
@@ -66,10 +67,29 @@ def summary(plan: Plan) -> Iterable[str]:
     if plan.beside.compute:
         yield compute_line(plan.beside.compute)
     yield from _tunings(core)
+    if plan.beside.graph is not None:
+        yield facts_line(plan.beside.graph)
     folds = [item for item in core.transforms if item.name == "fold_bn"]
     if folds:
         yield f"transforms: fold_bn into {several(len(folds), 'layer')}"
     yield from (f"after the run: {text}" for text in plan.beside.requirements)
+
+
+def facts_line(graph: GraphFacts) -> str:
+    """What was proved: ``graph: 54 nodes, 9 scale classes, 20 fusions, sums within 24 bits``."""
+    signs = [one for one in graph.ranges if one.low is not None and one.low >= 0]
+    parts = [
+        f"{graph.nodes} nodes",
+        f"{len(graph.scale_classes)} scale classes",
+        f"{len(graph.fusions)} fusions",
+        f"{len(graph.shared_weights)} shared weights" if graph.shared_weights else "",
+        f"{len(signs)} operands never negative" if signs else "",
+        f"{len(graph.islands)} float islands" if graph.islands else "",
+        f"{len(graph.dead)} dead nodes" if graph.dead else "",
+    ]
+    if graph.accumulators:
+        parts.append(f"sums within {max(one.bits for one in graph.accumulators)} bits")
+    return f"graph: {', '.join(filter(None, parts))}"
 
 
 def _tunings(core: PlanCore) -> Iterable[str]:

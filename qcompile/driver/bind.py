@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
+from qcompile.analysis.graph_facts import graph_facts
 from qcompile.analysis.own_bias import with_refits
 from qcompile.analysis.rules.registry import run_rules
 from qcompile.analysis.shared_operands import shared_operands
@@ -37,6 +38,7 @@ from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
 from qcompile.policy.executable import not_executable
+from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
@@ -65,6 +67,7 @@ class Bound:
     """What can be said of the plan as a whole."""
     transforms: tuple[TransformPlan, ...]
     forecast: tuple[UnitPlan, ...]
+    facts: GraphFacts
     diagnostics: tuple[Diagnostic, ...]
     trusted: frozenset[str]
     is_preview: bool = False
@@ -114,7 +117,8 @@ def bind(
     graph, transforms = transformed(recipe, seen.captured, resolution)
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)
-    diagnostics += [*found, *run_rules(Context(recipe, graph, final_sites, resolution))]
+    context = Context(recipe, graph, final_sites, resolution)
+    diagnostics += [*found, *run_rules(context)]
     _raise_errors(diagnostics)
     shares, found = shared_operands(recipe, seen.captured.module, sites, resolution)
     _raise_errors([*diagnostics, *found])
@@ -139,6 +143,7 @@ def bind(
         measured=measured,
         transforms=transforms,
         forecast=sizes,
+        facts=graph_facts(context, units),
         diagnostics=tuple(in_order(diagnostics)),
         trusted=trusted,
         is_preview=preview,

@@ -147,6 +147,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         sites_total=len(bound.sites),
         requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
         compute=compute(bound.sites, bound.resolution),
+        graph=bound.facts,
     )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]

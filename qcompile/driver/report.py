@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from qcompile.analysis.accumulator import sums_of_run
 from qcompile.driver.plan import Planned
 from qcompile.driver.requirements import Judged
 from qcompile.passes.sweep import UnitOutcome
@@ -21,7 +22,11 @@ def report(
     resumed: int,
     started: float,
 ) -> dict[str, JsonValue]:
-    """Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2`` over the calibration data."""
+    """Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2`` over the calibration data.
+
+    ``integer_sums`` are the largest that the codes allow for any input, not those that were seen.
+    """
+    tensors = {name: tensor for outcome in outcomes for name, tensor in outcome.tensors.items()}
     return {
         "run": {**identity},
         "seconds": round(time.monotonic() - started, 3),
@@ -29,6 +34,9 @@ def report(
         "resumed_units": resumed,
         "warnings": [f"{d.code.number}: {d.message}" for d in planned.diagnostics],
         "units": [_unit(outcome) for outcome in outcomes],
+        "integer_sums": [
+            one.model_dump(mode="json") for one in sums_of_run(planned.plan.core.sites, tensors)
+        ],
     }
 
 

@@ -40,6 +40,22 @@ def unreachable_rule(rule: Rule, sites: Sequence[Site], later: Sequence[Rule]) -
     )
 
 
+def partly_shadowed(
+    rule: Rule, met: int, lost: Sequence[Site], later: Rule, wider: int
+) -> Diagnostic:
+    """QR305."""
+    return Diagnostic(
+        Code.PARTLY_SHADOWED,
+        f"partly shadowed: {len(lost)} of {met} sites are decided by the wider line "
+        f"{later.span.location.line} below",
+        Label(rule.span, f"selects {met}"),
+        (Label(later.span, f"selects {wider}, and comes last"),),
+        notes=some_paths(lost),
+        help="the last match wins: put the narrower rule last, or take its sites out of the "
+        "wider one with `except`",
+    )
+
+
 def set_on_float(rule: Rule, action: SetField, sites: Sequence[Site]) -> Diagnostic:
     """QR306."""
     return Diagnostic(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.document import Frozen
+from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import QuantSlot
 
@@ -183,3 +184,5 @@ class Beside(Frozen):
     """What is looked at when the run is over, as the recipe says it."""
     compute: tuple[SiteCompute, ...] = ()
     """Of every site that multiplies, planned or not."""
+    graph: GraphFacts | None = None
+    """What was proved of the graph; ``None`` in plans of older versions."""

@@ -98,6 +98,11 @@ class Rule:
     span: Span
 
     @property
+    def has_say(self) -> bool:
+        """In what becomes of a tensor; rules of other sorts stand beside the schemes."""
+        return isinstance(self.action, UseScheme | SkipSite | SetField)
+
+    @property
     def text(self) -> str:
         """The line on one line."""
         return on_one_line(self.span)

@@ -5,7 +5,7 @@ one slot of what is decided so far; what a ``final`` line has decided may be sai
 changed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
@@ -18,8 +18,9 @@ from qcompile.policy.conflicts import (
     objected_on_site,
     set_on_float,
     set_without_tensor,
-    unreachable_rule,
 )
+from qcompile.policy.doubtful import doubtful_rules
+from qcompile.policy.lost_rules import lost_rules
 from qcompile.policy.recipe import (
     SLOTS,
     ChooseScheme,
@@ -121,12 +122,14 @@ def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Dia
         if found:
             faulty.add(number)
         diagnostics += found
-    for number, rule in enumerate(recipe.rules):
-        if number not in faulty and rule.policy == recipe.policy and _decides(rule):
-            diagnostics += _unreachable(rule, courses.values())
+    resolution = Resolution(tuple(_decision(courses[site.index]) for site in sites))
+    own = [r for n, r in enumerate(recipe.rules) if n not in faulty and r.policy == recipe.policy]
+    # a `final` line guards what later lines say, even where they say the same
+    diagnostics += lost_rules([r for r in own if r.has_say and not r.final], resolution)
+    diagnostics += doubtful_rules(own, selection)
     for selector in (one for item in recipe.assertions for one in selectors_of(item.claim)):
         diagnostics += unmatched_patterns(selector, selection)
-    return Resolution(tuple(_decision(courses[site.index]) for site in sites)), diagnostics
+    return resolution, diagnostics
 
 
 def selects_nothing(rule: Rule, selection: Selection) -> bool:
@@ -245,26 +248,3 @@ def _decision(course: Course) -> Decision:
             for place, rule in enumerate(course.met)
         ),
     )
-
-
-def _decides(rule: Rule) -> bool:
-    """Rules of other sorts have no say in schemes; a ``final`` line guards what later lines say."""
-    return isinstance(rule.action, UseScheme | SkipSite | SetField) and not rule.final
-
-
-def _unreachable(rule: Rule, courses: Iterable[Course]) -> list[Diagnostic]:
-    met = [course for course in courses if any(rule is other for other in course.met)]
-    if not met or any(course.state.has_say(rule) for course in met):
-        return []
-    later = {
-        id(other): other
-        for course in met
-        for other in course.met[_place(rule, course) + 1 :]
-        if course.state.has_say(other)
-    }
-    ordered = sorted(later.values(), key=lambda other: other.span.start)
-    return [unreachable_rule(rule, [course.site for course in met], ordered)]
-
-
-def _place(rule: Rule, course: Course) -> int:
-    return next(number for number, other in enumerate(course.met) if other is rule)

@@ -1,5 +1,6 @@
 """A run is exact, resumable and reproducible."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,17 @@ def test_two_runs_of_one_plan_are_equal_to_the_byte(recipe):
     run_subject(recipe, Path("a"), QUIET)
     run_subject(recipe, Path("b"), QUIET)
     assert files("a") == files("b")
+
+
+def test_report_proves_the_sums_of_the_codes_within_those_of_the_formats(recipe):
+    done = run_subject(recipe, Path("a"), QUIET)
+    found = json.loads(Path("a/report.json").read_text())["integer_sums"]
+    planned = {one.site: one for one in done.plan.beside.graph.accumulators}
+    assert [one["site"] for one in found] == list(planned)
+    for one in found:
+        before = planned[one["site"]]
+        assert before.low <= one["low"] < 0 < one["high"] <= before.high
+        assert one["bits"] <= before.bits
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
