@@ -73,6 +73,7 @@ class Code(Enum):
     # 5xx model and graph
     GROUP_SIZE = ("QR501", "group-size-does-not-divide", Severity.ERROR)
     TIED_WEIGHTS = ("QR502", "tied-weights-differ", Severity.ERROR)
+    NO_KERNEL = ("QR507", "no-kernel", Severity.ERROR)
     NOT_TRACEABLE = ("QR508", "not-traceable", Severity.ERROR)
     NON_FINITE_WEIGHT = ("QR514", "non-finite-weight", Severity.ERROR)
     NO_WEIGHT = ("QR515", "no-weight", Severity.WARNING)
@@ -83,6 +84,7 @@ class Code(Enum):
     WEIGHT_SHAPE = ("QR524", "weight-shape", Severity.ERROR)
     UNSTORABLE_OPERATION = ("QR530", "unstorable-operation", Severity.ERROR)
     SPECIALISED = ("QR531", "specialised", Severity.WARNING)
+    TARGET_FILE = ("QR540", "target-file", Severity.ERROR)
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy

@@ -1,7 +1,7 @@
 """The second phase: trace the model, resolve every rule, decide every tensor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
 from qcompile.analysis.rules.registry import run_rules
+from qcompile.analysis.target_check import check_target
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
@@ -36,6 +37,7 @@ from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
 from qcompile.policy.site import Site
+from qcompile.targets.catalogue import find_target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +98,7 @@ def bind(
     diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
     _raise_errors(diagnostics)
     planned = decide(graph, final_sites, units, resolution, recipe.tuning)
+    diagnostics.extend(_on_target(recipe, planned))
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
     diagnostics.extend(check_assertions(recipe.assertions, sites, resolution, measured))
@@ -196,6 +199,16 @@ def _units(
     }
     units, found = find_units(graph, each=each if has_each else None, groups=groups)
     return units, [*diagnostics, *found]
+
+
+def _on_target(recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
+    """Say what the recipe's target has no kernel for; its file lies beside the recipe."""
+    if recipe.target is None:
+        return []
+    target = find_target(recipe.target.name, recipe_folder(recipe))
+    if isinstance(target, Diagnostic):
+        return [replace(target, primary=Label(recipe.target.span))]
+    return check_target(recipe.target, target, planned)
 
 
 def _blocks(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:

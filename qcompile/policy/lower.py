@@ -1,6 +1,7 @@
 """From the tree of a file to its meaning, with every check that needs no model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, TypeVar, cast
 
@@ -22,7 +23,7 @@ from qcompile.policy.lower_policy import MAIN, lower_policies
 from qcompile.policy.lower_scheme import lower_schemes
 from qcompile.policy.lower_tune import default_tuning, lower_tune
 from qcompile.policy.parameters import Arguments, values
-from qcompile.policy.recipe import Assertion, Model, Recipe, Rule, UseScheme
+from qcompile.policy.recipe import Assertion, Model, Recipe, Rule, TargetName, UseScheme
 from qcompile.policy.scheme import QuantSlot, Scheme
 from qcompile.policy.scope import collect, unused_name
 from qcompile.policy.selector import Selector
@@ -30,12 +31,12 @@ from qcompile.policy.typed import is_selector
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
 from qcompile.syntax.nodes import RecipeFile, Statement
+from qcompile.targets.names import BUILTIN, SUFFIX, unknown_target
 
 LANGUAGE = 1
 
 DEFAULT_TRANSFORMS = ("fold_bn",)
 LATER_TRANSFORMS = (*("equalize", "smoothquant", "awq", "ln_reparam", "rotate", "bias_correction"),)
-TARGETS = ("simulate",)
 OUTPUT = (
     Attribute("dir", Shape.TEXT, required=True),
     Attribute("format", Shape.LATER),
@@ -105,6 +106,7 @@ class _Lowering:
         policy = self._policy(tuple(policies), model)
         rules = policies.get(policy, ()) if policy else ()
         self._unavailable()
+        target = self._once(nodes.TargetBlock, "target", self._target)
         blocks = self._once(nodes.BlocksBlock, "blocks", lambda node: lower_blocks(node, checker))
         tuning = self._once(nodes.TuneBlock, "tune", lambda node: lower_tune(node, checker))
         calibration = self._once(
@@ -131,6 +133,7 @@ class _Lowering:
             tuning=tuning or default_tuning(),
             output=self._once(nodes.OutputBlock, "output", self._output),
             assertions=self._assertions(),
+            target=target,
         )
         if model is not None and not has_errors(checker.diagnostics):
             for definition in checker.scope.unused():
@@ -219,16 +222,14 @@ class _Lowering:
     def _output(self, node: nodes.OutputBlock) -> str | None:
         return read("`output`", node.attrs, OUTPUT, self.checker, node.span).text("dir")
 
-    def _target(self, node: nodes.TargetBlock) -> str | None:
+    def _target(self, node: nodes.TargetBlock) -> TargetName:
         target = node.target
-        if target.value not in TARGETS:
-            way_out = 'write `target "simulate"`, or leave it out'
-            self.checker.report(not_available(f"the target `{target.value}`", target.span, way_out))
+        if target.value not in BUILTIN and not target.value.endswith(SUFFIX):
+            self.checker.report(replace(unknown_target(target.value), primary=Label(target.span)))
         read("`target`", node.attrs, (), self.checker, node.span)
-        return target.value
+        return TargetName(target.value, target.span)
 
     def _unavailable(self) -> None:
-        self._once(nodes.TargetBlock, "target", self._target)
         for node in self._all(nodes.BudgetBlock):
             way_out = "leave it out, and test the plan: `expect size <= 60MB`"
             self.checker.report(not_available("`budget`", node.span, way_out))

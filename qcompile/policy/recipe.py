@@ -136,6 +136,14 @@ class Assertion:
 
 
 @frozen
+class TargetName:
+    """Where the artifact is to run: a name, or a file beside the recipe."""
+
+    name: str
+    span: Span
+
+
+@frozen
 class Recipe:
     source: Source
     closure: tuple[Source, ...]
@@ -158,6 +166,7 @@ class Recipe:
     tuning: Tuning
     output: str | None
     assertions: tuple[Assertion, ...] = field(default=())
+    target: TargetName | None = None
 
     @property
     def is_library(self) -> bool:
