@@ -85,6 +85,7 @@ class Code(Enum):
     UNSTORABLE_OPERATION = ("QR530", "unstorable-operation", Severity.ERROR)
     SPECIALISED = ("QR531", "specialised", Severity.WARNING)
     TARGET_FILE = ("QR540", "target-file", Severity.ERROR)
+    TARGET_NOT_HERE = ("QR541", "target-not-here", Severity.ERROR)
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy
@@ -115,6 +116,7 @@ class Code(Enum):
     FORMAT_VERSION = ("QR908", "format-version", Severity.ERROR)
     UNSAFE_GRAPH = ("QR909", "unsafe-graph", Severity.ERROR)
     PLAN_NOT_MET = ("QR910", "plan-not-met", Severity.ERROR)
+    KERNELS_DISAGREE = ("QR930", "kernels-disagree", Severity.ERROR)
 
     def __init__(self, number: str, slug: str, severity: Severity) -> None:
         self.number = number
