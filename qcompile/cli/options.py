@@ -57,6 +57,14 @@ def json_option(command: Command) -> Command:
     )
 
 
+def target_option(command: Command) -> Command:
+    return click.option(
+        "--target",
+        metavar="NAME",
+        help="Compute with the kernels of a target, as `x86-int8`, or of a file `*.json`.",
+    )(command)
+
+
 def device_option(command: Command) -> Command:
     return click.option(
         "--device",
