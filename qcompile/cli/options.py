@@ -70,6 +70,14 @@ def _json_promised(ctx: click.Context, param: click.Parameter, value: bool) -> b
     return value
 
 
+def target_option(command: Command) -> Command:
+    return click.option(
+        "--target",
+        metavar="NAME",
+        help="Compute with the kernels of a target, as `x86-int8`, or of a file `*.json`.",
+    )(command)
+
+
 def device_option(command: Command) -> Command:
     return click.option(
         "--device",

@@ -6,23 +6,32 @@ from pathlib import Path
 import click
 
 from qcompile.cli.console import finish, json_object, show_diagnostics
-from qcompile.cli.options import json_option
+from qcompile.cli.options import json_option, target_option
 
 
 @click.command("verify")
 @click.argument("artifact", type=click.Path(path_type=Path))
+@target_option
 @json_option
-def command(artifact: Path, as_json: bool) -> None:
-    """Check hashes, every planned tensor, and sizes of ARTIFACT."""
-    from qcompile.driver.load import plan_of, verify
+def command(artifact: Path, target: str | None, as_json: bool) -> None:
+    """Check hashes, every planned tensor, and sizes of ARTIFACT.
+
+    With --target also that its kernels compute what the simulation computes.
+    """
+    from qcompile.cli.lowering_view import lowering_json, lowering_text
+    from qcompile.driver.load import lowering, plan_of, verify
 
     diagnostics = verify(artifact)
+    lowered = None if target is None or diagnostics else lowering(artifact, target)
     if as_json:
-        click.echo(json.dumps(json_object(diagnostics, command="verify"), indent=2))
+        more = {} if lowered is None else {"lowering": lowering_json(lowered.report)}
+        click.echo(json.dumps(json_object(diagnostics, command="verify", **more), indent=2))
     else:
         show_diagnostics(diagnostics)
         if not diagnostics:
             core = plan_of(artifact).core
             tensors = sum(len(site.tensors) for site in core.sites)
             click.echo(f"{artifact}: hashes, {tensors} planned tensors and all sizes hold")
+        if lowered is not None:
+            click.echo(lowering_text(lowered.report), nl=False)
     finish(diagnostics)

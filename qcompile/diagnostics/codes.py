@@ -82,6 +82,7 @@ class Code(Enum):
     CONCAT_GRIDS = ("QR504", "concat-inputs-differ", Severity.ERROR)
     FOLDED_NORM = ("QR505", "folded-norm", Severity.WARNING)
     SPLIT_PROJECTIONS = ("QR506", "split-projections", Severity.WARNING)
+    NO_KERNEL = ("QR507", "no-kernel", Severity.ERROR)
     NOT_TRACEABLE = ("QR508", "not-traceable", Severity.ERROR)
     FLOAT_ISLAND = ("QR509", "float-island", Severity.WARNING)
     DANGLING_QUANTIZER = ("QR510", "dangling-quantizer", Severity.WARNING)
@@ -99,6 +100,8 @@ class Code(Enum):
     WEIGHT_SHAPE = ("QR524", "weight-shape", Severity.ERROR)
     UNSTORABLE_OPERATION = ("QR530", "unstorable-operation", Severity.ERROR)
     SPECIALISED = ("QR531", "specialised", Severity.WARNING)
+    TARGET_FILE = ("QR540", "target-file", Severity.ERROR)
+    TARGET_NOT_HERE = ("QR541", "target-not-here", Severity.ERROR)
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy
@@ -136,6 +139,7 @@ class Code(Enum):
     FORMAT_VERSION = ("QR908", "format-version", Severity.ERROR)
     UNSAFE_GRAPH = ("QR909", "unsafe-graph", Severity.ERROR)
     PLAN_NOT_MET = ("QR910", "plan-not-met", Severity.ERROR)
+    KERNELS_DISAGREE = ("QR930", "kernels-disagree", Severity.ERROR)
 
     def __init__(self, number: str, slug: str, severity: Severity) -> None:
         self.number = number

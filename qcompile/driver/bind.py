@@ -1,7 +1,7 @@
 """The second phase: trace the model, resolve every rule, decide every tensor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from qcompile.analysis.graph_facts import graph_facts
 from qcompile.analysis.own_bias import with_refits
 from qcompile.analysis.rules.registry import run_rules
 from qcompile.analysis.shared_operands import shared_operands
+from qcompile.analysis.target_check import check_target
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
@@ -44,6 +45,7 @@ from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
+from qcompile.targets.catalogue import find_target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +125,7 @@ def bind(
     shares, found = shared_operands(recipe, seen.captured.module, sites, resolution)
     _raise_errors([*diagnostics, *found])
     planned = decide(graph, final_sites, units, resolution, shares)
+    diagnostics.extend(_on_target(recipe, planned))
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
@@ -271,6 +274,16 @@ def divided(
     }
     units, found = find_units(graph, each=each if has_each else None, groups=groups)
     return units, [*diagnostics, *found]
+
+
+def _on_target(recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
+    """Say what the recipe's target has no kernel for; its file lies beside the recipe."""
+    if recipe.target is None:
+        return []
+    target = find_target(recipe.target.name, recipe_folder(recipe))
+    if isinstance(target, Diagnostic):
+        return [replace(target, primary=Label(recipe.target.span))]
+    return check_target(recipe.target, target, planned)
 
 
 def block_sites(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:

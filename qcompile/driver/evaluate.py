@@ -16,6 +16,7 @@ from qcompile.driver.front import check_source
 from qcompile.driver.load import load, plan_of
 from qcompile.driver.measure import Evaluation, by_data, measure_all
 from qcompile.driver.plan import saved_params
+from qcompile.emit.lower.lowering import Lowering
 from qcompile.policy.core import EvaluationPlan
 from qcompile.policy.imports import StoredTexts
 
@@ -51,17 +52,21 @@ def compare(
     data: str | None = None,
     batch: int | None = None,
     with_float: bool = False,
+    lowered: Lowering | None = None,
     trusted: frozenset[str] = frozenset(),
     device: str = "cpu",
 ) -> list[Evaluation]:
-    """Measure an artifact; with the float model beside it, its agreement too."""
+    """Measure an artifact; with the float model beside it, its agreement too.
+
+    ``lowered`` is the artifact for a target, to be measured in place of the simulation.
+    """
     root = _recipe_folder(artifact)
     reference: nn.Module | None = None
     asked = _asked(artifact, metrics, data, batch, None)
     if with_float and asked:
         reference = _float_model(artifact, root, trusted).to(device)
         asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
-    module = load(artifact).to(device)
+    module = load(artifact).to(device) if lowered is None else lowered.module
     return measure_all(module, reference, asked, root, trusted, device)
 
 

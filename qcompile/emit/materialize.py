@@ -20,7 +20,6 @@ from torch.nn import functional
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
-from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.emit.functional_form import FunctionalForm, functional_form
 from qcompile.emit.planned_tensors import check_tensors, not_met, weight_plans
 from qcompile.emit.tensor_table import own_tensors, tensor_table
@@ -34,23 +33,19 @@ from qcompile.quant.activation_quantizer import has_run_time_range, static_axis
 from qcompile.quant.fake_quantize import dequantize_weight, fake_quantize, fake_quantize_dynamic
 from qcompile.quant.level_weight import dequantize_levels, levels_from_tensors, stored_term
 
-TARGETS: tuple[str, ...] = ("simulate",)
-"""``simulate``: reference semantics in float arithmetic, on any device."""
-
 
 def materialize(
     module: fx.GraphModule,
     core: PlanCore,
     tensors: Mapping[str, Tensor],
-    target: str = "simulate",
 ) -> fx.GraphModule:
     """Build the quantized graph, in eval mode; ``tensors`` are by artifact name.
 
-    ``module`` is left as it is; what stays float is shared with it. Raises ``CompileError``: QR290
-    for an unknown target, QR910 where tensors, graph and plan do not fit, QR530 for a weight of a
+    ``module`` is left as it is; what stays float is shared with it. Raises ``CompileError``:
+    QR910 where tensors, graph and plan do not fit, QR530 for a weight of a
     module without a functional form.
     """
-    problems = check_target(target) or check_tensors(core, tensors)
+    problems = check_tensors(core, tensors)
     if problems:
         raise CompileError(problems)
     rewrite = _Rewrite(module, tensors)
@@ -60,10 +55,6 @@ def materialize(
     rewrite.graph.lint()
     made = fx.GraphModule(cast("dict[str, Any]", rewrite.attributes), rewrite.graph)
     return made.eval()
-
-
-def check_target(target: str) -> list[Diagnostic]:
-    return [] if target in TARGETS else [unknown_target(target)]
 
 
 @dataclass(slots=True)
@@ -227,16 +218,6 @@ class _Rewrite:
             field_name = f"{base}_{number}"
         self.attributes[field_name] = tensor
         return self.graph.get_attr(field_name)
-
-
-def unknown_target(target: str) -> Diagnostic:
-    """QR290."""
-    return Diagnostic(
-        Code.NOT_AVAILABLE,
-        f"there is no target `{target}`",
-        notes=(f"targets: {', '.join(TARGETS)}",),
-        help=did_you_mean(target, TARGETS),
-    )
 
 
 def _no_functional_form(path: str, leaf: nn.Module) -> Diagnostic:

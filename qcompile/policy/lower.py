@@ -100,7 +100,7 @@ class _Lowering:
         model = self._once(nodes.ModelBlock, "model", lower_model)
         policy = self._policy(tuple(policies), model)
         rules = policies.get(policy, ()) if policy else ()
-        self._once(nodes.TargetBlock, "target", lower_target)
+        target = self._once(nodes.TargetBlock, "target", lower_target)
         budget = self._once(nodes.BudgetBlock, "budget", lower_budget)
         without_data = model is not None and not self._all(nodes.CalibrateBlock)
         tuned, tunes = lower_tunes(self._all(nodes.TuneBlock), checker, not without_data)
@@ -134,6 +134,7 @@ class _Lowering:
             tuning=tuned.tuning,
             tuning_spans=tuned.spans,
             tunes=tunes,
+            target=target,
             output=self._once(nodes.OutputBlock, "output", lower_output),
             assertions=lower_assertions(tests, checker),
             requirements=lower_requirements(tests, measured, checker),

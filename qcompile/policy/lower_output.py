@@ -1,16 +1,16 @@
 """The ``output`` and ``target`` statements: what is written, and what is to run it."""
 
-from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, Label
-from qcompile.diagnostics.suggest import did_you_mean
+from dataclasses import replace
+
+from qcompile.diagnostics.diagnostic import Label
 from qcompile.policy.attributes import Attribute, Shape, listed, read
 from qcompile.policy.expression import Checker
-from qcompile.policy.recipe import Output
+from qcompile.policy.recipe import Output, TargetName
 from qcompile.policy.unavailable import not_available
-from qcompile.syntax.nodes import OutputBlock, String, TargetBlock
+from qcompile.syntax.nodes import OutputBlock, TargetBlock
+from qcompile.targets.names import BUILTIN, SUFFIX, unknown_target
 
-TARGETS = ("simulate",)
-LATER_TARGETS = ("generic-int", "x86-int8", "x86-vnni", "cpu-int4", "cuda-int8", "cuda-int4")
+LATER_TARGETS = ("generic-int", "x86-vnni")
 
 OUTPUT = (
     Attribute("dir", Shape.TEXT),
@@ -21,7 +21,7 @@ OUTPUT = (
         later=("pt2", "onnx", "compressed-tensors", "gguf"),
     ),
     Attribute("report", Shape.TEXTS, choices=("json",), later=("html", "markdown")),
-    Attribute("target", Shape.TEXT, choices=TARGETS, later=LATER_TARGETS),
+    Attribute("target", Shape.TEXT, choices=BUILTIN, later=LATER_TARGETS),
 )
 TARGET = (Attribute("threads", Shape.INTEGER, low=1, carried_out=False),)
 
@@ -37,23 +37,12 @@ def lower_output(node: OutputBlock, checker: Checker) -> Output:
     )
 
 
-def lower_target(node: TargetBlock, checker: Checker) -> str:
+def lower_target(node: TargetBlock, checker: Checker) -> TargetName:
     target = node.target
     if target.value in LATER_TARGETS:
-        way_out = f"write {listed(TARGETS)}, or leave it out"
+        way_out = f"write {listed(BUILTIN)}, or leave it out"
         checker.report(not_available(f"the target `{target.value}`", target.span, way_out))
-    elif target.value not in TARGETS:
-        checker.report(unknown_target(target))
+    elif target.value not in BUILTIN and not target.value.endswith(SUFFIX):
+        checker.report(replace(unknown_target(target.value), primary=Label(target.span)))
     read("`target`", node.attrs, TARGET, checker, node.span)
-    return target.value
-
-
-def unknown_target(target: String) -> Diagnostic:
-    """QR201."""
-    known = (*TARGETS, *LATER_TARGETS)
-    return Diagnostic(
-        Code.UNKNOWN_NAME,
-        f"unknown target `{target.value}`",
-        Label(target.span),
-        help=did_you_mean(target.value, known) or f"the targets are {listed(known)}",
-    )
+    return TargetName(target.value, target.span)

@@ -235,6 +235,14 @@ class Assertion:
 
 
 @frozen
+class TargetName:
+    """Where the artifact is to run: a name, or a file beside the recipe."""
+
+    name: str
+    span: Span
+
+
+@frozen
 class Recipe:
     source: Source
     closure: tuple[Source, ...]
@@ -261,6 +269,7 @@ class Recipe:
     """Of each setting that this ``tune`` writes, and of ``preset``."""
     output: Output | None
     assertions: tuple[Assertion, ...] = field(default=())
+    target: TargetName | None = None
     tunes: tuple[Tune, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     budget: Budget | None = None

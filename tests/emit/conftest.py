@@ -164,7 +164,7 @@ def site_of(module, node, weight_spec, act_spec):
         path=node.name,
         call=0,
         node=node.name,
-        kind="linear",
+        kind=site_kind(node, module).value,
         unit="all",
         scheme="s",
         decided_by=RULE,

@@ -168,11 +168,6 @@ def numbers(call):
     return [problem.code.number for problem in raised.value.diagnostics]
 
 
-def test_an_unknown_target_is_named(conv_graph, planned):
-    plan, tensors = planned(conv_graph)
-    assert numbers(lambda: materialize(conv_graph, plan.core, tensors, "tpu")) == ["QR290"]
-
-
 def test_missing_and_misshapen_tensors_are_all_named(conv_graph, planned):
     plan, tensors = planned(conv_graph)
     del tensors["stem.weight:codes"]
