@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format clean bench-start fuzz bench-accuracy bench-data
+.PHONY: demo test check format docs clean bench-start fuzz bench-accuracy bench-data
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -63,6 +63,10 @@ $(VENV)/.hard-models: $(VENV)/.runtime
 # all 70,000 images of Fashion-MNIST, on Debian; needs root. Without them the bench takes the 3,024 of qcompile.zoo
 bench-data:
 	apt-get install --yes dataset-fashion-mnist
+
+# play every console session of the documentation, and write what it prints into the pages
+docs: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.docs.sessions
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
