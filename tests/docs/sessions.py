@@ -81,21 +81,26 @@ def _played(block: Block) -> Played:
 
 
 def _run(command: str) -> tuple[str, int]:
-    """``qcompile`` and ``python FILE`` in this process; a pipe behind, and all else, in a shell."""
+    """What it prints and its status. ``qcompile`` and ``python FILE`` run in this process.
+
+    What ``qcompile`` is piped into, and every other command, runs in a shell.
+    """
     head, _, pipe = command.partition(" | ")
     words = shlex.split(head)
     match words[0]:
         case "qcompile":
             done = CliRunner().invoke(main, words[1:], prog_name="qcompile")
-            output, status = (done.stdout if pipe else done.output), done.exit_code
+            if pipe:
+                output, status = _shell(pipe, done.stdout)
+                return done.stderr + output, status
+            return done.output, done.exit_code
         case "python":
             printed = io.StringIO()
             with redirect_stdout(printed):
                 runpy.run_path(words[1])
-            output, status = printed.getvalue(), 0
+            return printed.getvalue(), 0
         case _:
-            output, status = _shell(head, "")
-    return _shell(pipe, output) if pipe else (output, status)
+            return _shell(command, "")
 
 
 def _shell(command: str, given: str) -> tuple[str, int]:
