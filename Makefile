@@ -64,9 +64,9 @@ $(VENV)/.hard-models: $(VENV)/.runtime
 bench-data:
 	apt-get install --yes dataset-fashion-mnist
 
-# play every console session of the documentation, and write what it prints into the pages
+# play every console session of the documentation, and write what it prints into the pages; QUICK=1 leaves out the long ones
 docs: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.docs.sessions
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.docs.sessions $(if $(QUICK),--quick)
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

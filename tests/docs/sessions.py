@@ -4,10 +4,11 @@ A ``console`` block holds commands after ``$ ``, each above its output. A page i
 bottom in one folder of its own: blocks with ``file=NAME`` are written when their turn comes.
 ``exit=1`` is the status of the last command, ``slow=yes`` keeps a block from the test suite.
 
-``python -m tests.docs.sessions`` plays all pages with all blocks and writes the outputs anew; the
-tests compare them, apart from what depends on the machine.
+``python -m tests.docs.sessions [--quick]`` plays all pages and writes the outputs anew; the tests
+compare them, apart from what depends on the machine.
 """
 
+import argparse
 import io
 import os
 import re
@@ -119,10 +120,10 @@ def _shell(command: str, given: str) -> tuple[str, int]:
     return done.stdout, done.returncode
 
 
-def renewed(page: Path, folder: Path) -> str:
-    """The text of ``page`` with every session as it runs here and now."""
+def renewed(page: Path, folder: Path, *, slow: bool) -> str:
+    """The text of ``page`` with its sessions as they run here and now."""
     lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
-    for done in reversed([*play(page, folder, slow=True)]):
+    for done in reversed([*play(page, folder, slow=slow)]):
         first = done.block.line
         if done.exit_code != done.expected_exit:
             raise SystemExit(f"{name_of(page)}:{first}: ended with {done.exit_code}\n{done.text}")
@@ -135,7 +136,10 @@ def has_sessions(page: Path) -> bool:
 
 
 if __name__ == "__main__":
+    asked = argparse.ArgumentParser(description="Play the pages, and write what the commands print.")
+    asked.add_argument("--quick", action="store_true", help="Leave the slow sessions as they are.")
+    with_slow = not asked.parse_args().quick
     for shown in filter(has_sessions, pages()):
         with tempfile.TemporaryDirectory() as directory:
-            shown.write_text(renewed(shown, Path(directory)), encoding="utf-8")
+            shown.write_text(renewed(shown, Path(directory), slow=with_slow), encoding="utf-8")
         sys.stdout.write(f"{name_of(shown)}\n")
