@@ -136,7 +136,9 @@ def has_sessions(page: Path) -> bool:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description="Play the pages, and write what the commands print.")
+    asked = argparse.ArgumentParser(
+        description="Play the pages, and write what the commands print."
+    )
     asked.add_argument("--quick", action="store_true", help="Leave the slow sessions as they are.")
     with_slow = not asked.parse_args().quick
     for shown in filter(has_sessions, pages()):
