@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-data schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-data schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -75,6 +75,10 @@ bench-data:
 # the published JSON schemas, from the values that are written; a test compares them
 schemas: $(VENV)/.runtime
 	$(BIN)/python -m qcompile.driver.schemas docs/schemas
+
+# play every console session of the documentation, and write what it prints into the pages; QUICK=1 leaves out the long ones
+docs: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.docs.sessions $(if $(QUICK),--quick)
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

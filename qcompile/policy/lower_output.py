@@ -8,7 +8,7 @@ from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import Output, TargetName
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import OutputBlock, TargetBlock
-from qcompile.targets.names import BUILTIN, SUFFIX, unknown_target
+from qcompile.targets.names import BUILTIN, REFERENCE, SUFFIX, unknown_target
 
 LATER_TARGETS = ("generic-int", "x86-vnni")
 
@@ -21,7 +21,7 @@ OUTPUT = (
         later=("pt2", "onnx", "compressed-tensors", "gguf"),
     ),
     Attribute("report", Shape.TEXTS, choices=("json",), later=("html", "markdown")),
-    Attribute("target", Shape.TEXT, choices=BUILTIN, later=LATER_TARGETS),
+    Attribute("target", Shape.TEXT, choices=(REFERENCE,), later=(*BUILTIN[1:], *LATER_TARGETS)),
 )
 TARGET = (Attribute("threads", Shape.INTEGER, low=1, carried_out=False),)
 
