@@ -4,60 +4,77 @@ import re
 
 import pytest
 
-from qcompile.methods.presets import PRESETS
+from qcompile.methods.presets import LATER_PRESETS, PRESETS
 from qcompile.policy.dimension import UNITS
-from qcompile.policy.functions import FUNCTIONS, LATER
-from qcompile.policy.lower import DEFAULT_TRANSFORMS, OUTPUT
+from qcompile.policy.functions import FUNCTIONS
+from qcompile.policy.lower_blocks import TABLE as BLOCKS
+from qcompile.policy.lower_budget import MAXIMIZE, MINIMIZE
 from qcompile.policy.lower_data import CALIBRATE, EVALUATE, METRICS
 from qcompile.policy.lower_model import DTYPES
 from qcompile.policy.lower_model import TABLE as MODEL
-from qcompile.policy.lower_scheme import FORMATS
-from qcompile.policy.lower_tune import DROPS, OPTIMIZERS
+from qcompile.policy.lower_output import OUTPUT, TARGET
+from qcompile.policy.lower_policy import OF_A_SITE
+from qcompile.policy.lower_prepare import TRANSFORMS
+from qcompile.policy.lower_tune import AUGMENTS, DROPS, LOSSES, OPTIMIZERS, SELECTS
 from qcompile.policy.lower_tune import TABLE as TUNE
 from qcompile.policy.modifiers import MODIFIERS, OBSERVERS, SETTABLE
+from qcompile.policy.number_format import FAMILIES, FORMAT_NAMES
 from qcompile.policy.parameters import TYPES
 from qcompile.policy.scope import NUMBER_WORDS, SELECTOR_WORDS
 from qcompile.syntax.words import keywords
 from tests.docs.pages import ROOT
 
 PAGE = (ROOT / "docs" / "language.md").read_text()
-NUMBERED = ("int", "uint")
-"""Families of formats that the page writes as ``int2..int8``."""
-
-
-def settings(table):
-    return [row.name for row in table if row.shape.name != "LATER"]
+TABLES = {
+    "model": MODEL,
+    "target": TARGET,
+    "blocks": BLOCKS,
+    "calibrate": CALIBRATE,
+    "evaluate": EVALUATE,
+    "output": OUTPUT,
+    "tune": TUNE,
+    **{f"prepare {name}": table for name, table in TRANSFORMS},
+}
+FORMS = {
+    "loss": LOSSES,
+    "drop": DROPS,
+    "augment": AUGMENTS,
+    "select": SELECTS,
+    "optimizer": OPTIMIZERS,
+}
 
 
 def formats():
-    for name in FORMATS:
+    """As the page writes them: ``int2..int8`` for a family."""
+    for name in FORMAT_NAMES:
         family = name.rstrip("0123456789")
-        yield f"{family}2..{family}8" if family in NUMBERED else name
+        yield f"{family}2..{family}8" if family in FAMILIES else name
 
 
 WORDS = {
     "keyword": [word for words in keywords().values() for word in words],
     "selector": SELECTOR_WORDS,
-    "fact": NUMBER_WORDS,
-    "function": [name for name in FUNCTIONS if name not in LATER],
-    "format": formats(),
+    "fact or figure": NUMBER_WORDS,
+    "function": FUNCTIONS,
+    "format": dict.fromkeys(formats()),
     "modifier": MODIFIERS,
     "observer": OBSERVERS,
-    "field of set": SETTABLE,
-    "setting of model": settings(MODEL),
-    "setting of calibrate": settings(CALIBRATE),
-    "setting of evaluate": settings(EVALUATE),
-    "setting of output": settings(OUTPUT),
-    "setting of tune": settings(TUNE),
-    "choice of tune": [word for row in TUNE for word in row.choices],
-    "drop": DROPS,
-    "optimizer": OPTIMIZERS,
-    "preset": [item.preset for item in PRESETS],
-    "transform": DEFAULT_TRANSFORMS,
+    "field of set": (*SETTABLE, *OF_A_SITE),
+    "preset": [*(item.preset for item in PRESETS), *LATER_PRESETS],
+    "transform": [name for name, _ in TRANSFORMS],
+    "objective": (*MINIMIZE, *MAXIMIZE),
     "metric": METRICS,
     "element type": DTYPES,
     "type of a parameter": [name for name, _, _ in TYPES],
     "unit": [unit.name for unit in UNITS],
+    **{f"setting of {name}": [row.name for row in table] for name, table in TABLES.items()},
+    **{
+        f"choice of {name} {row.name}": (*row.choices, *row.later)
+        for name, table in TABLES.items()
+        for row in table
+    },
+    **{f"choice of tune {name}": [form.word for form in forms] for name, forms in FORMS.items()},
+    "argument of an optimizer": {a.name for form in OPTIMIZERS for a in form.arguments},
 }
 """What the code knows, by how a person calls it."""
 
