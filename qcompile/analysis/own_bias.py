@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from torch import Tensor, fx
 
@@ -27,15 +28,15 @@ def with_refits(
 def own_biases(graph: fx.GraphModule) -> dict[str, str]:
     """By node name: the path of the bias of a module that is called once and shares nothing."""
     called = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
-    storages = Counter(
-        tensor.untyped_storage().data_ptr()
-        for _, tensor in graph.named_parameters(remove_duplicate=False)
-    )
+    names = Counter(map(id, _parameters(graph)))
+    read = {id(_attribute(graph, node)) for node in graph.graph.nodes if node.op == "get_attr"}
 
-    def is_own(tensor: object) -> bool:
-        if not isinstance(tensor, Tensor):
-            return False
-        return storages[tensor.untyped_storage().data_ptr()] == 1
+    def is_own(parameter: object) -> bool:
+        return (
+            isinstance(parameter, Tensor)
+            and names[id(parameter)] == 1
+            and id(parameter) not in read
+        )
 
     found: dict[str, str] = {}
     for node in graph.graph.nodes:
@@ -45,3 +46,12 @@ def own_biases(graph: fx.GraphModule) -> dict[str, str]:
             if is_own(getattr(leaf, "bias", None)) and is_own(getattr(leaf, "weight", None)):
                 found[node.name] = f"{path}.bias"
     return found
+
+
+def _parameters(graph: fx.GraphModule) -> list[Tensor]:
+    """As often as they have names: a tied one is in the list twice."""
+    return [parameter for _, parameter in graph.named_parameters(remove_duplicate=False)]
+
+
+def _attribute(graph: fx.GraphModule, node: fx.Node) -> object:
+    return attrgetter(str(node.target))(graph)

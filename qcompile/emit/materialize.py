@@ -21,7 +21,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.functional_form import FunctionalForm, functional_form
-from qcompile.emit.planned_tensors import check_tensors, not_met, weight_plans
+from qcompile.emit.planned_tensors import check_tensors, not_met, refitted, weight_plans
 from qcompile.emit.tensor_table import own_tensors, tensor_table
 from qcompile.passes.sweep_operands import Operand, operands
 from qcompile.passes.sweep_site import weight_names
@@ -48,7 +48,7 @@ def materialize(
     problems = check_tensors(core, tensors)
     if problems:
         raise CompileError(problems)
-    rewrite = _Rewrite(module, tensors)
+    rewrite = _Rewrite(module, tensors, frozenset(refitted(core)))
     rewrite.all_sites(core)
     if rewrite.problems:
         raise CompileError(rewrite.problems)
@@ -61,6 +61,8 @@ def materialize(
 class _Rewrite:
     module: fx.GraphModule
     tensors: Mapping[str, Tensor]
+    refitted: frozenset[str]
+    """Biases that were set anew with the codes: the module's own are those of the float model."""
     graph: fx.Graph = field(init=False)
     attributes: dict[str, object] = field(init=False)
     """What ``get_attr`` and ``call_module`` nodes refer to, by path."""
@@ -200,6 +202,8 @@ class _Rewrite:
         bias = own_tensors(leaf).get("bias")
         if bias is None:
             return None
+        if f"{path}.bias" in self.refitted:
+            bias = nn.Parameter(self.tensors[f"{path}.bias"], requires_grad=False)
         self.attributes[f"{path}.bias"] = bias
         return self.graph.get_attr(f"{path}.bias")
 

@@ -6,14 +6,12 @@ from typing import cast
 
 from torch import Tensor, fx
 
-from qcompile.passes.layer_geometry import layer_bias, layer_geometry
+from qcompile.passes.layer_form import LayerForm, layer_form
 from qcompile.passes.residual import Residual, residual
 from qcompile.passes.site_context import SiteContext, quantized_operand
 from qcompile.passes.sweep_node import occurrences
 from qcompile.passes.sweep_values import Value
-from qcompile.policy.core import TensorPlan
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.geometry import Dense, Geometry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,22 +24,19 @@ class LayerSamples:
     """By argument position."""
     plain: Sequence[Value]
     """Float outputs."""
-    geometry: Geometry | None
-    bias: Tensor | None
-    """As it is added to the output."""
+    form: LayerForm
     residual: Residual | None
 
     def __call__(self, batch: int) -> tuple[Tensor, Tensor]:
         wanted = cast("Tensor", self.plain[batch])
-        if self.bias is not None:
-            wanted = wanted - self.bias
+        if self.form.bias is not None:
+            wanted = wanted - self.form.along_outputs(self.form.bias.detach().to(wanted.device))
         if self.residual is not None:
             streams, skip = self.context.streams, self.residual.skip
             plain = cast("Tensor", streams.float_values(skip)[batch])
             quantized = cast("Tensor", streams.quantized_values(skip)[batch])
             if plain.shape == wanted.shape:
-                geometry = self.geometry or Dense()
-                wanted = wanted + self.residual.correction(plain, quantized, geometry)
+                wanted = wanted + self.residual.correction(plain, quantized, self.form)
         return self._input(batch), wanted
 
     @property
@@ -52,29 +47,32 @@ class LayerSamples:
         return self.residual.gain.square()
 
     def _input(self, batch: int) -> Tensor:
-        """The first operand that is no parameter."""
-        used = enumerate(occurrences(self.node))
-        position, first = next((i, node) for i, node in used if node.op != "get_attr")
+        place = self.form.input
+        first = occurrences(self.node)[place]
         streams, quantizers = self.context.streams, self.quantizers
-        return cast("Tensor", quantized_operand(streams, quantizers, batch, position, first))
+        return cast("Tensor", quantized_operand(streams, quantizers, batch, place, first))
 
 
 def layer_samples(
     context: SiteContext,
     node: fx.Node,
-    plan: TensorPlan,
+    outputs: int,
     quantizers: Mapping[int, ActivationQuantizer],
     plain: Sequence[Value],
-) -> LayerSamples:
-    """Of a node with a planned weight; ``plain`` are its float outputs."""
-    streams, module = context.streams, context.module
-    geometry = layer_geometry(module, node, plan.output_axis)
+) -> LayerSamples | None:
+    """Of a node whose weight has ``outputs`` rows; ``None`` where it is no product of rows.
+
+    ``plain`` are its float outputs; without them there is nothing to fit.
+    """
+    form = layer_form(context.module, node)
+    if form is None or not plain:
+        return None
     found: Residual | None = None
-    if context.tuning.target == "residual" and geometry is not None:
+    if context.tuning.target == "residual":
+        streams = context.streams
 
         def is_ready(name: str) -> bool:
             return name in streams.live and not streams.is_shared(name)
 
-        found = residual(module, node, geometry, is_ready)
-    bias = layer_bias(module, node, geometry, context.device)
-    return LayerSamples(context, node, quantizers, plain, geometry, bias, found)
+        found = residual(context.module, node, form, outputs, is_ready)
+    return LayerSamples(context, node, quantizers, plain, form, found)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qcompile.capture.operations import bare_name
+from qcompile.passes.layer_form import LayerForm
 from qcompile.passes.sweep_node import attribute
 from qcompile.quant.geometry import Convolution, Geometry
 
@@ -30,18 +31,22 @@ class Residual:
     gain: Tensor | None
     """Of each output of the layer, ``[out]``; ``None``: 1."""
 
-    def correction(self, plain: Tensor, quantized: Tensor, geometry: Geometry) -> Tensor:
+    def correction(self, plain: Tensor, quantized: Tensor, form: LayerForm) -> Tensor:
         """What the layer's output would have to be larger by, to make the sum right."""
         error = plain - quantized
         if self.gain is None:
             return error
         usable = self.gain.abs() > FAINT * self.gain.abs().max()
         inverse = torch.where(usable, 1 / self.gain, torch.zeros_like(self.gain))
-        return error * _along(inverse, error, geometry)
+        return error * form.along_outputs(inverse.to(error.device))
 
 
 def residual(
-    module: fx.GraphModule, node: fx.Node, geometry: Geometry, is_ready: Callable[[str], bool]
+    module: fx.GraphModule,
+    node: fx.Node,
+    form: LayerForm,
+    outputs: int,
+    is_ready: Callable[[str], bool],
 ) -> Residual | None:
     """The addition that ``node`` runs into with nothing but a gain for each output between.
 
@@ -57,7 +62,7 @@ def residual(
             other = _other(user, current)
             return Residual(other.name, gain) if other and is_ready(other.name) else None
         if name == "mul":
-            factor = _gain(module, _other(user, current), geometry)
+            factor = _gain(module, _other(user, current), form.geometry, outputs)
             if factor is None:
                 return None
             gain = factor if gain is None else gain * factor
@@ -78,7 +83,10 @@ def _other(user: fx.Node, used: fx.Node) -> fx.Node | None:
     return second if first is used else first
 
 
-def _gain(module: fx.GraphModule, factor: fx.Node | None, geometry: Geometry) -> Tensor | None:
+def _gain(
+    module: fx.GraphModule, factor: fx.Node | None, geometry: Geometry, outputs: int
+) -> Tensor | None:
+    """One factor for each output of the layer, and nothing else."""
     if factor is None or factor.op != "get_attr":
         return None
     value = attribute(module, str(factor.target))
@@ -87,7 +95,7 @@ def _gain(module: fx.GraphModule, factor: fx.Node | None, geometry: Geometry) ->
     trailing = len(geometry.kernel) if isinstance(geometry, Convolution) else 0
     kept = value.dim() - trailing
     flat = value.detach().flatten()
-    if kept < 1 or value.shape[kept - 1] != len(flat) or len(flat) == 1:
+    if kept < 1 or value.shape[kept - 1] != len(flat) or len(flat) != outputs or outputs == 1:
         return None
     return flat
 
@@ -96,8 +104,3 @@ def _is_unchanged(module: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_module" and isinstance(
         module.get_submodule(str(node.target)), _UNCHANGED
     )
-
-
-def _along(gain: Tensor, like: Tensor, geometry: Geometry) -> Tensor:
-    trailing = len(geometry.kernel) if isinstance(geometry, Convolution) else 0
-    return gain.to(like.device).reshape(-1, *[1] * trailing)

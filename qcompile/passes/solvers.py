@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
+import torch
 from torch import Tensor
 
 from qcompile.methods.tuning import Tuning
@@ -14,9 +15,11 @@ from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.layer import Layer
 from qcompile.quant.layer_solver import fit_layer
-from qcompile.quant.moments import moments
+from qcompile.quant.moments import UnusableSamplesError, moments
 from qcompile.quant.optq import NotPositiveDefiniteError
 from qcompile.quant.rounding import nearest
+
+Samples = Callable[[int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +32,10 @@ class LayerProblem:
     output_axis: int
     grid: Grid
     """From the range search on ``weight``; parameters ``[outer, groups, 1]`` (see ``Grouping``)."""
-    samples: Callable[[int], tuple[Tensor, Tensor]]
+    samples: Samples | None
     """By batch: the layer's input behind the quantized prefix with the layer's own activation
-    quantizer on, and the output that is wanted of it, without the bias."""
+    quantizer on, and the output that is wanted of it, without the bias. ``None`` where
+    the layer is no product of rows and a weight."""
     batches: int
     tuning: Tuning
     geometry: Geometry | None = None
@@ -72,15 +76,15 @@ def solve(problem: LayerProblem) -> LayerSolution:
         raise ValueError(f"the tuning `{tuning.preset}` names no solver")
     if not tuning.uses_moments:
         return round_to_nearest(problem)
-    if problem.geometry is None:
+    if problem.geometry is None or problem.samples is None:
         return round_to_nearest(problem, "the layer is no matrix product; nearest rounding")
     try:
-        return _fitted(problem, problem.geometry)
-    except NotPositiveDefiniteError:
+        return _fitted(problem, problem.geometry, problem.samples)
+    except (NotPositiveDefiniteError, UnusableSamplesError):
         return round_to_nearest(problem, "the input statistics are degenerate; nearest rounding")
 
 
-def _fitted(problem: LayerProblem, geometry: Geometry) -> LayerSolution:
+def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> LayerSolution:
     layer = Layer(problem.weight, problem.spec, problem.output_axis, geometry)
     chooses = len(problem.tuning.damping) > 1
     fit, held = split(problem.batches) if chooses else (range(problem.batches), None)
@@ -90,10 +94,12 @@ def _fitted(problem: LayerProblem, geometry: Geometry) -> LayerSolution:
         layer,
         problem.tuning,
         problem.grid,
-        moments(map(problem.samples, fit), geometry),
-        None if held is None else moments(map(problem.samples, held), geometry),
+        moments(map(samples, fit), geometry),
+        None if held is None else moments(map(samples, held), geometry),
         refits_bias=problem.refits_bias,
-        importance=None if importance is None else importance.double().view(groups, rows),
+        importance=None
+        if importance is None
+        else importance.to(problem.weight.device, torch.float64).view(groups, rows),
     )
     return LayerSolution(
         codes=layer.codes_of(found.codes),

@@ -276,10 +276,13 @@ class _Walk:
             if storage in self.weights:
                 self.weights[storage] = (code.code, self.weights[storage][1])
         choice = work.choice(block)
-        found = [block.values(choice, block.batch(n)) for n in range(len(self.batches))]
-        for node in nodes:
-            if node in self.streams.live:
-                self.streams.put_quantized(node, [values[node] for values in found])
+        kept = [node for node in nodes if node in self.streams.live]
+        found: list[list[Value]] = []
+        for number in range(len(self.batches)):
+            values = block.values(choice, block.batch(number))
+            found.append([values[node] for node in kept])
+        for place, node in enumerate(kept):
+            self.streams.put_quantized(node, [values[place] for values in found])
 
     def _evaluate(self, name: str) -> None:
         """A node without a plan: once, or once a stream where its inputs differ."""

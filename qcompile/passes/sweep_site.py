@@ -74,7 +74,7 @@ def quantize_site(
         code = known.get(storage)
         fallback = damping = None
         if code is None:
-            samples = layer_samples(context, node, plan, at, plain)
+            samples = layer_samples(context, node, weight.shape[plan.output_axis], at, plain)
             solved, solution = _solve_weight(context, node, site, plan, weight, samples)
             code = solved.start.code
             if solution is not None:
@@ -126,7 +126,7 @@ def _solve_weight(
     site: SitePlan,
     plan: TensorPlan,
     weight: Tensor,
-    samples: LayerSamples,
+    samples: LayerSamples | None,
 ) -> tuple[SolvedWeight, LayerSolution | None]:
     path, storage = weight_names(plan)
     if not isinstance(plan.spec.format, IntFormat):
@@ -141,21 +141,22 @@ def _solve_weight(
         samples=samples,
         batches=context.batches,
         tuning=context.tuning,
-        geometry=samples.geometry,
+        geometry=None if samples is None else samples.form.geometry,
         refits_bias=bool(site.refits),
-        importance=samples.importance,
+        importance=None if samples is None else samples.importance,
     )
     solution = solve(problem)
     shape = tuple(weight.shape)
     nearest = quantize_weight(weight, plan.spec, plan.output_axis, grid)
     code = encode(solution.codes, solution.grid, plan.spec, shape, plan.output_axis)
     beside = {path: _moved(context, path, solution.bias) for path in site.refits}
+    unmoved = {path: _moved(context, path, None) for path in site.refits}
     solved = SolvedWeight(
         path=path,
         storage=storage,
         plan=plan,
         weight=weight,
-        nearest=Rounded(nearest),
+        nearest=Rounded(nearest, unmoved),
         start=Rounded(code, beside),
     )
     return solved, solution

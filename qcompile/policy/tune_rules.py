@@ -65,6 +65,12 @@ def _solvers(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
         yield illegal(
             f"the solver `{twice[0]}` is listed twice", spans["solver"], "keep one of them"
         )
+    if "gradient" in tuning.solvers[:-1]:
+        yield illegal(
+            "`gradient` goes on from what the solvers of single layers have found",
+            spans["solver"],
+            "put it last",
+        )
     if "rtn" in tuning.solvers[1:]:
         yield illegal(
             "`rtn` rounds anew, and loses what the solvers before it found",

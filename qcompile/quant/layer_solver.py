@@ -7,8 +7,7 @@ form, and every step below lowers it or leaves it. Where the bias is refitted, m
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,7 +57,7 @@ class LayerFit:
     bias: Tensor | None
     """What is added to the layer's bias, ``[groups, rows]``; ``None``: nothing is refitted."""
     damping: float
-    kept: Literal["nearest", "fitted"] = "fitted"
+    """0 for nearest rounding."""
 
     @property
     def weight(self) -> Tensor:
@@ -77,10 +76,16 @@ def fit_layer(
 ) -> LayerFit:
     """Fit on ``fit``; choose damping, and whether nearest rounding was better, on ``held``.
 
+    Dampings are compared by the first solver alone, on the grid of nearest rounding: a search of
+    the grid and all further steps for each would take most of the time.
+
     ``importance`` ``[groups, rows]`` weighs the outputs in that choice. Raises
     ``NotPositiveDefiniteError`` where the moments are no use.
     """
     dampings = tuning.damping
+    if tuning.target == "symmetric":
+        fit = fit.of_product(layer.rows())
+        held = None if held is None else held.of_product(layer.rows())
     if held is None:
         return _fitted(layer, tuning, nearest, fit, dampings[0], refits_bias=refits_bias)
 
@@ -88,21 +93,23 @@ def fit_layer(
         by_output = held.error(found.weight, 0.0 if found.bias is None else found.bias)
         return float((by_output if importance is None else by_output * importance).sum())
 
-    fits = [
-        _fitted(layer, tuning, nearest, fit, damping, refits_bias=refits_bias)
+    quick = replace(tuning, solvers=tuning.solvers[:1], scale_factors=(1.0,), refits=0)
+    tries = [
+        _fitted(layer, quick, nearest, fit, damping, refits_bias=refits_bias, grid=nearest)
         for damping in dampings
     ]
+    best = min(tries, key=error).damping
+    found = _fitted(layer, tuning, nearest, fit, best, refits_bias=refits_bias)
     plain = _rounded(layer, nearest, fit, refits_bias=refits_bias)
-    return min([*fits, plain], key=error)
+    return min(found, plain, key=error)
 
 
 def _rounded(layer: Layer, nearest: Grid, fit: Moments, *, refits_bias: bool) -> LayerFit:
     rows = layer.rows()
     scale, zero_point = layer.spread(nearest.scale), layer.spread(nearest.zero_point)
     codes = (torch.round(rows / scale) + zero_point).clamp(nearest.qmin, nearest.qmax)
-    found = LayerFit(codes, scale, zero_point, nearest, None, 0.0, kept="nearest")
-    bias = fit.bias(found.weight) if refits_bias else None
-    return LayerFit(codes, scale, zero_point, nearest, bias, 0.0, kept="nearest")
+    bias = fit.bias((codes - zero_point) * scale) if refits_bias else None
+    return LayerFit(codes, scale, zero_point, nearest, bias, 0.0)
 
 
 def _fitted(
@@ -113,13 +120,17 @@ def _fitted(
     damping: float,
     *,
     refits_bias: bool,
+    grid: Grid | None = None,
 ) -> LayerFit:
-    """One fit: target, grid, codes, then scales and codes in turns, then the bias."""
+    """One fit: target, grid, codes, then scales and codes in turns, then the bias.
+
+    ``grid`` stands in for the one that is searched on the target.
+    """
     target, gram, used = ridge_target(layer.rows(), fit.centred() if refits_bias else fit, damping)
-    symmetric = tuning.target == "symmetric"
-    grid = nearest if symmetric else layer.range_of(target)
+    if grid is None:
+        grid = nearest if tuning.target == "symmetric" else layer.range_of(target)
     problem = Quadratic(
-        target=layer.rows() if symmetric else target,
+        target=target,
         gram=gram,
         scale=layer.spread(grid.scale),
         zero_point=layer.spread(grid.zero_point),

@@ -42,6 +42,27 @@ class Moments:
             self.samples,
         )
 
+    def of_product(self, weight: Tensor) -> "Moments":
+        """With ``W q`` for the wanted outputs."""
+        cross = weight @ self.gram
+        mean_target = (weight @ self.mean_input[:, :, None])[..., 0]
+        power = (cross * weight).sum(-1)
+        return Moments(self.gram, cross, self.mean_input, mean_target, power, self.samples)
+
+    def moved(self, input_by: Tensor, target_by: Tensor) -> "Moments":
+        """Of ``q + input_by`` and ``t + target_by``."""
+        a, b = input_by[:, None, :], target_by[:, :, None]
+        q, t = self.mean_input[:, None, :], self.mean_target[:, :, None]
+        outer = q.transpose(1, 2) @ a
+        return Moments(
+            self.gram + outer + outer.transpose(1, 2) + a.transpose(1, 2) @ a,
+            self.cross + t @ a + b @ q + b @ a,
+            self.mean_input + input_by,
+            self.mean_target + target_by,
+            self.power + target_by * (2 * self.mean_target + target_by),
+            self.samples,
+        )
+
     def bias(self, weight: Tensor) -> Tensor:
         """The bias ``[groups, rows]`` with which the mean error of ``weight`` is zero."""
         return self.mean_target - (weight @ self.mean_input[:, :, None])[..., 0]
@@ -53,12 +74,26 @@ class Moments:
         return around + self.power + bias * (bias + 2 * mean_error)
 
 
+class UnusableSamplesError(ArithmeticError):
+    """There are none, or some are not finite."""
+
+
 def moments(pairs: Iterable[tuple[Tensor, Tensor]], geometry: Geometry) -> Moments:
-    """Over batches of ``(inputs behind the prefix, wanted outputs)`` of the layer."""
+    """Over batches of ``(inputs behind the prefix, wanted outputs)`` of the layer.
+
+    Products are taken in float32 around the means of the first batch, and moved back in float64:
+    a mean that is large beside the spread would drown it. Raises ``UnusableSamplesError``.
+    """
     total: tuple[Tensor, ...] = ()
+    around: tuple[Tensor, Tensor] | None = None
     samples = 0
     for inputs, wanted in pairs:
         q, t = rows(inputs.float(), geometry), output_rows(wanted.float(), geometry)
+        if not q.shape[1]:
+            continue
+        if around is None:
+            around = (q.mean(1, keepdim=True), t.mean(1, keepdim=True))
+        q, t = q - around[0], t - around[1]
         part = (
             (q.transpose(1, 2) @ q).double(),
             (t.transpose(1, 2) @ q).double(),
@@ -68,7 +103,8 @@ def moments(pairs: Iterable[tuple[Tensor, Tensor]], geometry: Geometry) -> Momen
         )
         total = tuple(a.add_(b) for a, b in zip(total, part, strict=True)) if total else part
         samples += q.shape[1]
-    if not samples:
-        raise ValueError("moments of no samples")
+    if around is None or not all(bool(torch.isfinite(part).all()) for part in total):
+        raise UnusableSamplesError
     gram, cross, mean_input, mean_target, power = (part / samples for part in total)
-    return Moments(gram, cross, mean_input, mean_target, power, samples)
+    near = Moments(gram, cross, mean_input, mean_target, power, samples)
+    return near.moved(around[0][:, 0].double(), around[1][:, 0].double())

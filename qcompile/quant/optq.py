@@ -21,7 +21,7 @@ class NotPositiveDefiniteError(ArithmeticError):
 
 
 def optq(
-    problem: Quadratic, *, order: Order = "activation", damping: float = 0.01, block: int = 128
+    problem: Quadratic, *, order: Order = "activation", damping: float = 0.01, block: int = 64
 ) -> tuple[Tensor, Tensor]:
     """Codes ``[groups, rows, k]`` and the running loss ``[groups, rows]``.
 
@@ -32,30 +32,32 @@ def optq(
     columns = _order(problem.gram, order)
     factor, _ = inverse_factor(_permute_gram(problem.gram, columns), damping)
     factor = factor.to(problem.target.dtype)
-    index = columns[:, None, :].expand(groups, rows, k)
-    weight = problem.target.gather(2, index).clone()
-    scale = problem.scale.expand(groups, rows, k).gather(2, index)
-    zero_point = problem.zero_point.expand(groups, rows, k).gather(2, index)
+    index = columns[:, :, None].expand(groups, k, rows)
+
+    def by_column(x: Tensor) -> Tensor:
+        """``[groups, k, rows]`` in the order of rounding: a column is one stretch of memory."""
+        return x.expand(groups, rows, k).transpose(1, 2).gather(1, index)
+
+    weight, scale = by_column(problem.target), by_column(problem.scale)
+    zero_point = by_column(problem.zero_point)
     codes = torch.empty_like(weight)
     loss = torch.zeros(groups, rows, dtype=weight.dtype, device=weight.device)
     for start in range(0, k, block):
         stop = min(start + block, k)
-        errors = torch.zeros(groups, rows, stop - start, dtype=weight.dtype, device=weight.device)
+        errors = torch.zeros(groups, stop - start, rows, dtype=weight.dtype, device=weight.device)
         for column in range(start, stop):
-            current = weight[:, :, column]
-            code = torch.round(current / scale[:, :, column]) + zero_point[:, :, column]
-            code = code.clamp(problem.qmin, problem.qmax)
-            value = (code - zero_point[:, :, column]) * scale[:, :, column]
-            error = (current - value) / factor[:, column, column, None]
-            codes[:, :, column] = code
-            errors[:, :, column - start] = error
+            current, step, zero = weight[:, column], scale[:, column], zero_point[:, column]
+            code = (torch.round(current / step) + zero).clamp_(problem.qmin, problem.qmax)
+            error = (current - (code - zero) * step) / factor[:, column, column, None]
+            codes[:, column] = code
+            errors[:, column - start] = error
             loss += error.square()
-            weight[:, :, column + 1 : stop] -= (
-                error[:, :, None] * factor[:, None, column, column + 1 : stop]
+            weight[:, column + 1 : stop] -= (
+                factor[:, column, column + 1 : stop, None] * error[:, None, :]
             )
-        weight[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
+        weight[:, stop:] -= factor[:, start:stop, stop:].transpose(1, 2) @ errors
     back = columns.argsort(dim=1)[:, None, :].expand(groups, rows, k)
-    return codes.gather(2, back), loss
+    return codes.transpose(1, 2).gather(2, back), loss
 
 
 def inverse_factor(gram: Tensor, damping: float) -> tuple[Tensor, float]:

@@ -11,7 +11,8 @@ import qcompile
 from qcompile.cli.plan_view import plan_text
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import RunOptions, execute, run_subject
+from qcompile.emit.materialize import materialize
 from qcompile.emit.verify import verify
 from tests.driver.project import RECIPE, make_project
 
@@ -96,3 +97,26 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(project):
     run_subject(path, Path("parts"), RunOptions(work=Path("other")))
     for name in ("model.safetensors", "graph.json", "plan.json", "manifest.json"):
         assert Path("whole", name).read_bytes() == Path("parts", name).read_bytes()
+
+
+def test_the_guard_may_take_nearest_rounding_with_the_bias_as_it_was(project, monkeypatch):
+    monkeypatch.setattr("qcompile.passes.reconstruct.best", lambda errors: "nearest")
+    tune = "hybrid { solver = [optq, cd, gradient]; partition = layer; steps = 2; batch = 8 }"
+    path = project(tune)
+    run_subject(path, Path("guarded"), QUIET)
+    run_subject(project("rtn"), Path("nearest"), QUIET)
+    guarded, nearest = stored("guarded"), stored("nearest")
+    assert all(torch.equal(guarded[name], nearest[name]) for name in nearest)
+
+
+def test_what_is_measured_before_the_artifact_is_written_is_what_it_computes(project):
+    planned = plan_recipe(project("hybrid"))
+    execute(planned, Path("out"), QUIET)
+    made = materialize(planned.bound.graph, planned.plan.core, stored("out"))
+    x = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(made(x), qcompile.load("out")(x))
+
+
+def test_a_preview_names_the_same_biases(project):
+    path = project("hybrid")
+    assert refits(plan_recipe(path, preview=True)) == refits(plan_recipe(path))

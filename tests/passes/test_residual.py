@@ -8,13 +8,15 @@ from torch import fx, nn
 
 from qcompile.capture.unit import Unit
 from qcompile.methods.presets import preset
+from qcompile.passes.layer_form import LayerForm
 from qcompile.passes.residual import residual
 from qcompile.passes.sweep import sweep
 from qcompile.policy.core import RuleRef, SitePlan, TensorPlan
 from qcompile.policy.scheme import IntFormat, PerChannel, QuantSlot
 from qcompile.quant.geometry import Convolution, Dense
 
-CONV = Convolution((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+CONV = LayerForm(Convolution((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1), 0, None)
+DENSE = LayerForm(Dense(), 0, None)
 W3 = QuantSlot(format=IntFormat(bits=3, signed=False), symmetric=False, granularity=PerChannel())
 
 
@@ -56,7 +58,7 @@ FORMS = {
 def found(form, ready=lambda name: True, layer="layer"):
     module = fx.symbolic_trace(Body(form).eval())
     node = next(node for node in module.graph.nodes if node.name == layer)
-    return residual(module, node, Dense(), ready)
+    return residual(module, node, DENSE, 6, ready)
 
 
 @pytest.mark.parametrize("form", ["plain", "method", "in place"])
@@ -77,6 +79,12 @@ def test_anything_else_between_means_no_residual(form):
     assert found(form) is None
 
 
+def test_a_gain_that_spreads_one_output_over_many_is_none_of_its_own():
+    module = fx.symbolic_trace(Body("scaled").eval())
+    [node] = [node for node in module.graph.nodes if node.name == "layer"]
+    assert residual(module, node, DENSE, 1, lambda name: True) is None
+
+
 def test_of_two_branches_the_last_makes_up_for_the_first():
     assert found("two branches", lambda name: name != "other") is None
     assert found("two branches", lambda name: name == "layer", layer="other").skip == "layer"
@@ -84,7 +92,7 @@ def test_of_two_branches_the_last_makes_up_for_the_first():
 
 def test_the_correction_is_the_error_of_the_skip_in_the_units_of_the_output():
     plain, quantized = torch.randn(4, 6), torch.randn(4, 6)
-    correction = found("scaled").correction(plain, quantized, Dense())
+    correction = found("scaled").correction(plain, quantized, DENSE)
     assert torch.allclose(correction * torch.arange(1.0, 7.0), plain - quantized, atol=1e-6)
     images = torch.randn(2, 6, 3, 3), torch.randn(2, 6, 3, 3)
     spread = found("scaled").correction(*images, CONV)
@@ -96,8 +104,8 @@ def test_an_output_with_a_faint_gain_corrects_nothing():
     with torch.no_grad():
         module.gamma[2] = 1e-6
     [node] = [node for node in module.graph.nodes if node.name == "layer"]
-    seen = residual(module, node, Dense(), lambda name: True)
-    correction = seen.correction(torch.ones(1, 6), torch.zeros(1, 6), Dense())
+    seen = residual(module, node, DENSE, 6, lambda name: True)
+    correction = seen.correction(torch.ones(1, 6), torch.zeros(1, 6), DENSE)
     assert correction[0].tolist() == pytest.approx([1, 1 / 2, 0, 1 / 4, 1 / 5, 1 / 6])
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qcompile.quant.geometry import Convolution, Dense, output_rows, rows
-from qcompile.quant.moments import moments
+from qcompile.quant.moments import UnusableSamplesError, moments
 
 
 def draw(*shape, seed=0):
@@ -63,6 +63,34 @@ def test_centred_moments_are_covariances():
     assert torch.allclose(found.centred().gram[0], covariance, rtol=1e-5, atol=1e-6)
 
 
+def test_a_mean_that_is_large_beside_the_spread_does_not_drown_it():
+    """Inputs of a standard deviation of 1 around 1000, as outlier channels are."""
+    q, t = draw(4000, 6).float() + 1000, draw(4000, 3, seed=1).float() - 500
+    found = moments(zip(q.chunk(8), t.chunk(8), strict=True), Dense()).centred()
+    exact = torch.cov(torch.cat([q, t], 1).double().T, correction=0)
+    assert torch.allclose(found.gram[0], exact[:6, :6], atol=1e-3)
+    assert torch.allclose(found.cross[0], exact[6:, :6], atol=1e-3)
+
+
+def test_the_product_itself_as_the_wanted_output():
+    q, _, found = case(*CASES[0][:3])
+    weight = draw(1, 5, 6, seed=2)
+    expected = moments([(q, (q.double() @ weight[0].T).float())], Dense())
+    made = found.of_product(weight)
+    for name in ("cross", "mean_target", "power"):
+        assert torch.allclose(getattr(made, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf])
+def test_samples_that_are_no_numbers_are_refused(spoilt):
+    q, t = draw(8, 6).float(), draw(8, 5).float()
+    t[3, 2] = spoilt
+    with pytest.raises(UnusableSamplesError):
+        moments([(q, t)], Dense())
+
+
 def test_no_samples_are_refused():
-    with pytest.raises(ValueError, match="no samples"):
+    with pytest.raises(UnusableSamplesError):
         moments([], Dense())
+    with pytest.raises(UnusableSamplesError):
+        moments([(torch.zeros(0, 6), torch.zeros(0, 5))], Dense())
