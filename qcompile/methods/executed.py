@@ -23,6 +23,9 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("patience", ("none",)),
     ("inputs", ("quantized",)),
 )
+OF_ALL = ("partition", "solver")
+OF_LAYERS = ("learn", "samples")
+"""What the layer's solvers look at too; the others are of ``gradient`` alone."""
 
 
 @frozen
@@ -36,11 +39,17 @@ class Unexecuted:
 
 def unexecuted(tuning: Tuning) -> Iterator[Unexecuted]:
     """Axes that no solver of ``tuning`` looks at can have any value: they are not executed."""
-    for setting, values in EXECUTED:
-        if setting in ("partition", "solver") or tuning.learns:
+    for setting, known in EXECUTED:
+        if setting in OF_ALL or tuning.learns or (setting in OF_LAYERS and tuning.uses_moments):
+            values = tuple(value for value in known if _has_solver(value, tuning))
             for value in _values(tuning, setting):
                 if value not in values:
                     yield Unexecuted(setting, value, values)
+
+
+def _has_solver(value: str, tuning: Tuning) -> bool:
+    """``gradient`` learns no scale and no bias of a weight; the layer's solvers do."""
+    return tuning.uses_moments or value not in ("scale", "bias")
 
 
 def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:

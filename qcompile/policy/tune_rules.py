@@ -27,7 +27,7 @@ GRID_PARAMETERS = ("scale", "zero_point", "exponent", "levels")
 
 
 def illegal_products(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
-    for rule in (_unused, _gates, _solvers, _gate_on_a_moving_grid, _prediction, _loss_terms):
+    for rule in RULES:
         yield from rule(tuning, spans)
 
 
@@ -47,6 +47,14 @@ def _unused(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     for name in unused:
         if name in spans:
             yield without_effect(name, f"the solvers {solvers}", spans[name])
+
+
+def _unlearned(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    """The layer's solvers see activations as they are."""
+    only_layers = tuning.uses_moments and not tuning.learns
+    if only_layers and "learn" in spans and "act_scale" in tuning.learn:
+        on = f"the solvers {listed(tuning.solvers)}"
+        yield without_effect("learn = act_scale", on, spans["learn"])
 
 
 def _gates(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
@@ -111,6 +119,12 @@ def _loss_terms(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     twice = [name for n, name in enumerate(names) if name in names[:n]]
     if twice and "loss" in spans:
         yield illegal(f"the term `{twice[0]}` stands twice", spans["loss"], "keep one of them")
+
+
+RULES = (
+    *(_unused, _unlearned, _gates, _solvers),
+    *(_gate_on_a_moving_grid, _prediction, _loss_terms),
+)
 
 
 def against_recipe(

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from qcompile.data.reference import FORMS as REFERENCES
+from qcompile.methods.executed import EXECUTED
 from qcompile.methods.presets import LATER_PRESETS, PRESETS
 from qcompile.policy.dimension import UNITS
 from qcompile.policy.functions import FUNCTIONS
@@ -12,9 +14,9 @@ from qcompile.policy.lower_budget import MAXIMIZE, MINIMIZE
 from qcompile.policy.lower_data import CALIBRATE, EVALUATE, METRICS
 from qcompile.policy.lower_model import DTYPES
 from qcompile.policy.lower_model import TABLE as MODEL
-from qcompile.policy.lower_output import OUTPUT, TARGET
-from qcompile.policy.lower_policy import OF_A_SITE
-from qcompile.policy.lower_prepare import TRANSFORMS
+from qcompile.policy.lower_output import LATER_TARGETS, OUTPUT, TARGET
+from qcompile.policy.lower_policy import LATER_SETTABLE, OF_A_SITE
+from qcompile.policy.lower_prepare import FOLD, TRANSFORMS
 from qcompile.policy.lower_tune import AUGMENTS, DROPS, LOSSES, OPTIMIZERS, SELECTS
 from qcompile.policy.lower_tune import TABLE as TUNE
 from qcompile.policy.modifiers import MODIFIERS, OBSERVERS, SETTABLE
@@ -22,6 +24,7 @@ from qcompile.policy.number_format import FAMILIES, FORMAT_NAMES
 from qcompile.policy.parameters import TYPES
 from qcompile.policy.scope import NUMBER_WORDS, SELECTOR_WORDS
 from qcompile.syntax.words import keywords
+from qcompile.targets.names import BUILTIN
 from tests.docs.pages import ROOT
 
 PAGE = (ROOT / "docs" / "language.md").read_text()
@@ -59,8 +62,10 @@ WORDS = {
     "format": dict.fromkeys(formats()),
     "modifier": MODIFIERS,
     "observer": OBSERVERS,
-    "field of set": (*SETTABLE, *OF_A_SITE),
+    "field of set": (*SETTABLE, *OF_A_SITE, *LATER_SETTABLE),
     "preset": [*(item.preset for item in PRESETS), *LATER_PRESETS],
+    "target": (*BUILTIN, *LATER_TARGETS),
+    "reference": [form.prefix for form in REFERENCES],
     "transform": [name for name, _ in TRANSFORMS],
     "objective": (*MINIMIZE, *MAXIMIZE),
     "metric": METRICS,
@@ -93,6 +98,48 @@ CODE = in_code()
 )
 def test_reference_names(sort, word):
     assert re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", CODE), f"no {sort} `{word}`"
+
+
+def section(heading):
+    parts = re.split(r"^#{2,3} (.+)$", PAGE, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))[heading]
+
+
+def axis_choices():
+    """Values of the axes of ``tune``, and whether the engine executes them."""
+    executed = {setting: {value.split("(")[0] for value in values} for setting, values in EXECUTED}
+    rows = {row.name: (*row.choices, *row.later) for row in TUNE}
+    forms = {name: [form.word for form in known] for name, known in FORMS.items()}
+    for setting, values in (rows | forms).items():
+        for value in values if setting in executed else ():
+            yield "tune", setting, value, value in executed[setting]
+    for setting in ("samples", "patience"):
+        yield "tune", setting, setting, False
+
+
+def choices():
+    yield from axis_choices()
+    yield from (("tune", None, item.preset, True) for item in PRESETS)
+    yield from (("tune", None, name, False) for name in LATER_PRESETS)
+    yield from (("target", None, name, True) for name in BUILTIN)
+    yield from (("target", None, name, False) for name in LATER_TARGETS)
+    for heading in ("model", "target", "calibrate", "evaluate", "output"):
+        for row in TABLES[heading]:
+            yield heading, row.name, row.name, row.carried_out
+            yield from ((heading, row.name, f'"{word}"', True) for word in row.choices)
+            yield from ((heading, row.name, f'"{word}"', False) for word in row.later)
+    yield from (("prepare", None, name, name == FOLD) for name, _ in TRANSFORMS)
+    yield from (("Fields of set", None, name, True) for name in SETTABLE)
+    yield from (("Fields of set", None, name, False) for name in LATER_SETTABLE)
+
+
+@pytest.mark.parametrize(("heading", "setting", "word", "executed"), [*choices()])
+def test_what_is_not_executed_is_set_in_italics(heading, setting, word, executed):
+    lines = section(heading).splitlines()
+    rows = [line for line in lines if re.match(rf"\| \*?`{setting}`", line)]
+    text = "\n".join(rows or lines)
+    arguments = "" if executed else r"(\([^`]*\))?"
+    assert bool(re.search(rf"\*`{re.escape(word)}{arguments}`\*", text)) is not executed, text
 
 
 def test_every_preset_has_a_page():
