@@ -23,6 +23,7 @@ COMMANDS = (
     "resume",
     "eval",
     "verify",
+    "export",
     "demo",
     "test",
 )

@@ -17,6 +17,13 @@ from qcompile.cli.plan_view import plan_text, trace_text
 @click.option("--trace", "traced", metavar="LAYER", help="Every rule that touched LAYER.")
 @click.option("--full", is_flag=True, help="Do not fold equal blocks.")
 @click.option("--exit-code", is_flag=True, help="Exit 3 when anything would be quantized.")
+@click.option(
+    "--for",
+    "formats",
+    multiple=True,
+    metavar="FORMAT",
+    help="Hold the plan to what an export FORMAT can hold: pt2, onnx, compressed-tensors, gguf.",
+)
 @param_option
 @policy_option
 @json_option
@@ -27,6 +34,7 @@ def command(
     traced: str | None,
     full: bool,
     exit_code: bool,
+    formats: tuple[str, ...],
     params: dict[str, str],
     packs: tuple[str, ...],
     as_json: bool,
@@ -40,6 +48,10 @@ def command(
     from qcompile.driver.plan import plan_recipe, save_plan
 
     planned = plan_recipe(recipe, trusted=frozenset(trust), params=params, packs=packs)
+    if formats:
+        from qcompile.driver.export import hold_to_formats
+
+        hold_to_formats(planned, formats)
     if output is not None:
         save_plan(planned.plan, output)
     if as_json:

@@ -83,6 +83,10 @@ class Code(Enum):
     WEIGHT_SHAPE = ("QR524", "weight-shape", Severity.ERROR)
     UNSTORABLE_OPERATION = ("QR530", "unstorable-operation", Severity.ERROR)
     SPECIALISED = ("QR531", "specialised", Severity.WARNING)
+    EXPORT_FORMAT = ("QR540", "export-format", Severity.ERROR)
+    EXPORT_OPERATION = ("QR541", "export-operation", Severity.ERROR)
+    EXPORT_INPUTS = ("QR542", "export-inputs", Severity.ERROR)
+    EXPORT_DIFFERS = ("QR543", "export-differs", Severity.ERROR)
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy
