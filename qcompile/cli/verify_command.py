@@ -11,12 +11,21 @@ from qcompile.cli.options import json_option
 
 @click.command("verify")
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Safetensors of the float model: what nothing touched must have its bytes.",
+)
 @json_option
-def command(artifact: Path, as_json: bool) -> None:
-    """Check hashes, every planned tensor, and sizes of ARTIFACT."""
+def command(artifact: Path, weights: tuple[Path, ...], as_json: bool) -> None:
+    """Check hashes, every line of the plan, and sizes of ARTIFACT.
+
+    The check shares no code with what wrote the artifact.
+    """
     from qcompile.driver.load import plan_of, verify
 
-    diagnostics = verify(artifact)
+    diagnostics = verify(artifact, weights)
     if as_json:
         click.echo(json.dumps(json_object(diagnostics, command="verify"), indent=2))
     else:
@@ -24,5 +33,7 @@ def command(artifact: Path, as_json: bool) -> None:
         if not diagnostics:
             core = plan_of(artifact).core
             tensors = sum(len(site.tensors) for site in core.sites)
-            click.echo(f"{artifact}: hashes, {tensors} planned tensors and all sizes hold")
+            held = f"hashes, {tensors} planned tensors and all sizes hold"
+            also = ", untouched tensors have the bytes of the weights" if weights else ""
+            click.echo(f"{artifact}: {held}{also}")
     finish(diagnostics)
