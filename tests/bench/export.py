@@ -4,6 +4,7 @@ Each reader runs in a fresh process and never imports qcompile: onnxruntime, tor
 compressed-tensors, gguf. Writes ``build/bench/export.json`` and prints a table.
 """
 
+import argparse
 import json
 import platform
 import subprocess
@@ -131,7 +132,10 @@ def _remove(output: Path) -> None:
 
 
 def main() -> None:
-    rows = [measured(case) for case in CASES]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="cases whose name and format have this text")
+    only = parser.parse_args().only
+    rows = [measured(case) for case in CASES if only in f"{case.name} {case.form}"]
     machine = {
         "python": platform.python_version(),
         "machine": platform.machine(),
