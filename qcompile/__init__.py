@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from qcompile.diagnostics.diagnostic import Diagnostic
     from qcompile.diagnostics.failure import CompileError
     from qcompile.driver.bind import Bound, bind
-    from qcompile.driver.evaluate import Evaluation, evaluate
+    from qcompile.driver.evaluate import evaluate
     from qcompile.driver.export import Export, export
     from qcompile.driver.front import load_recipe
     from qcompile.driver.load import load
+    from qcompile.driver.measure import Evaluation
     from qcompile.driver.plan import plan
     from qcompile.driver.run import run
     from qcompile.policy.core import Plan
@@ -43,7 +44,7 @@ _HOMES = {
     "Bound": "qcompile.driver.bind",
     "CompileError": "qcompile.diagnostics.failure",
     "Diagnostic": "qcompile.diagnostics.diagnostic",
-    "Evaluation": "qcompile.driver.evaluate",
+    "Evaluation": "qcompile.driver.measure",
     "Export": "qcompile.driver.export",
     "Plan": "qcompile.policy.core",
     "Recipe": "qcompile.policy.recipe",

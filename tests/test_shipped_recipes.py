@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 from qcompile.driver.front import check
+from qcompile.driver.plan import plan_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.qrecipe"))
 OF_BENCH = [path for path in RECIPES if path.stem.startswith(("efficientnet_lite0-", "vit_s14-"))]
+
+
+OF_ZOO = [path for path in RECIPES if path.stem.startswith(("resnet20-", "vit_small-"))]
 
 
 def functions(file: Path) -> set[str]:
@@ -23,6 +27,12 @@ def test_recipe_checks_without_a_finding(path):
     checked = check(path)
     assert checked.diagnostics == ()
     assert checked.recipe is not None
+
+
+@pytest.mark.parametrize("path", OF_ZOO, ids=lambda path: path.stem)
+def test_nothing_is_said_of_a_shipped_recipe_on_its_model(path):
+    """What a recipe does on purpose it says so; an unused suppression would be reported too."""
+    assert plan_recipe(path).diagnostics == ()
 
 
 def test_each_hard_model_has_its_five_recipes():

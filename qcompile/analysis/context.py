@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import fx
 
 from qcompile.analysis.decide import quantizes_weight
+from qcompile.analysis.structure import Structure
 from qcompile.diagnostics.source import Span
-from qcompile.policy.recipe import Recipe
+from qcompile.policy.recipe import Recipe, SlotName
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.site import Site
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
     """``sites`` and ``graph`` are as they will be run, after the transforms."""
 
@@ -22,11 +24,19 @@ class Context:
     sites: tuple[Site, ...]
     resolution: Resolution
 
+    @cached_property
+    def structure(self) -> Structure:
+        return Structure.of(self.graph, self.sites)
+
+    @cached_property
+    def decisions(self) -> Mapping[str, Decision]:
+        """By the key of their site, those of sites that a transform took away included."""
+        return {decision.site.key: decision for decision in self.resolution.decisions}
+
     def decided(self) -> Iterator[tuple[Site, Decision]]:
         """Sites that a rule matched, each with its decision."""
-        decisions: Mapping[str, Decision] = {d.site.key: d for d in self.resolution.decisions}
         for site in self.sites:
-            decision = decisions.get(site.key)
+            decision = self.decisions.get(site.key)
             if decision is not None and decision.rule is not None:
                 yield site, decision
 
@@ -37,11 +47,20 @@ class Context:
             if quantizes_weight(site, decision) and isinstance(slot, QuantSlot):
                 yield site, decision, slot
 
+    def operands(self) -> Iterator[tuple[Site, Decision, SlotName, str]]:
+        """Each operand of a decided site: site, decision, ``act`` or ``act2``, node name."""
+        for site, decision in self.decided():
+            for position, operand in enumerate(site.operands):
+                yield site, decision, "act" if position == 0 else "act2", operand
+
     def slot_span(self, decision: Decision, slot: str) -> Span:
         """The recipe text to blame for a slot: the last ``set``, the scheme's line, or the rule."""
         patches = decision.patched_by("weight" if slot == "weight" else "act")
         if patches:
             return patches[-1].span
-        span = self.recipe.scheme_spans.get((decision.scheme or "", slot))
+        spans, scheme = self.recipe.scheme_spans, decision.scheme or ""
+        span = spans.get((scheme, slot))
+        if span is None and slot == "act2":  # it follows `act`
+            span = spans.get((scheme, "act"))
         assert decision.rule is not None
         return span if span is not None else decision.rule.span

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 
 from torch import fx
 
+from qcompile.analysis.shared_operands import Shares
 from qcompile.capture.node_meta import facts
 from qcompile.capture.unit import Unit
 from qcompile.policy.core import SitePlan, TensorPlan
@@ -16,6 +18,8 @@ from qcompile.policy.size import activation_bytes, weight_bytes
 WEIGHTED = frozenset({Kind.CONV, Kind.LINEAR, Kind.EMBEDDING, Kind.MATMUL})
 """Kinds whose weight is worth packing: a norm's gain is a vector, not a matrix of products."""
 
+NO_SHARES: Shares = MappingProxyType({})
+
 ITEM_BYTES = {
     "float64": 8,
     "float32": 4,
@@ -25,7 +29,11 @@ ITEM_BYTES = {
 
 
 def decide(
-    graph: fx.GraphModule, sites: Sequence[Site], units: Sequence[Unit], resolution: Resolution
+    graph: fx.GraphModule,
+    sites: Sequence[Site],
+    units: Sequence[Unit],
+    resolution: Resolution,
+    shares: Shares = NO_SHARES,
 ) -> tuple[SitePlan, ...]:
     """Plans of the sites that a rule matched, in execution order.
 
@@ -50,7 +58,7 @@ def decide(
                 unit=unit_of[site.node],
                 scheme=decision.scheme,
                 decided_by=decision.rule.reference,
-                tensors=tuple(_tensors(site, decision, nodes)),
+                tensors=tuple(_tensors(site, decision, nodes, shares)),
             )
         )
     return tuple(plans)
@@ -62,7 +70,9 @@ def quantizes_weight(site: Site, decision: Decision) -> bool:
     return isinstance(slot, QuantSlot) and site.weight is not None and site.kind in WEIGHTED
 
 
-def _tensors(site: Site, decision: Decision, nodes: Mapping[str, fx.Node]) -> Iterator[TensorPlan]:
+def _tensors(
+    site: Site, decision: Decision, nodes: Mapping[str, fx.Node], shares: Shares
+) -> Iterator[TensorPlan]:
     if quantizes_weight(site, decision):
         yield _weight(site, decision)
     for position, operand in enumerate(site.operands):
@@ -72,6 +82,7 @@ def _tensors(site: Site, decision: Decision, nodes: Mapping[str, fx.Node]) -> It
             continue
         assert decision.rule is not None, "an untouched site has no quantized slot"
         channels = _channels(nodes[operand], spec)
+        share = shares.get((site.key, position))
         yield TensorPlan(
             slot=slot,
             spec=spec,
@@ -81,6 +92,7 @@ def _tensors(site: Site, decision: Decision, nodes: Mapping[str, fx.Node]) -> It
             bytes_after=activation_bytes(spec, channels),
             decided_by=decision.rule.reference,
             patched_by=tuple(rule.reference for rule in decision.patched_by(slot)),
+            shared_by=None if share is None else share.reference,
         )
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from qcompile.audit.findings import MalformedError, broken_promise, damaged
 from qcompile.audit.float_tensors import audit_floats, audit_untouched, owned_by
-from qcompile.audit.plan_lines import Line, core_number, lines, rewritten
-from qcompile.audit.quantized_tensors import audit_line, audit_shared, expected
+from qcompile.audit.plan_lines import Line, core_number, lines, refitted, rewritten
+from qcompile.audit.quantized_tensors import audit_line, audit_one_grid, audit_tied, expected
 from qcompile.audit.sealed_files import GRAPH, MODEL, PLAN, SealedFiles, read
 from qcompile.audit.strict_json import field, tables
 from qcompile.audit.tensor_file import StoredTensor, tensors
@@ -43,13 +43,19 @@ def audit(directory: Path, weights: Sequence[Path] = ()) -> list[Diagnostic]:
 def _promises(
     files: SealedFiles, stated: tuple[Line, ...], stored: dict[str, StoredTensor]
 ) -> Iterator[Diagnostic]:
-    yield from audit_shared(stated)
+    yield from audit_tied(stated)
+    yield from audit_one_grid(stated, stored)
     for line in {line.name: line for line in stated}.values():
         yield from audit_line(line, stored)
     quantized = {line.name for line in stated if line.is_weight}
-    of_lines = {name for line in stated for name in expected(line)}
+    of_lines = {part.name for line in stated for part in expected(line)}
     owned = owned_by(files.graph)
     yield from audit_floats(owned, stored, quantized, of_lines)
+    floats = {item.name for item in owned if item.is_kept} - quantized
+    for name in sorted(refitted(files.plan) - floats):
+        yield broken_promise(
+            f"`{name}` was to be refitted, and no float tensor has that name", name
+        )
     shapes = {item.name: item.shape for item in owned}
     nodes = {field(node, "name", str) for node in tables(files.graph, "nodes")}
     for line in stated:
@@ -67,4 +73,5 @@ def _untouched(
     files: SealedFiles, stored: dict[str, StoredTensor], weights: Sequence[Path]
 ) -> Iterator[Diagnostic]:
     if weights:
-        yield from audit_untouched(owned_by(files.graph), stored, rewritten(files.plan), weights)
+        kept = [item for item in owned_by(files.graph) if item.name not in refitted(files.plan)]
+        yield from audit_untouched(kept, stored, rewritten(files.plan), weights)

@@ -40,6 +40,11 @@ class Owned:
     shape: tuple[int, ...]
     persistent: bool
 
+    @property
+    def is_kept(self) -> bool:
+        """Under its own name; a tied one lies under that of another."""
+        return self.name == self.stored_as
+
 
 def owned_by(graph: Table) -> tuple[Owned, ...]:
     return tuple(
@@ -61,7 +66,7 @@ def audit_floats(
     of_lines: Set[str],
 ) -> Iterator[Diagnostic]:
     """``quantized`` are storages that exist as codes, ``of_lines`` all tensors of plan lines."""
-    kept = {item.name: item for item in owned if item.name == item.stored_as}
+    kept = {item.name: item for item in owned if item.is_kept}
     for name in sorted(kept.keys() - quantized):
         yield from _form(kept[name], stored.get(name))
     copies = quantized | {item.name for item in owned if item.stored_as in quantized}
@@ -94,7 +99,7 @@ def audit_untouched(
             yield broken_promise(f"`{path.name}` {error}", str(path))
             return
     for item in owned:
-        if item.name not in stored or item.name != item.stored_as or not item.persistent:
+        if item.name not in stored or not item.is_kept or not item.persistent:
             continue
         if any(item.name.startswith(f"{module}.") for module in rewritten):
             continue

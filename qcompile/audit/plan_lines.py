@@ -5,7 +5,17 @@ from math import prod
 from typing import cast
 
 from qcompile.audit.findings import MalformedError
-from qcompile.audit.strict_json import Json, Table, field, naturals, optional, tables
+from qcompile.audit.number_grids import Grid, grids
+from qcompile.audit.strict_json import (
+    Json,
+    Table,
+    canonical,
+    field,
+    naturals,
+    optional,
+    strings,
+    tables,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +26,8 @@ class Line:
     node: str
     slot: str
     name: str
-    bits: int
+    grids: tuple[Grid, ...]
+    """One, or one for each term of a sum."""
     symmetric: bool
     granularity: str
     scales: tuple[int, ...]
@@ -30,6 +41,8 @@ class Line:
     at_run_time: bool
     grid: bytes
     """All that the plan says of the grid, to compare lines with."""
+    shared_by: bytes
+    """The line of the recipe that puts it on one grid with others of its site; empty: none."""
     parameter: str = ""
 
     @property
@@ -60,11 +73,19 @@ def rewritten(plan: Table) -> tuple[str, ...]:
     return tuple(field(item, "target", str) for item in tables(core, "transforms"))
 
 
+def refitted(plan: Table) -> frozenset[str]:
+    """Tensors that stayed float and were set anew with the codes beside them."""
+    paths: set[str] = set()
+    for site in tables(field(plan, "core", dict), "sites"):
+        paths.update(strings(site, "refits"))
+    return frozenset(paths)
+
+
 def _line(site: Table, stated: Table, slot: str) -> Line:
     spec = cast("dict[str, Json]", field(stated, "spec", dict))
     form = cast("dict[str, Json]", field(spec, "format", dict))
-    if form.get("kind") != "int":
-        raise MalformedError(f"has the number format `{form.get('kind')}`, which no auditor knows")
+    if slot != "weight" and form.get("kind") != "int":
+        raise MalformedError(f"has `{form.get('kind')}` activations, which no auditor knows")
     step = cast("dict[str, Json]", field(spec, "granularity", dict))
     shape = naturals(stated, "shape")
     kind = field(step, "kind", str)
@@ -79,7 +100,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
         node=field(site, "node", str),
         slot=slot,
         name=storage if slot == "weight" else f"{key}:{slot}",
-        bits=field(form, "bits", int),
+        grids=grids(form),
         symmetric=field(spec, "symmetric", bool),
         granularity=kind,
         scales=_scales(kind, channels, row, group),
@@ -89,6 +110,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
         nbytes=field(stated, "bytes_after", int),
         at_run_time=field(spec, "dynamic", bool) or kind == "per_token",
         grid=repr((form, spec.get("symmetric"), step, shape, axis)).encode(),
+        shared_by=canonical(stated["shared_by"]) if stated.get("shared_by") else b"",
         parameter=optional(stated, "parameter", str) or "",
     )
 

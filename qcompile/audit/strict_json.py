@@ -49,6 +49,14 @@ def naturals(of: Table, key: str) -> tuple[int, ...]:
     return tuple(cast("list[int]", items))
 
 
+def strings(of: Table, key: str) -> tuple[str, ...]:
+    """Empty where there is no such key: it is one of later versions."""
+    items = cast("list[object]", optional(of, key, list) or [])
+    if not all(isinstance(item, str) for item in items):
+        raise MalformedError(f"has something else than names in `{key}`")
+    return tuple(cast("list[str]", items))
+
+
 def canonical(value: object) -> bytes:
     """Sorted keys, no spaces, UTF-8: what hashes are taken of."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -5,8 +5,12 @@ main output; blocks inside blocks win. These are the units of BRECQ (arXiv 2102.
 without such containers is cut where all of its main values pass through one node.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import inf
 from typing import TypeAlias
 
 import networkx as nx
@@ -41,11 +45,26 @@ class BlockSearch:
     def run(self) -> list[Stretch]:
         """The blocks, in order; they do not overlap."""
         main = main_nodes(self.module)
-        accepted = self._by_container(main) or self._by_dominators(main)
-        inner = [
-            block for block in accepted if not any(block.contains(other) for other in accepted)
-        ]
-        return sorted(inner, key=lambda block: block.start)
+        return innermost(self._by_container(main) or self._by_dominators(main))
+
+    @cached_property
+    def _position(self) -> Mapping[fx.Node, int]:
+        return {node: at for at, node in enumerate(self.nodes)}
+
+    @cached_property
+    def _kinds(self) -> Mapping[str, Kind]:
+        """By the name of the site's node."""
+        return {site.node: site.kind for site in self.sites}
+
+    @cached_property
+    def _placed(self) -> tuple[list[int], list[Site]]:
+        """The sites in execution order, and their positions among ``nodes``."""
+        at = {node.name: place for place, node in enumerate(self.nodes)}
+        pairs = sorted(
+            ((at[site.node], site) for site in self.sites if site.node in at),
+            key=lambda pair: pair[0],
+        )
+        return [place for place, _ in pairs], [site for _, site in pairs]
 
     # ---- by module hierarchy --------------------------------------------------------------------
 
@@ -84,20 +103,25 @@ class BlockSearch:
         if len(layers) < 2 and not joins:
             return False
         inside = set(self.nodes[child.start : child.stop])
-        earlier = set(self.nodes[chain : child.start])
         outputs = [node for node in inside if node in main and not inside.issuperset(node.users)]
-        inputs = {item for node in inside for item in node.all_input_nodes}
-        return len(outputs) == 1 and len(inputs & earlier & main) <= 1
+        inputs = {
+            item
+            for node in inside
+            for item in node.all_input_nodes
+            if item in main and chain <= self._position.get(item, -1) < child.start
+        }
+        return len(outputs) == 1 and len(inputs) <= 1
 
     def _sites_in(self, stretch: Stretch, *, layers: bool) -> list[Site]:
-        names = {node.name for node in self.nodes[stretch.start : stretch.stop]}
-        return [s for s in self.sites if s.node in names and (is_layer(s) or not layers)]
+        places, sites = self._placed
+        first, last = bisect_left(places, stretch.start), bisect_left(places, stretch.stop)
+        return [site for site in sites[first:last] if is_layer(site) or not layers]
 
     # ---- by dominators --------------------------------------------------------------------------
 
     def _by_dominators(self, main: frozenset[fx.Node]) -> list[Stretch]:
         """Stretches between two cut points that hold more than one layer."""
-        position = {node: index for index, node in enumerate(self.nodes)}
+        position = self._position
         cuts = [position[node] + 1 for node in self._cut_points(main) if node in position]
         blocks: list[Stretch] = []
         for start, stop in zip([0, *cuts], cuts, strict=False):
@@ -126,18 +150,28 @@ class BlockSearch:
 
     def _absorb(self, stop: int) -> int:
         """The position after the nodes that only follow the block, such as its last activation."""
-        layers = {site.node for site in self.sites if site.weight is not None}
-        while stop < len(self.nodes) and self._only_follows(self.nodes[stop], stop, layers):
+        while stop < len(self.nodes) and self._only_follows(stop):
             stop += 1
         return stop
 
-    def _only_follows(self, node: fx.Node, position: int, layers: set[str]) -> bool:
-        known = {site.node: site.kind for site in self.sites}
+    def _only_follows(self, position: int) -> bool:
+        node = self.nodes[position]
         return (
             node.all_input_nodes == [self.nodes[position - 1]]
-            and node.name not in layers
-            and known.get(node.name) is Kind.ACTIVATION
+            and self._kinds.get(node.name) is Kind.ACTIVATION
         )
+
+
+def innermost(blocks: Sequence[Stretch]) -> list[Stretch]:
+    """Those that hold no other one, in order; neither of two of the same extent."""
+    twins = Counter((block.start, block.stop) for block in blocks)
+    kept: list[Stretch] = []
+    least_stop: float = inf
+    for block in sorted(blocks, key=lambda one: (one.start, -one.stop), reverse=True):
+        if block.stop < least_stop and twins[block.start, block.stop] == 1:
+            kept.append(block)
+        least_stop = min(least_stop, block.stop)
+    return kept[::-1]
 
 
 def positions_of_layers(nodes: Sequence[fx.Node], sites: tuple[Site, ...]) -> set[int]:

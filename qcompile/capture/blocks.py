@@ -31,9 +31,8 @@ def find_units(
     claimed, diagnostics = cutter.claim(each, groups or {})
     if each is None:
         found = BlockSearch(module, cutter.nodes, cutter.sites).run()
-        claimed.extend(
-            block for block in found if not any(block.overlaps(other) for other in claimed)
-        )
+        free = [block for block in found if not any(block.overlaps(one) for one in claimed)]
+        claimed.extend(free)
     return cutter.units(sorted(claimed, key=lambda block: block.start)), diagnostics
 
 
@@ -44,12 +43,15 @@ class _Cutter:
     sites: tuple[Site, ...]
     layers: set[int]
     """Positions of the nodes with weights that are worth tuning."""
+    keys: Mapping[str, str]
+    """Of the sites, by the name of their node."""
 
     @classmethod
     def of(cls, module: fx.GraphModule) -> "_Cutter":
         nodes = computing_nodes(module)
         sites = find_sites(module)
-        return cls(module, nodes, sites, positions_of_layers(nodes, sites))
+        keys = {site.node: site.key for site in sites}
+        return cls(module, nodes, sites, positions_of_layers(nodes, sites), keys)
 
     def claim(
         self, each: Sequence[str] | None, groups: Mapping[str, Sequence[str]]
@@ -110,10 +112,9 @@ class _Cutter:
 
     def _name(self, start: int, stop: int, taken: set[str]) -> str:
         """The first layer, else the first node; never a name that is taken."""
-        keys = {site.node: site.key for site in self.sites}
         first = next((at for at in range(start, stop) if at in self.layers), start)
         node = self.nodes[first].name
-        name = keys.get(node, node)
+        name = self.keys.get(node, node)
         if name in taken:
             name = node
         taken.add(name)

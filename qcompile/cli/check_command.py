@@ -7,8 +7,8 @@ import click
 
 from qcompile.cli.check_fix import fix_recipes
 from qcompile.cli.check_view import FORMATS, code_prefixes, show
-from qcompile.cli.console import finish
-from qcompile.cli.options import param_option, policy_option
+from qcompile.cli.console import finish, promise_json
+from qcompile.cli.options import json_option, param_option, policy_option
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.findings import Findings, Selection
 from qcompile.driver import front
@@ -21,7 +21,7 @@ from qcompile.driver import front
 @param_option
 @policy_option
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@json_option
 @click.option(
     "--select", multiple=True, callback=code_prefixes, metavar="QR3,QR511", help="Only these codes."
 )
@@ -51,6 +51,8 @@ def command(
 
     --select and --ignore choose what is shown; `plan` and `run` refuse every error all the same.
     """
+    if format_ == "json":
+        promise_json(click.get_current_context())
     asked = _Asked(params, packs, with_model or bool(packs), frozenset(trust))
     selection = Selection(select, ignore)
     if fixes or diff:

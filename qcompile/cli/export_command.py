@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from qcompile.cli.plan_view import human_bytes
+from qcompile.cli.quantities import human_bytes
 
 SUFFIXES = {"pt2": ".pt2", "onnx": ".onnx", "gguf": ".gguf", "compressed-tensors": ""}
 """Formats, without loading torch to list them; a directory has no suffix."""

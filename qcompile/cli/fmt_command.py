@@ -1,5 +1,6 @@
 """``qcompile fmt``: the one layout of a recipe, or its form for programs."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -8,7 +9,15 @@ from qcompile.cli.console import finish, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.driver.fix import difference
-from qcompile.driver.format import Form, Formatted, format_file, recipes_in, write
+from qcompile.driver.format import (
+    MAX_PIPE_BYTES,
+    Form,
+    Formatted,
+    format_bytes,
+    format_file,
+    recipes_in,
+    write,
+)
 
 
 @click.command("fmt")
@@ -29,7 +38,10 @@ from qcompile.driver.format import Form, Formatted, format_file, recipes_in, wri
 def command(
     files: tuple[Path, ...], check: bool, diff: bool, to: str | None, output: Path | None
 ) -> None:
-    """Format FILES in place; in a folder every *.qrecipe file."""
+    """Format FILES in place; in a folder every *.qrecipe file; of `-` read stdin, write stdout."""
+    if Path("-") in files:
+        _pipe(files, None if to is None else Form(to), check, diff, output)
+        return
     if to is not None or output is not None:
         if check or diff:
             raise click.UsageError("--to and -o go with neither --check nor --diff")
@@ -49,6 +61,26 @@ def command(
     show_diagnostics(problems)
     finish(problems)
     if check and changed:
+        raise click.exceptions.Exit(ExitCode.PROBLEMS)
+
+
+def _pipe(
+    files: tuple[Path, ...], form: Form | None, check: bool, diff: bool, output: Path | None
+) -> None:
+    if len(files) != 1 or output is not None:
+        raise click.UsageError("`-` goes with no other file, and with no -o")
+    if form is not None and (check or diff):
+        raise click.UsageError("--to goes with neither --check nor --diff")
+    result = format_bytes(sys.stdin.buffer.read(MAX_PIPE_BYTES), form)
+    if isinstance(result, list):
+        show_diagnostics(result)
+        finish(result)
+        return
+    if diff:
+        click.echo(difference(result.before, result.after), nl=False)
+    elif not check:
+        click.echo(result.after.text, nl=False)
+    if check and result.is_changed:
         raise click.exceptions.Exit(ExitCode.PROBLEMS)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from qcompile.cli.console import show_diagnostics
+from qcompile.cli.console import show_failure
 from qcompile.cli.exit_codes import ExitCode, exit_code
 from qcompile.diagnostics.failure import CompileError
 
@@ -17,8 +17,10 @@ COMMANDS = (
     "check",
     "fmt",
     "explain",
+    "select",
     "plan",
     "show",
+    "diff",
     "run",
     "resume",
     "eval",
@@ -46,12 +48,14 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CompileError as error:
-            show_diagnostics(error.diagnostics)
+            show_failure(ctx, error.diagnostics)
             raise click.exceptions.Exit(exit_code(error.diagnostics)) from None
         except BrokenPipeError:
             # the reader of our output has left (`| head`): nobody is there to be told
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(ExitCode.OK) from None
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
         except Exception as error:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import click
 
+from qcompile.cli.console import promise_json
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -52,9 +54,28 @@ def policy_option(command: Command) -> Command:
 
 
 def json_option(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(
-        command
-    )
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_json_promised,
+        help="One JSON object on stdout, also when the command fails.",
+    )(command)
+
+
+def _json_promised(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    if value:
+        promise_json(ctx)
+    return value
+
+
+def target_option(command: Command) -> Command:
+    return click.option(
+        "--target",
+        metavar="NAME",
+        help="Compute with the kernels of a target, as `x86-int8`, or of a file `*.json`.",
+    )(command)
 
 
 def device_option(command: Command) -> Command:
@@ -62,13 +83,13 @@ def device_option(command: Command) -> Command:
         "--device",
         default="cpu",
         show_default=True,
-        callback=_usable_device,
+        callback=usable_device,
         help="A torch device: cpu, cuda, cuda:1.",
     )(command)
 
 
-def _usable_device(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if value == "cpu":
+def usable_device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value in ("cpu", None):
         return value
     import torch
 

@@ -1,28 +1,78 @@
 """``qcompile plan``: what would happen to every tensor, before anything is spent."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from qcompile.cli.console import finish, json_object, show_diagnostics
+from qcompile.cli.console import finish, json_object, promise_json, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
+from qcompile.cli.export_command import SUFFIXES
+from qcompile.cli.markdown import LEAST, LIMIT, plan_markdown
 from qcompile.cli.options import json_option, param_option, policy_option, trust_option
-from qcompile.cli.plan_view import plan_text, trace_text
+from qcompile.cli.plan_view import plan_text
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+
+if TYPE_CHECKING:
+    from qcompile.driver.plan import Planned
+
+FORMATS = ("text", "markdown", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How each model is planned and shown."""
+
+    recipe: Path
+    trusted: frozenset[str]
+    params: dict[str, str]
+    packs: tuple[str, ...]
+    preview: bool
+    traced: str | None
+    format: str
+    full: bool
+    limit: int
+    held_to: tuple[str, ...]
+    """Formats that an artifact of the plan will be exported to."""
 
 
 @click.command("plan")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Save it.")
-@click.option("--trace", "traced", metavar="LAYER", help="Every rule that touched LAYER.")
+@click.option("--trace", "traced", metavar="LAYER", help="Every rule, and what it gave LAYER.")
+@click.option(
+    "--graph",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw the blocks into FILE.svg or FILE.dot.",
+)
+@click.option("--preview", is_flag=True, help="Without weights and data; it cannot be run.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="REFERENCE",
+    help="Plan this model instead of the recipe's; several, one after another.",
+)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=LEAST),
+    default=LIMIT,
+    show_default=True,
+    help="Bytes of markdown.",
+)
 @click.option("--full", is_flag=True, help="Do not fold equal blocks.")
 @click.option("--exit-code", is_flag=True, help="Exit 3 when anything would be quantized.")
 @click.option(
     "--for",
-    "formats",
+    "held_to",
     multiple=True,
-    metavar="FORMAT",
-    help="Hold the plan to what an export FORMAT can hold: pt2, onnx, compressed-tensors, gguf.",
+    type=click.Choice(tuple(SUFFIXES)),
+    help="Refuse what `export --to` could not hold; several, one after another.",
 )
 @param_option
 @policy_option
@@ -32,41 +82,132 @@ def command(
     recipe: Path,
     output: Path | None,
     traced: str | None,
+    graph: Path | None,
+    preview: bool,
+    models: tuple[str, ...],
+    format_: str,
+    limit: int,
     full: bool,
     exit_code: bool,
-    formats: tuple[str, ...],
+    held_to: tuple[str, ...],
     params: dict[str, str],
     packs: tuple[str, ...],
     as_json: bool,
     trust: tuple[str, ...],
 ) -> None:
-    """Plan RECIPE: schemes, bytes, and the rule behind each decision."""
+    """Plan RECIPE: schemes, bytes, work, and the rule behind each decision."""
     if output is not None and output.suffix != ".json":
         raise click.BadParameter("a plan's name ends in `.json`", param_hint="--output")
-    if as_json and traced is not None:
-        raise click.UsageError("--json and --trace exclude each other")
-    from qcompile.driver.plan import plan_recipe, save_plan
-
-    planned = plan_recipe(recipe, trusted=frozenset(trust), params=params, packs=packs)
-    if formats:
-        from qcompile.driver.export import hold_to_formats
-
-        hold_to_formats(planned, formats)
-    if output is not None:
-        save_plan(planned.plan, output)
-    if as_json:
-        document = json_object(
-            planned.diagnostics, command="plan", plan=planned.plan.model_dump(mode="json")
-        )
-        click.echo(json.dumps(document, indent=2))
-    elif traced is not None:
-        show_diagnostics(planned.diagnostics)
-        click.echo(trace_text(planned.trace(traced)), nl=False)
-    else:
-        show_diagnostics(planned.diagnostics)
-        click.echo(plan_text(planned.plan, full=full), nl=False)
-        if output is not None:
-            click.echo(f"\nplan saved to {output}   run it:  qcompile run {output}")
-    finish(planned.diagnostics)
-    if exit_code and any(site.tensors for site in planned.plan.core.sites):
+    if output is not None and models:
+        raise click.UsageError("a plan is saved of the recipe's own model: -o excludes --model")
+    if graph is not None and (graph.suffix not in (".svg", ".dot") or len(models) > 1):
+        raise click.BadParameter("name one `.svg` or `.dot` of one model", param_hint="--graph")
+    shown_as = "json" if as_json else format_
+    if shown_as == "json":
+        promise_json(click.get_current_context())
+    asked = _Asked(
+        recipe, frozenset(trust), params, packs, preview, traced, shown_as, full, limit, held_to
+    )
+    outcomes = [_plan(asked, model) for model in models or (None,)]
+    planned = [one for one in outcomes if not isinstance(one, list)]
+    _write(planned, output, graph)
+    _show(asked, models, outcomes)
+    if output is not None and planned and shown_as == "text":
+        further = "" if preview else f"   run it:  qcompile run {output}"
+        click.echo(f"\nplan saved to {output}{further}")
+    finish([item for one in outcomes for item in _diagnostics(one)])
+    if exit_code and any(site.tensors for one in planned for site in one.plan.core.sites):
         raise click.exceptions.Exit(ExitCode.CHANGES)
+
+
+def _write(planned: "list[Planned]", output: Path | None, graph: Path | None) -> None:
+    if output is not None:
+        from qcompile.driver.plan import save_plan
+
+        for one in planned:
+            save_plan(one.plan, output)
+    if graph is not None:
+        from qcompile.cli.graph_view import graph_dot, graph_svg
+        from qcompile.cli.plan_rows import title
+        from qcompile.driver.block_graph import block_graph
+        from qcompile.driver.plan import save_document
+
+        draw = graph_svg if graph.suffix == ".svg" else graph_dot
+        for one in planned:
+            save_document(graph, draw(block_graph(one), title(one.plan.core)).encode())
+
+
+def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
+    """The plan for one model, or why there is none."""
+    from qcompile.driver.plan import plan_recipe
+
+    try:
+        planned = plan_recipe(
+            asked.recipe,
+            trusted=asked.trusted,
+            params=asked.params,
+            packs=asked.packs,
+            model=model,
+            preview=asked.preview,
+        )
+        if asked.held_to:
+            from qcompile.driver.export import hold_to_formats
+
+            hold_to_formats(planned, asked.held_to)
+    except CompileError as error:
+        return error.diagnostics
+    return planned
+
+
+def _diagnostics(outcome: "Planned | list[Diagnostic]") -> list[Diagnostic]:
+    return outcome if isinstance(outcome, list) else list(outcome.diagnostics)
+
+
+def _show(
+    asked: _Asked, models: tuple[str, ...], outcomes: "list[Planned | list[Diagnostic]]"
+) -> None:
+    if asked.format == "json":
+        click.echo(json.dumps(_json(asked, models, outcomes), indent=2))
+        return
+    for place, outcome in enumerate(outcomes):
+        if len(models) > 1 and asked.format == "text":
+            click.echo(("\n" if place else "") + f"== {models[place]}")
+        show_diagnostics(_diagnostics(outcome))
+        if not isinstance(outcome, list):
+            click.echo(_document(asked, outcome), nl=False)
+
+
+def _document(asked: _Asked, planned: "Planned") -> str:
+    if asked.traced is not None:
+        from qcompile.cli.trace_view import trace_text
+        from qcompile.driver.site_trace import site_trace
+
+        return trace_text(site_trace(planned, asked.traced))
+    if asked.format == "markdown":
+        return plan_markdown(planned.plan, full=asked.full, limit=asked.limit)
+    return plan_text(planned.plan, full=asked.full)
+
+
+def _json(
+    asked: _Asked, models: tuple[str, ...], outcomes: "list[Planned | list[Diagnostic]]"
+) -> dict[str, Any]:
+    """One plan in ``plan``; those of several models in ``plans``, each with its diagnostics."""
+    everything = [item for one in outcomes for item in _diagnostics(one)]
+    document = json_object(everything, command="plan")
+    if len(models) <= 1:
+        return document | _results(asked, outcomes[0])
+    plans = [
+        json_object(_diagnostics(one), model=name) | _results(asked, one)
+        for name, one in zip(models, outcomes, strict=True)
+    ]
+    return document | {"plans": plans}
+
+
+def _results(asked: _Asked, outcome: "Planned | list[Diagnostic]") -> dict[str, Any]:
+    if isinstance(outcome, list):
+        return {}
+    if asked.traced is not None:
+        from qcompile.driver.site_trace import site_trace
+
+        return {"trace": site_trace(outcome, asked.traced).model_dump(mode="json")}
+    return {"plan": outcome.plan.model_dump(mode="json")}

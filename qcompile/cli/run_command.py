@@ -13,7 +13,7 @@ from qcompile.cli.options import (
     trust_option,
     work_directory_option,
 )
-from qcompile.cli.plan_view import human_bytes
+from qcompile.cli.quantities import human_bytes
 from qcompile.cli.run_view import clock, shown
 from qcompile.cli.stop_signal import stop_requests
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from qcompile.cli.console import finish, json_object, show_diagnostics
-from qcompile.cli.options import json_option
+from qcompile.cli.options import json_option, target_option
 
 
 @click.command("verify")
@@ -17,17 +17,22 @@ from qcompile.cli.options import json_option
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Safetensors of the float model: what nothing touched must have its bytes.",
 )
+@target_option
 @json_option
-def command(artifact: Path, weights: tuple[Path, ...], as_json: bool) -> None:
+def command(artifact: Path, weights: tuple[Path, ...], target: str | None, as_json: bool) -> None:
     """Check hashes, every line of the plan, and sizes of ARTIFACT.
 
-    The check shares no code with what wrote the artifact.
+    The check shares no code with what wrote the artifact. With --target also that its kernels
+    compute what the simulation computes.
     """
-    from qcompile.driver.load import plan_of, verify
+    from qcompile.cli.lowering_view import lowering_json, lowering_text
+    from qcompile.driver.load import lowering, plan_of, verify
 
     diagnostics = verify(artifact, weights)
+    lowered = None if target is None or diagnostics else lowering(artifact, target)
     if as_json:
-        click.echo(json.dumps(json_object(diagnostics, command="verify"), indent=2))
+        more = {} if lowered is None else {"lowering": lowering_json(lowered.report)}
+        click.echo(json.dumps(json_object(diagnostics, command="verify", **more), indent=2))
     else:
         show_diagnostics(diagnostics)
         if not diagnostics:
@@ -36,4 +41,6 @@ def command(artifact: Path, weights: tuple[Path, ...], as_json: bool) -> None:
             held = f"hashes, {tensors} planned tensors and all sizes hold"
             also = ", untouched tensors have the bytes of the weights" if weights else ""
             click.echo(f"{artifact}: {held}{also}")
+        if lowered is not None:
+            click.echo(lowering_text(lowered.report), nl=False)
     finish(diagnostics)

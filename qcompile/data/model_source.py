@@ -1,16 +1,22 @@
 """From a model reference to a module that is ready to be captured."""
 
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from qcompile.data.import_factory import Literal, call_factory
+from qcompile.data.hugging_face import Pretrained, build_pretrained
+from qcompile.data.import_factory import Literal, call_factory, import_function
 from qcompile.data.project import Project, project_around
 from qcompile.data.purpose import MODEL
 from qcompile.data.reference import (
     CallableReference,
+    HuggingFaceReference,
     SafetensorsReference,
     ZooReference,
     parse_reference,
@@ -52,7 +58,7 @@ def load_model(
     trusted: frozenset[str] = frozenset(),
 ) -> tuple[LoadedModel | None, list[Diagnostic]]:
     """``root`` is the recipe's folder: ``weights`` and modules are looked for from there."""
-    built = _build(reference, args, project_around(root, trusted))
+    built = _build(reference, args, project_around(root, trusted), empty=False)
     if isinstance(built, Diagnostic):
         return None, [built]
     module = built.module
@@ -75,6 +81,42 @@ def load_model(
     return LoadedModel(module.eval(), source, built.example_inputs, reference), problems
 
 
+def load_empty_model(
+    reference: str,
+    *,
+    args: tuple[Literal, ...] = (),
+    root: Path,
+    trusted: frozenset[str] = frozenset(),
+) -> tuple[LoadedModel | None, list[Diagnostic]]:
+    """The same on the meta device: shapes and types, for a look at what would be done."""
+    built = _build(reference, args, project_around(root, trusted), empty=True)
+    if isinstance(built, Diagnostic):
+        return None, [built]
+    module = built.module
+    problems = _train_mode_problems(reference, module)
+    lazy = [name for name, value in module.named_parameters() if is_lazy(value)]
+    if lazy:
+        return None, [without_data(reference, lazy)]
+    empty(module)
+    weights = MemoryWeights(_state(module))
+    return LoadedModel(module.eval(), weights, built.example_inputs, reference), problems
+
+
+def empty(module: nn.Module) -> None:
+    """Replace every tensor by one on the meta device; what was tied stays tied."""
+    made: dict[int, Tensor] = {}
+    for inner in module.modules():
+        tensors = [*inner.named_parameters(recurse=False), *inner.named_buffers(recurse=False)]
+        for name, value in tensors:
+            if value.is_meta:
+                continue
+            if id(value) not in made:
+                bare = value.detach().to("meta")
+                is_parameter = isinstance(value, nn.Parameter)
+                made[id(value)] = nn.Parameter(bare, value.requires_grad) if is_parameter else bare
+            setattr(inner, name, made[id(value)])
+
+
 def unknown_zoo_model(name: str) -> Diagnostic:
     """QR520: nothing of that name ships with the project."""
     known = [model.name for model in MODELS]
@@ -87,12 +129,12 @@ def unknown_zoo_model(name: str) -> Diagnostic:
     )
 
 
-def no_arguments(name: str) -> Diagnostic:
-    """QR520: a model of the zoo is as its checkpoint is."""
+def no_arguments(reference: str) -> Diagnostic:
+    """QR520: a model of the zoo, or of a checkpoint, is as it is."""
     return Diagnostic(
         Code.MODEL_REFERENCE,
-        f"`zoo:{name}` takes no arguments",
-        subject=f"zoo:{name}",
+        f"`{reference}` takes no arguments",
+        subject=reference,
         help="remove `args`",
     )
 
@@ -137,12 +179,23 @@ def train_mode(reference: str, modules: list[str]) -> Diagnostic:
     )
 
 
-def _build(reference: str, args: tuple[Literal, ...], project: Project) -> _Built | Diagnostic:
+def _build(
+    reference: str, args: tuple[Literal, ...], project: Project, *, empty: bool
+) -> _Built | Diagnostic:
+    """``empty``: without weights as far as that can be; the rest is taken away by ``empty``."""
     match parse_reference(reference, MODEL):
         case ZooReference(name):
             return _build_from_zoo(name, args)
+        case HuggingFaceReference(directory):
+            if args:
+                return no_arguments(reference)
+            found = build_pretrained(project.directory / directory, project, empty=empty)
+            is_model = isinstance(found, Pretrained)
+            return _Built(found.module, None, found.example_inputs) if is_model else found
         case CallableReference() as function:
-            module = call_factory(function, args, MODEL, project)
+            module = _call_empty(function, args, project) if empty else None
+            if module is None:
+                module = call_factory(function, args, MODEL, project)
             if isinstance(module, nn.Module):
                 return _Built(module)
             if isinstance(module, Diagnostic):
@@ -154,12 +207,32 @@ def _build(reference: str, args: tuple[Literal, ...], project: Project) -> _Buil
             return problem
 
 
+def _call_empty(
+    function: CallableReference, args: tuple[Literal, ...], project: Project
+) -> nn.Module | None:
+    """What the factory makes where tensors have no values; ``None`` if it needs some."""
+    imported = import_function(function, MODEL, project)  # its constants shall be real ones
+    if isinstance(imported, Diagnostic):
+        return None
+    with _without_values():
+        module = call_factory(function, args, MODEL, project)
+    return module if isinstance(module, nn.Module) else None
+
+
+@contextmanager
+def _without_values() -> Generator[None]:
+    """New tensors are on the meta device; copying values into one does nothing, without a word."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _build_from_zoo(name: str, args: tuple[Literal, ...]) -> _Built | Diagnostic:
     model = zoo_model(name)
     if model is None:
         return unknown_zoo_model(name)
     if args:
-        return no_arguments(name)
+        return no_arguments(f"zoo:{name}")
     return _Built(model.build().eval(), model.weights, model.example_inputs())
 
 

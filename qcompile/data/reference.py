@@ -1,11 +1,13 @@
-"""References to models, data and metrics: ``pkg.mod:callable``, ``zoo:NAME``, ``safetensors:FILE``.
+"""References to models, data and metrics: ``pkg.mod:callable``, ``zoo:NAME``, ``hf:DIR``, ...
 
 A prefix wins over a module of the same name; a module called ``zoo`` is reached through its
 package. The callable form has no calls and no attribute chains: what runs is one named function.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from keyword import iskeyword
+from types import MappingProxyType
 from typing import TypeAlias
 
 from qcompile.data.purpose import DATA, MODEL, Purpose
@@ -38,7 +40,17 @@ class SafetensorsReference:
         return f"safetensors:{self.file}"
 
 
-Reference: TypeAlias = CallableReference | ZooReference | SafetensorsReference
+@dataclass(frozen=True, slots=True)
+class HuggingFaceReference:
+    directory: str
+
+    def __str__(self) -> str:
+        return f"hf:{self.directory}"
+
+
+Reference: TypeAlias = (
+    CallableReference | ZooReference | SafetensorsReference | HuggingFaceReference
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +65,14 @@ class Form:
 FORMS: tuple[Form, ...] = (
     Form("zoo", (MODEL, DATA)),
     Form("safetensors", (DATA,)),
-    Form("hf", (MODEL,), "write a function that returns the model, and name it `module:function`"),
+    Form("hf", (MODEL,)),
     Form("text", (DATA,), "write a function that returns token ids, and name it `module:function`"),
     Form("images", (DATA,), "write a function that returns images, and name it `module:function`"),
+)
+
+
+_PREFIXED: Mapping[str, Callable[[str], Reference]] = MappingProxyType(
+    {"zoo": ZooReference, "safetensors": SafetensorsReference, "hf": HuggingFaceReference}
 )
 
 
@@ -70,7 +87,7 @@ def parse_reference(text: str, purpose: Purpose) -> Reference | Diagnostic:
         return not_available(text, form.prefix, form.instead)
     if not rest:
         return malformed(text, purpose)
-    return ZooReference(rest) if form.prefix == "zoo" else SafetensorsReference(rest)
+    return _PREFIXED[form.prefix](rest)
 
 
 def malformed(text: str, purpose: Purpose) -> Diagnostic:

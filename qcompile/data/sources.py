@@ -19,6 +19,7 @@ from qcompile.data.project import Project, project_around
 from qcompile.data.purpose import DATA
 from qcompile.data.reference import (
     CallableReference,
+    HuggingFaceReference,
     SafetensorsReference,
     ZooReference,
     parse_reference,
@@ -109,6 +110,8 @@ def _open(reference: str, project: Project) -> DataSource | Diagnostic:
         case CallableReference() as function:
             made = call_factory(function, (), DATA, project)
             return made if isinstance(made, Diagnostic) else _recognise(reference, made, project)
+        case HuggingFaceReference():
+            raise AssertionError("parse_reference refuses a model where data is needed")
         case Diagnostic() as problem:
             return problem
 

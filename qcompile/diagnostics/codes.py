@@ -55,9 +55,14 @@ class Code(Enum):
     EMPTY_SELECTION = ("QR302", "empty-selection", Severity.ERROR)
     UNREACHABLE_RULE = ("QR303", "unreachable-rule", Severity.WARNING)
     FINAL_VIOLATED = ("QR304", "final-violated", Severity.ERROR)
+    PARTLY_SHADOWED = ("QR305", "partly-shadowed", Severity.WARNING)
     SET_ON_FLOAT = ("QR306", "set-on-float", Severity.ERROR)
+    SELECTS_EVERYTHING = ("QR307", "selects-everything", Severity.WARNING)
+    GENERATED_NAME = ("QR308", "generated-name", Severity.WARNING)
     UNSAFE_REGEX = ("QR309", "unsafe-regex", Severity.ERROR)
+    AMBIGUOUS_END = ("QR310", "ambiguous-end", Severity.WARNING)
     INVALID_PATTERN = ("QR311", "invalid-pattern", Severity.ERROR)
+    CANNOT_SHARE = ("QR312", "cannot-share", Severity.ERROR)
 
     # 4xx types, units, ranges
     WRONG_TYPE = ("QR401", "wrong-type", Severity.ERROR)
@@ -73,9 +78,21 @@ class Code(Enum):
     # 5xx model and graph
     GROUP_SIZE = ("QR501", "group-size-does-not-divide", Severity.ERROR)
     TIED_WEIGHTS = ("QR502", "tied-weights-differ", Severity.ERROR)
+    ADD_GRIDS = ("QR503", "add-inputs-differ", Severity.ERROR)
+    CONCAT_GRIDS = ("QR504", "concat-inputs-differ", Severity.ERROR)
+    FOLDED_NORM = ("QR505", "folded-norm", Severity.WARNING)
+    SPLIT_PROJECTIONS = ("QR506", "split-projections", Severity.WARNING)
+    NO_KERNEL = ("QR507", "no-kernel", Severity.ERROR)
     NOT_TRACEABLE = ("QR508", "not-traceable", Severity.ERROR)
+    FLOAT_ISLAND = ("QR509", "float-island", Severity.WARNING)
+    DANGLING_QUANTIZER = ("QR510", "dangling-quantizer", Severity.WARNING)
+    SENSITIVE_LAYERS = ("QR511", "sensitive-layers", Severity.WARNING)
+    WASTED_RANGE = ("QR513", "wasted-range", Severity.WARNING)
     NON_FINITE_WEIGHT = ("QR514", "non-finite-weight", Severity.ERROR)
     NO_WEIGHT = ("QR515", "no-weight", Severity.WARNING)
+    UNKNOWN_OPERATION = ("QR516", "unknown-operation", Severity.WARNING)
+    ACCUMULATOR_OVERFLOW = ("QR517", "accumulator-overflow", Severity.ERROR)
+    NEGATIVES_CUT = ("QR518", "negatives-cut", Severity.WARNING)
     MODEL_REFERENCE = ("QR520", "model-reference", Severity.ERROR)
     MODEL_FACTORY = ("QR521", "model-factory-failed", Severity.ERROR)
     WEIGHT_FILE = ("QR522", "weight-file", Severity.ERROR)
@@ -83,14 +100,20 @@ class Code(Enum):
     WEIGHT_SHAPE = ("QR524", "weight-shape", Severity.ERROR)
     UNSTORABLE_OPERATION = ("QR530", "unstorable-operation", Severity.ERROR)
     SPECIALISED = ("QR531", "specialised", Severity.WARNING)
-    EXPORT_FORMAT = ("QR540", "export-format", Severity.ERROR)
-    EXPORT_OPERATION = ("QR541", "export-operation", Severity.ERROR)
-    EXPORT_INPUTS = ("QR542", "export-inputs", Severity.ERROR)
-    EXPORT_DIFFERS = ("QR543", "export-differs", Severity.ERROR)
+    TARGET_FILE = ("QR540", "target-file", Severity.ERROR)
+    TARGET_NOT_HERE = ("QR541", "target-not-here", Severity.ERROR)
+    EXPORT_FORMAT = ("QR550", "export-format", Severity.ERROR)
+    EXPORT_OPERATION = ("QR551", "export-operation", Severity.ERROR)
+    EXPORT_INPUTS = ("QR552", "export-inputs", Severity.ERROR)
+    EXPORT_DIFFERS = ("QR553", "export-differs", Severity.ERROR)
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy
+    BUDGET_EXCEEDED = ("QR601", "budget-exceeded", Severity.ERROR)
     EXPECTATION_FAILED = ("QR603", "expectation-failed", Severity.ERROR)
+    CHOICE_WITHOUT_BUDGET = ("QR604", "choice-without-budget", Severity.ERROR)
+    WRONG_TIME = ("QR605", "wrong-time", Severity.ERROR)
+    REQUIREMENT_FAILED = ("QR606", "requirement-failed", Severity.ERROR)
     TEST_FILE = ("QR608", "test-file", Severity.ERROR)
     NOT_REPORTED = ("QR609", "not-reported", Severity.ERROR)
 
@@ -105,6 +128,9 @@ class Code(Enum):
     EMPTY_DATA = ("QR711", "empty-data", Severity.ERROR)
     NON_FINITE_DATA = ("QR712", "non-finite-data", Severity.ERROR)
     METRIC = ("QR713", "metric", Severity.ERROR)
+    SPLIT_BLOCK = ("QR716", "split-block", Severity.ERROR)
+    PREVIEW = ("QR720", "preview-is-no-plan", Severity.ERROR)
+    REVISION = ("QR721", "revision-not-readable", Severity.ERROR)
 
     # 9xx run and artifact
     OUTPUT_OCCUPIED = ("QR901", "output-occupied", Severity.ERROR)
@@ -117,6 +143,7 @@ class Code(Enum):
     FORMAT_VERSION = ("QR908", "format-version", Severity.ERROR)
     UNSAFE_GRAPH = ("QR909", "unsafe-graph", Severity.ERROR)
     PLAN_NOT_MET = ("QR910", "plan-not-met", Severity.ERROR)
+    KERNELS_DISAGREE = ("QR930", "kernels-disagree", Severity.ERROR)
 
     def __init__(self, number: str, slug: str, severity: Severity) -> None:
         self.number = number

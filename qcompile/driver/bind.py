@@ -1,7 +1,8 @@
 """The second phase: trace the model, resolve every rule, decide every tensor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,11 @@ from torch import Tensor, fx, nn
 from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
+from qcompile.analysis.graph_facts import graph_facts
+from qcompile.analysis.own_bias import with_refits
 from qcompile.analysis.rules.registry import run_rules
+from qcompile.analysis.shared_operands import shared_operands
+from qcompile.analysis.target_check import check_target
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
@@ -18,7 +23,7 @@ from qcompile.capture.trace import trace
 from qcompile.capture.unit import Unit
 from qcompile.data.batches import model_arguments, split_labels
 from qcompile.data.input_check import InputSpec, expected_inputs
-from qcompile.data.model_source import LoadedModel, load_model
+from qcompile.data.model_source import LoadedModel, load_empty_model, load_model
 from qcompile.data.sources import open_data
 from qcompile.data.weight_loading import finite_problems
 from qcompile.data.weights import MemoryWeights, WeightSource
@@ -26,16 +31,21 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
+from qcompile.driver.tunes import plan_tunes, tuning_of
 from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.remove_dropout import RemoveDropout
-from qcompile.policy.assertion import Measured, check_assertions
+from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
-from qcompile.policy.core import SitePlan, TransformPlan, UnitPlan
+from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
+from qcompile.policy.executable import not_executable
+from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
+from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
+from qcompile.targets.catalogue import find_target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,15 +64,32 @@ class Bound:
     resolution: Resolution
     units: tuple[Unit, ...]
     planned: tuple[SitePlan, ...]
+    tunes: tuple[TunePlan, ...]
+    measured: Measured
+    """What can be said of the plan as a whole."""
     transforms: tuple[TransformPlan, ...]
     forecast: tuple[UnitPlan, ...]
+    facts: GraphFacts
     diagnostics: tuple[Diagnostic, ...]
     trusted: frozenset[str]
+    is_preview: bool = False
+    """Made without weights and data: it can be planned and looked at, but not run."""
 
     @property
     def root(self) -> Path:
         """The recipe's folder, from which its references are looked up."""
         return recipe_folder(self.recipe)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A recipe's model as a graph, before any rule is looked at."""
+
+    loaded: LoadedModel
+    example: Example
+    captured: Captured
+    sites: tuple[Site, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def recipe_folder(recipe: Recipe) -> Path:
@@ -75,30 +102,35 @@ def bind(
     example_inputs: tuple[Tensor, ...] | dict[str, Tensor] | None = None,
     *,
     trusted: frozenset[str] = frozenset(),
+    preview: bool = False,
 ) -> Bound:
     """Trace ``model`` and resolve the recipe against it.
 
     Without ``model`` the recipe's own reference is loaded; without ``example_inputs`` the recipe's
-    ``input`` lines, the model's own example, or one batch of calibration data is used. Raises
+    ``input`` lines, the model's own example, or one batch of calibration data is used. With
+    ``preview`` no weights are read, and data only for its shape where nothing else tells it. Raises
     ``CompileError`` with every error of the phase that failed.
     """
-    loaded, diagnostics = _model(recipe, model, trusted)
-    example = _example(recipe, loaded, example_inputs, trusted)
-    captured = trace(loaded.module, example.args, example.kwargs, dynamic=example.dynamic)
-    diagnostics.extend(captured.diagnostics)
-    sites = find_sites(captured.module)
+    seen = look(recipe, model, example_inputs, trusted=trusted, preview=preview)
+    loaded, example, sites = seen.loaded, seen.example, seen.sites
+    diagnostics = list(seen.diagnostics)
     resolution, found = resolve(recipe, sites)
     diagnostics.extend(found)
-    graph, transforms = _transformed(recipe, captured, resolution)
+    graph, transforms = transformed(recipe, seen.captured, resolution)
     final_sites = find_sites(graph)
-    units, found = _units(recipe, graph, final_sites)
-    diagnostics.extend(found)
-    diagnostics.extend(run_rules(Context(recipe, graph, final_sites, resolution)))
+    units, found = divided(recipe, graph, final_sites)
+    context = Context(recipe, graph, final_sites, resolution)
+    diagnostics += [*found, *run_rules(context)]
     _raise_errors(diagnostics)
-    planned = decide(graph, final_sites, units, resolution)
+    shares, found = shared_operands(recipe, seen.captured.module, sites, resolution)
+    _raise_errors([*diagnostics, *found])
+    planned = decide(graph, final_sites, units, resolution, shares)
+    diagnostics.extend(_on_target(recipe, planned))
     sizes = forecast(graph, units, planned)
-    measured = Measured(sum(unit.bytes_after for unit in sizes), _blocks(units, sites))
-    diagnostics.extend(check_assertions(recipe.assertions, sites, resolution, measured))
+    measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
+    tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
+    planned = with_refits(graph, planned, partial(tuning_of, recipe.tuning, tunes))
+    diagnostics += [*found, *_claims(recipe, sites, resolution, measured)]
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,
@@ -110,16 +142,39 @@ def bind(
         resolution=resolution,
         units=units,
         planned=planned,
+        tunes=tunes,
+        measured=measured,
         transforms=transforms,
         forecast=sizes,
+        facts=graph_facts(context, units),
         diagnostics=tuple(in_order(diagnostics)),
         trusted=trusted,
+        is_preview=preview,
     )
 
 
+def look(
+    recipe: Recipe,
+    model: nn.Module | None = None,
+    example_inputs: tuple[Tensor, ...] | dict[str, Tensor] | None = None,
+    *,
+    trusted: frozenset[str] = frozenset(),
+    preview: bool = False,
+) -> Seen:
+    """Load and trace the model alone. Raises ``CompileError``; the parameters are ``bind``'s."""
+    loaded, diagnostics = _model(recipe, model, trusted, preview)
+    example = _example(recipe, loaded, example_inputs, trusted)
+    captured = trace(loaded.module, example.args, example.kwargs, dynamic=example.dynamic)
+    found = (*diagnostics, *captured.diagnostics)
+    return Seen(loaded, example, captured, find_sites(captured.module), found)
+
+
 def _model(
-    recipe: Recipe, model: nn.Module | None, trusted: frozenset[str]
+    recipe: Recipe, model: nn.Module | None, trusted: frozenset[str], preview: bool
 ) -> tuple[LoadedModel, list[Diagnostic]]:
+    _raise_errors([*recipe.unavailable, *not_executable(recipe)])
+    if model is not None and preview:
+        return LoadedModel(model, MemoryWeights({}), None, type(model).__name__), []
     if model is not None:
         problems = finite_problems(model)
         _raise_errors(problems)
@@ -127,14 +182,16 @@ def _model(
         return LoadedModel(model, MemoryWeights(state), None, type(model).__name__), problems
     if recipe.model is None:
         raise ValueError("a library has no model; pass one to `bind`")
-    weights = None if recipe.model.weights is None else Path(recipe.model.weights)
-    loaded, problems = load_model(
-        recipe.model.reference,
-        args=recipe.model.args,
-        weights=weights,
-        root=recipe_folder(recipe),
-        trusted=trusted,
-    )
+    asked, root = recipe.model, recipe_folder(recipe)
+    if preview:
+        loaded, problems = load_empty_model(
+            asked.reference, args=asked.args, root=root, trusted=trusted
+        )
+    else:
+        weights = None if asked.weights is None else Path(asked.weights)
+        loaded, problems = load_model(
+            asked.reference, args=asked.args, weights=weights, root=root, trusted=trusted
+        )
     if loaded is None:
         raise CompileError(problems)
     return loaded, problems
@@ -165,14 +222,12 @@ def _example(
     return Example(args, kwargs)
 
 
-def _transformed(
+def transformed(
     recipe: Recipe, captured: Captured, resolution: Resolution
 ) -> tuple[fx.GraphModule, tuple[TransformPlan, ...]]:
     """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
     keep = frozenset(d.site.path for d in resolution.decisions if d.is_skipped)
     without_dropout = run_passes(captured.module, (RemoveDropout(),)).module
-    if "fold_bn" not in recipe.transforms:
-        return without_dropout, ()
     pairs = foldable(without_dropout, keep)
     with torch.no_grad():
         graph = run_passes(without_dropout, (FoldBatchNorm(keep),)).module
@@ -181,9 +236,32 @@ def _transformed(
     )
 
 
-def _units(
+def _tunes(
+    recipe: Recipe,
+    sites: tuple[Site, ...],
+    resolution: Resolution,
+    measured: Measured,
+    units: tuple[Unit, ...],
+    planned: tuple[SitePlan, ...],
+) -> tuple[tuple[TunePlan, ...], list[Diagnostic]]:
+    """Selectors of ``tune`` see what the policy has decided, and the blocks."""
+    selection = Selection(sites, resolution.decided(measured.blocks))
+    return plan_tunes(recipe, selection, sites, units, planned)
+
+
+def _claims(
+    recipe: Recipe, sites: tuple[Site, ...], resolution: Resolution, measured: Measured
+) -> list[Diagnostic]:
+    return [
+        *check_limits(recipe.budget, sites, resolution, measured),
+        *check_assertions(recipe.assertions, sites, resolution, measured),
+    ]
+
+
+def divided(
     recipe: Recipe, graph: fx.GraphModule, sites: tuple[Site, ...]
 ) -> tuple[tuple[Unit, ...], list[Diagnostic]]:
+    """The units of ``graph``, with the blocks that the recipe names."""
     named, diagnostics = named_blocks(recipe, sites)
     group_names = {row.name for row in recipe.blocks if isinstance(row, BlockGroup)}
     has_each = any(isinstance(row, BlockEach) for row in recipe.blocks)
@@ -198,7 +276,18 @@ def _units(
     return units, [*diagnostics, *found]
 
 
-def _blocks(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:
+def _on_target(recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
+    """Say what the recipe's target has no kernel for; its file lies beside the recipe."""
+    if recipe.target is None:
+        return []
+    target = find_target(recipe.target.name, recipe_folder(recipe))
+    if isinstance(target, Diagnostic):
+        return [replace(target, primary=Label(recipe.target.span))]
+    return check_target(recipe.target, target, planned)
+
+
+def block_sites(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:
+    """``Site.index`` of the sites of each block, as ``block(k)`` counts them."""
     by_node = {site.node: site.index for site in sites}
     return tuple(
         frozenset(by_node[name] for name in unit.nodes if name in by_node)

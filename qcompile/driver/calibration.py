@@ -35,8 +35,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
         return None
     reference = asked.reference if data is None else IN_MEMORY
     source, problems = _source(reference, bound.root, bound.trusted, data)
-    tuning = bound.recipe.tuning
-    size = tuning.batch if tuning.learns else asked.batch  # a step takes one batch
+    size = _batch(bound, asked.batch)
     selected, found = select_samples(reference, source, asked.samples, size, asked.seed)
     problems.extend(found)
     if selected is None:
@@ -50,6 +49,12 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
         batches=_batches(bound.graph, selected, labels),
         diagnostics=tuple(problems),
     )
+
+
+def _batch(bound: Bound, asked: int) -> int:
+    """A step takes one batch, so that what learns says how large it is; all agree (QR290)."""
+    tunings = [bound.recipe.tuning, *(tune.tuning for tune in bound.tunes)]
+    return next((tuning.batch for tuning in tunings if tuning.learns), asked)
 
 
 def _source(

@@ -29,8 +29,8 @@ class Export:
 def export(directory: str | Path, to: str, output: str | Path, *, replace: bool = False) -> Export:
     """Write the artifact in ``directory`` to ``output`` in the format ``to``, whole or not at all.
 
-    Raises ``CompileError``: QR290 for an unknown format, QR901 for an occupied output, QR540 to
-    QR543 for what the format cannot hold, and all that ``load`` raises.
+    Raises ``CompileError``: QR290 for an unknown format, QR901 for an occupied output, QR550 to
+    QR553 for what the format cannot hold, and all that ``load`` raises.
     """
     output = Path(output)
     capability = _capability(to)

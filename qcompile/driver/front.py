@@ -12,7 +12,8 @@ from qcompile.diagnostics.source import Source
 from qcompile.driver.project_files import ProjectFiles
 from qcompile.policy.imports import LIBRARY, Loader, Refusal
 from qcompile.policy.lower import NO_ARGUMENTS, NO_FILES, lower
-from qcompile.policy.recipe import Recipe
+from qcompile.policy.recipe import Model, Recipe
+from qcompile.policy.shadowed import shadowed_rules
 from qcompile.syntax.hidden import hidden_characters
 from qcompile.syntax.nodes import RecipeFile
 from qcompile.syntax.parse import parse
@@ -61,7 +62,8 @@ def check_source(
     """The same of a text that is at hand; ``loader`` knows what it imports."""
     file, problems = parse(source)
     recipe, found = (None, []) if file is None else lower(file, source, loader, params, tests)
-    found = [*problems, *found, *hidden_characters(source)]
+    shadowed = [] if recipe is None else shadowed_rules(recipe)
+    found = [*problems, *found, *shadowed, *hidden_characters(source)]
     judged = apply_suppressions(found, source, with_model=False)
     return Checked(
         None if has_errors(judged.diagnostics) else recipe,
@@ -91,6 +93,14 @@ def with_expectations(recipe: Recipe, packs: Iterable[str]) -> Recipe:
             raise CompileError([expects_nothing(name)])
         assertions += pack.assertions
     return replace(recipe, assertions=tuple(assertions))
+
+
+def with_model(recipe: Recipe, reference: str) -> Recipe:
+    """``recipe`` for another model, whose weights are those that come with it."""
+    own = recipe.model
+    span = recipe.source.span(0, 0) if own is None else own.span
+    inputs = () if own is None else own.inputs
+    return replace(recipe, model=Model(reference, (), None, inputs, span))
 
 
 def _pack(name: str) -> Recipe:

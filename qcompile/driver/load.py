@@ -11,17 +11,26 @@ from qcompile.audit.audit import audit
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.artifact_files import REPORT_FILE, Manifest
-from qcompile.emit.load import load as load_artifact
+from qcompile.emit.load import load_for
+from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact, read_manifest
 from qcompile.policy.core import Plan
+from qcompile.targets.names import REFERENCE
 
 
-def load(directory: str | Path, target: str = "simulate") -> fx.GraphModule:
+def load(directory: str | Path, target: str = REFERENCE, *, check: bool = True) -> fx.GraphModule:
     """The quantized model of an artifact, in eval mode, rebuilt from its files alone.
 
-    Raises ``CompileError`` when the directory is no artifact, was changed, or is from a later tool.
+    ``target`` names the kernels that it computes with, see ``lowering``. Raises ``CompileError``
+    when the directory is no artifact, was changed, or is from a later tool, when the machine cannot
+    run the target, and, unless ``check`` is off, when kernels and simulation disagree.
     """
-    return load_artifact(directory, target)
+    return load_for(directory, target, check=check).module
+
+
+def lowering(directory: str | Path, target: str, *, check: bool = True) -> Lowering:
+    """What ``load`` gives, with what became of each layer and how well the kernels agree."""
+    return load_for(directory, target, check=check)
 
 
 def verify(directory: str | Path, weights: Sequence[Path] = ()) -> list[Diagnostic]:
@@ -35,7 +44,7 @@ def verify(directory: str | Path, weights: Sequence[Path] = ()) -> list[Diagnost
     if problems:
         return problems
     try:
-        load_artifact(directory)
+        load(directory)
     except CompileError as error:
         return error.diagnostics
     return []

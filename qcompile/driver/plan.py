@@ -4,12 +4,14 @@ import json
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePath
 
 from pydantic import ValidationError
 
+from qcompile.analysis.compute import compute
 from qcompile.data.project import project_around
 from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.codes import Code
@@ -18,7 +20,8 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
-from qcompile.driver.front import check, settled, with_expectations
+from qcompile.driver.front import check, settled, with_expectations, with_model
+from qcompile.driver.requirements import check_measurable
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
 from qcompile.policy.core import (
@@ -29,15 +32,16 @@ from qcompile.policy.core import (
     ParameterPlan,
     Plan,
     PlanCore,
-    RuleRef,
     SitePlan,
+    TunePlan,
 )
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.parameters import argument
-from qcompile.policy.recipe import Recipe
+from qcompile.policy.recipe import Recipe, on_one_line
 from qcompile.policy.resolution import Decision
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
 from qcompile.store.disk import Disk
@@ -74,19 +78,23 @@ def plan_recipe(
     trusted: frozenset[str] = frozenset(),
     params: Mapping[str, str] = NO_ARGUMENTS,
     packs: Sequence[str] = (),
+    model: str | None = None,
+    preview: bool = False,
 ) -> Planned:
     """All phases up to the plan for one recipe file. Raises ``CompileError``.
 
-    ``packs`` are further files whose ``expect`` lines the plan is held to.
+    ``packs`` are further files whose ``expect`` lines the plan is held to; ``model`` is a reference
+    that stands in for the recipe's own; ``preview`` does without weights and data.
     """
     checked = check(path, params)
     if checked.recipe is None:
         raise CompileError(list(checked.diagnostics))
-    if checked.recipe.is_library:
-        raise CompileError([*checked.diagnostics, nothing_to_plan(checked.recipe)])
+    asked = checked.recipe if model is None else with_model(checked.recipe, model)
+    if asked.is_library or asked.policy is None:
+        raise CompileError([*checked.diagnostics, nothing_to_plan(asked)])
     try:
-        recipe = with_expectations(checked.recipe, packs)
-        planned = make_plan(bind(recipe, trusted=trusted))
+        recipe = with_expectations(asked, packs)
+        planned = make_plan(bind(recipe, trusted=trusted, preview=preview))
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
@@ -94,16 +102,19 @@ def plan_recipe(
 
 
 def make_plan(bound: Bound, data: object | None = None) -> Planned:
+    recipe = bound.recipe
     document, problems = encode(bound.graph)
     if problems:
         raise CompileError(problems)
-    recipe = bound.recipe
     static = [
         s for s in bound.planned if any(t.slot != "weight" and t.bytes_after for t in s.tensors)
     ]
     if recipe.calibration is None and static:
         raise CompileError([no_static_range(recipe, static[0])])
-    used = calibration(bound, data)
+    asked = evaluations(recipe)
+    if not bound.is_preview:
+        check_measurable(bound, asked)
+    used = None if bound.is_preview else calibration(bound, data)
     texts = closure_texts(recipe)
     called = [
         PurePath(s.name).name if PurePath(s.name).is_absolute() else s.name for s in recipe.closure
@@ -119,18 +130,25 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         ),
         params=tuple(ParameterPlan(name=key, value=value) for key, value in recipe.params.items()),
         graph_sha256=sha256_hex(canonical_json(document.model_dump(mode="json"))),
-        weights_sha256=weights_sha256(bound.weights),
+        weights_sha256=None if bound.is_preview else weights_sha256(bound.weights),
         data=used.plan if used else None,
         seed=run_seed(recipe),
         transforms=bound.transforms,
         units=bound.forecast,
         sites=placed(bound.planned, names),
         tuning=recipe.tuning,
-        evaluations=evaluations(recipe),
+        tunes=placed_tunes(bound.tunes, names),
+        evaluations=asked,
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
         bytes_after=sum(unit.bytes_after for unit in bound.forecast),
     )
-    beside = Beside(recipe_texts=texts, sites_total=len(bound.sites))
+    beside = Beside(
+        recipe_texts=texts,
+        sites_total=len(bound.sites),
+        requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
+        compute=compute(bound.sites, bound.resolution),
+        graph=bound.facts,
+    )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
     return Planned(made, bound, used, tuple(in_order(warnings)))
@@ -185,10 +203,7 @@ def shown_name(path: Path) -> str:
 
 def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePlan, ...]:
     """The plans of ``sites`` with each rule's file called as the plan calls it."""
-
-    def called(ref: RuleRef) -> RuleRef:
-        return ref.model_copy(update={"file": names.get(ref.file, ref.file)})
-
+    called = partial(_called, names)
     return tuple(
         site.model_copy(
             update={
@@ -198,6 +213,7 @@ def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePla
                         update={
                             "decided_by": called(tensor.decided_by),
                             "patched_by": tuple(map(called, tensor.patched_by)),
+                            "shared_by": tensor.shared_by and called(tensor.shared_by),
                         }
                     )
                     for tensor in site.tensors
@@ -208,9 +224,24 @@ def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePla
     )
 
 
+def placed_tunes(tunes: Sequence[TunePlan], names: Mapping[str, str]) -> tuple[TunePlan, ...]:
+    return tuple(
+        tune.model_copy(update={"decided_by": _called(names, tune.decided_by)}) for tune in tunes
+    )
+
+
+def _called(names: Mapping[str, str], ref: RuleRef) -> RuleRef:
+    return replace(ref, file=names.get(ref.file, ref.file))
+
+
 def save_plan(made: Plan, path: Path) -> None:
     """Write canonical JSON, atomically. Raises ``CompileError`` (QR905) when that fails."""
-    problems = write_file(Disk(), Path(os.path.abspath(path)), canonical_json(made.model_dump()))
+    save_document(path, canonical_json(made.model_dump()))
+
+
+def save_document(path: Path, data: bytes) -> None:
+    """Write what a command was asked to write. Raises ``CompileError`` (QR905)."""
+    problems = write_file(Disk(), Path(os.path.abspath(path)), data)
     if problems:
         raise CompileError(problems)
 
@@ -218,10 +249,15 @@ def save_plan(made: Plan, path: Path) -> None:
 def read_plan(path: Path) -> Plan:
     """A saved plan; its own hash is checked. Raises ``CompileError`` (QR709, QR908)."""
     try:
-        data = path.read_bytes()
-        document: object = json.loads(data)
+        return parse_plan(path, path.read_bytes())
     except OSError as error:
         raise CompileError([unreadable(path, (error.strerror or str(error)).lower())]) from None
+
+
+def parse_plan(path: Path, data: bytes) -> Plan:
+    """The same of bytes that are at hand; ``path`` is what they are called."""
+    try:
+        document: object = json.loads(data)
     except (ValueError, RecursionError):
         raise CompileError([unreadable(path, "it is not JSON")]) from None
     newer = check_version(path.name, document, PLAN_FORMAT_VERSION)
@@ -265,15 +301,18 @@ def unknown_site(path: str, known: list[str]) -> Diagnostic:
         Code.UNMATCHED_PATTERN,
         f"there is no layer `{path}`",
         subject=path,
-        help=did_you_mean(path, known) or "`qcompile plan --full` lists every layer",
+        help=did_you_mean(path, known) or "`qcompile select any RECIPE` lists every layer",
     )
 
 
 def nothing_to_plan(recipe: Recipe) -> Diagnostic:
     """QR211: a library can be checked, but there is nothing to plan."""
+    missing, way_out = "policy", "add `policy main { ... }`"
+    if recipe.is_library:
+        missing, way_out = "model", 'add `model "package.module:factory"`, or say `--model`'
     return Diagnostic(
         Code.MISSING_STATEMENT,
-        "the recipe has no `model`",
+        f"the recipe has no `{missing}`",
         subject=recipe.source.name,
-        help='add `model "package.module:factory"`',
+        help=way_out,
     )

@@ -3,12 +3,16 @@
 import math
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from qcompile.analysis.accumulator import sums_of_run
 from qcompile.driver.plan import Planned
+from qcompile.driver.requirements import Judged
 from qcompile.passes.sweep import UnitOutcome
+from qcompile.policy.claim import RunFigure
+from qcompile.policy.recipe import on_one_line
 
 
 def report(
@@ -18,7 +22,11 @@ def report(
     resumed: int,
     started: float,
 ) -> dict[str, JsonValue]:
-    """Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2`` over the calibration data."""
+    """Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2`` over the calibration data.
+
+    ``integer_sums`` are the largest that the codes allow for any input, not those that were seen.
+    """
+    tensors = {name: tensor for outcome in outcomes for name, tensor in outcome.tensors.items()}
     return {
         "run": {**identity},
         "seconds": round(time.monotonic() - started, 3),
@@ -26,7 +34,29 @@ def report(
         "resumed_units": resumed,
         "warnings": [f"{d.code.number}: {d.message}" for d in planned.diagnostics],
         "units": [_unit(outcome) for outcome in outcomes],
+        "integer_sums": [
+            one.model_dump(mode="json") for one in sums_of_run(planned.plan.core.sites, tensors)
+        ],
     }
+
+
+def required(judged: Sequence[Judged], figures: Mapping[RunFigure, float]) -> dict[str, JsonValue]:
+    """What ``require`` asked and found; percentages are 0..100. Nothing where it asked nothing."""
+    if not judged:
+        return {}
+    rows: list[JsonValue] = [
+        {
+            "text": on_one_line(item.span),
+            "holds": why is None,
+            "found": None if why is None else why.text,
+        }
+        for item, why in judged
+    ]
+    shown: dict[str, JsonValue] = {
+        name: value if math.isfinite(value) else None for name, value in figures.items()
+    }
+    failed = any(why is not None for _, why in judged)
+    return {"failed": failed, "requirements": rows, "figures": shown}
 
 
 def peak_rss_mb() -> float:
@@ -45,6 +75,7 @@ def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
                 "output_error": figures.output_error,
                 "reused_codes": figures.reused_codes,
                 "fallback": figures.fallback,
+                "damping": figures.damping,
             }
             for figures in outcome.sites
         ],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from pydantic import JsonValue
-from torch import fx
+from torch import Tensor, fx
 
 from qcompile.data.project import project_around
 from qcompile.diagnostics.codes import Code
@@ -18,6 +18,7 @@ from qcompile.driver.bind import Bound, bind
 from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result_bytes
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
+from qcompile.driver.intent import save_intent
 from qcompile.driver.load import identity_of, load, verify
 from qcompile.driver.plan import (
     Planned,
@@ -28,12 +29,17 @@ from qcompile.driver.plan import (
     saved_params,
 )
 from qcompile.driver.progress import Listener, Pace, StopRequestedError
-from qcompile.driver.report import report
+from qcompile.driver.report import report, required
+from qcompile.driver.requirements import Judged, judge_requirements
+from qcompile.driver.tunes import tunings_by_node
 from qcompile.emit.artifact import write_artifact
+from qcompile.emit.materialize import materialize
 from qcompile.passes.sweep import SweepStep, UnitOutcome, sweep
 from qcompile.passes.sweep_state import ChainState
+from qcompile.policy.assertion import requirement_failed
+from qcompile.policy.claim import RunFigure
 from qcompile.policy.core import Plan
-from qcompile.policy.identity import differences, stale_plan
+from qcompile.policy.identity import differences, is_a_preview, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
 from qcompile.store.atomic import check_free, remove_tree
@@ -79,14 +85,18 @@ def run(
     bound: Bound | None = None,
     data: object | None = None,
     options: RunOptions | None = None,
+    trusted: frozenset[str] = frozenset(),
 ) -> fx.GraphModule:
     """Execute ``plan``, write its artifact to ``output``, and return it loaded.
 
-    ``bound`` and ``data`` are needed where the plan was made from objects. Raises ``CompileError``:
-    QR708 if recipe, weights, graph, data or tool have changed since, QR901 if ``output`` holds
-    something else, QR904 for a block that is not finite.
+    ``bound`` and ``data`` are needed where the plan was made from objects; without ``bound`` the
+    plan's own recipe is bound again, with ``trusted`` packages as when it was made. Raises
+    ``CompileError``: QR708 if recipe, weights, graph, data or tool have changed since, QR720 for a
+    preview, QR901 if ``output`` holds something else, QR904 for a block that is not finite, QR606
+    for a ``require`` that does not hold (the artifact is there all the same).
     """
-    planned = _replanned(plan, bound, data)
+    _refuse_preview(plan, "plan")
+    planned = _replanned(plan, bound, data, trusted)
     _refuse_stale(plan, planned.plan, "plan")
     execute(planned, Path(output), options or RunOptions())
     return load(output)
@@ -103,6 +113,7 @@ def run_subject(
     """Run a recipe, or a saved plan after checking that nothing has changed since."""
     if subject.suffix == ".json" and not is_json_name(subject.name):
         saved = read_plan(subject)
+        _refuse_preview(saved, str(subject))
         params = {**saved_params(saved.core), **params}
         planned = plan_recipe(_recipe_file(saved, subject), trusted=trusted, params=params)
         _refuse_stale(saved, planned.plan, str(subject))
@@ -113,8 +124,8 @@ def run_subject(
 
 def default_output(recipe: Recipe) -> Path:
     """``dir`` of the recipe's ``output``, else ``build/<name of the recipe>``."""
-    if recipe.output is not None:
-        return Path(recipe.source.name).parent / recipe.output
+    if recipe.output is not None and recipe.output.directory is not None:
+        return Path(recipe.source.name).parent / recipe.output.directory
     return Path("build") / Path(recipe.source.name).stem
 
 
@@ -126,12 +137,18 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
     started = time.monotonic()
     with threads(options.threads):
         identity = run_identity(planned.plan, torch.device(options.device))
-        with _opened(planned.plan, identity, options) as state:
+        with _opened(planned.plan, identity, output, options) as state:
             swept = _sweep(planned, state, options, started)
-            document = report(planned, swept.outcomes, identity, swept.resumed, started)
-            _publish(planned, swept.outcomes, document, output, options)
+            tensors = {name: t for one in swept.outcomes for name, t in one.tensors.items()}
+            judged, figures = _judged(planned, tensors, options)
+            document = {
+                **report(planned, swept.outcomes, identity, swept.resumed, started),
+                **required(judged, figures),
+            }
+            _publish(planned, tensors, document, output, options)
             problems = state.finish()
-    problems = [*problems, *verify(output)]
+    failed = [requirement_failed(item, why, output) for item, why in judged if why is not None]
+    problems = [*problems, *verify(output), *failed]
     if problems:
         raise CompileError(problems)
     return Done(
@@ -167,6 +184,7 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
         {site.node: site for site in core.sites},
         planned.calibration.batches if planned.calibration else (),
         tuning=core.tuning,
+        tunings=tunings_by_node(core),
         seed=core.seed,
         device=torch.device(options.device),
         start=outcomes[-1].state if outcomes else None,
@@ -195,22 +213,38 @@ def _payload(loaded: bytes | list[Diagnostic]) -> bytes:
 
 def _publish(
     planned: Planned,
-    outcomes: tuple[UnitOutcome, ...],
+    tensors: Mapping[str, Tensor],
     document: dict[str, JsonValue],
     output: Path,
     options: RunOptions,
 ) -> None:
-    tensors = {name: t for outcome in outcomes for name, t in outcome.tensors.items()}
     graph, made = planned.bound.graph, planned.plan
     _raise(write_artifact(options.disk, output, graph, made, tensors, document, options.replace))
 
 
-def _opened(plan: Plan, identity: dict[str, str], options: RunOptions) -> RunState:
+def _judged(
+    planned: Planned, tensors: Mapping[str, Tensor], options: RunOptions
+) -> tuple[tuple[Judged, ...], Mapping[RunFigure, float]]:
+    """Measured before the artifact is written, so that its report can say how it went."""
+    bound, core = planned.bound, planned.plan.core
+    if not bound.recipe.requirements:
+        return (), {}
+    quantized = materialize(bound.graph, core, tensors)
+    return judge_requirements(bound, quantized, core.evaluations, torch.device(options.device))
+
+
+def _opened(plan: Plan, identity: dict[str, str], output: Path, options: RunOptions) -> RunState:
     directory = options.work / plan.core_sha256[:16]
     if options.fresh:
         _forget(directory, identity, options)
     state = _open_state(directory, identity, options)
-    save_plan(plan, directory / SAVED_PLAN)
+    try:
+        save_plan(plan, directory / SAVED_PLAN)
+        asked = (output, options.replace, options.device, options.threads)
+        _raise(save_intent(options.disk, directory, *asked))
+    except BaseException:
+        state.close()
+        raise
     return state
 
 
@@ -231,11 +265,13 @@ def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) 
     return state
 
 
-def _replanned(saved: Plan, bound: Bound | None, data: object | None) -> Planned:
+def _replanned(
+    saved: Plan, bound: Bound | None, data: object | None, trusted: frozenset[str]
+) -> Planned:
     if bound is not None:
         return make_plan(bound, data)
     recipe = load_recipe(_recipe_file(saved, Path.cwd()), saved_params(saved.core))
-    return make_plan(bind(recipe), data)
+    return make_plan(bind(recipe, trusted=trusted), data)
 
 
 def _recipe_file(saved: Plan, near: Path) -> Path:
@@ -246,6 +282,11 @@ def _recipe_file(saved: Plan, near: Path) -> Path:
         folder / name for near_by in around for folder in (project_around(near_by).root, near_by)
     ]
     return next((place for place in places if place.exists()), places[0])
+
+
+def _refuse_preview(plan: Plan, shown: str) -> None:
+    if plan.core.is_preview:
+        raise CompileError([is_a_preview(shown)])
 
 
 def _refuse_stale(saved: Plan, fresh: Plan, shown: str) -> None:

@@ -22,7 +22,12 @@ from qcompile.emit.artifact_files import (
     sealed,
 )
 from qcompile.emit.graph_encode import encode
-from qcompile.emit.planned_tensors import check_tensors, planned_tensors, quantized_storages
+from qcompile.emit.planned_tensors import (
+    check_tensors,
+    planned_tensors,
+    quantized_storages,
+    refitted,
+)
 from qcompile.emit.tensor_table import tensor_table
 from qcompile.policy.core import Plan
 from qcompile.store.atomic import check_free, publish_files
@@ -52,8 +57,8 @@ def write_artifact(
     problems += check_tensors(plan.core, tensors)
     if problems:
         return problems
-    stored = {name: tensors[name] for name in planned_tensors(plan.core)}
-    model = model_bytes(stored | float_tensors(module, plan))
+    made = {name: tensors[name] for name in (*planned_tensors(plan.core), *refitted(plan.core))}
+    model = model_bytes(float_tensors(module, plan) | made)
     graph = canonical_json(document.model_dump(mode="json"))
     files = {
         MODEL_FILE: model,

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from qcompile.policy.core import PlanCore
+from qcompile.policy.document import Frozen
 from qcompile.policy.identity import core_sha256
-from qcompile.policy.scheme import Frozen
 from qcompile.store.atomic import MANIFEST
 from qcompile.store.canonical import canonical_json, sha256_hex
 

@@ -9,7 +9,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.artifact_files import GRAPH_FILE
 from qcompile.emit.format_version import check_version
-from qcompile.policy.scheme import Frozen
+from qcompile.policy.document import Frozen
 
 GRAPH_FORMAT_VERSION = "1.0"
 MAX_DEPTH = 64

@@ -1,40 +1,68 @@
 """An artifact as a module that runs, from its files alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load as tensors_from
 from torch import fx
 
+from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.graph_decode import decode
-from qcompile.emit.materialize import check_target, materialize
+from qcompile.emit.lower.agreement import agreement
+from qcompile.emit.lower.lower import lower
+from qcompile.emit.lower.lowering import Lowering
+from qcompile.emit.materialize import materialize
 from qcompile.emit.planned_tensors import not_met, quantized_storages
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
+from qcompile.targets.catalogue import find_target
+from qcompile.targets.names import REFERENCE
 
 
-def load(directory: str | Path, target: str = "simulate") -> fx.GraphModule:
+def load(directory: str | Path, target: str = REFERENCE, *, check: bool = True) -> fx.GraphModule:
     """Return the quantized graph in eval mode; no code of the user is needed or run.
 
-    Raises ``CompileError``: QR903 no artifact, QR908 written by a later program, QR902 a file was
-    changed, QR909 a graph that we would not have written, QR910 tensors that are not the plan's.
+    ``target`` is a name or a file of its own; see ``load_for`` for what became of each layer.
     """
-    problems = check_target(target)
-    if problems:
-        raise CompileError(problems)
+    return load_for(directory, target, check=check).module
+
+
+def load_for(directory: str | Path, target: str = REFERENCE, *, check: bool = True) -> Lowering:
+    """Return the quantized graph with the kernels of ``target``, and what got none.
+
+    With ``check`` the kernels are compared with the reference before anybody relies on them.
+    Raises ``CompileError``: QR201, QR540, QR541 no such target, file or machine, QR507 a layer that
+    the target refuses, QR930 kernels that disagree; QR903 no artifact, QR908 written by a later
+    program, QR902 a file was changed, QR909 a graph that we would not have written, QR910 tensors
+    that are not the plan's.
+    """
+    wanted = find_target(target)
+    if isinstance(wanted, Diagnostic):
+        raise CompileError([wanted])
     stored = read_artifact(Path(directory))
     if not isinstance(stored, StoredArtifact):
         raise CompileError(stored)
-    return assemble(stored, target)
+    reference = assemble(stored)
+    lowering = lower(reference, stored.plan.core, wanted)
+    if not isinstance(lowering, Lowering):
+        raise CompileError(lowering)
+    if not check or wanted.name == REFERENCE:
+        return lowering
+    found = agreement(reference, lowering.module, wanted)
+    if found.problems:
+        raise CompileError(list(found.problems))
+    report = replace(lowering.report, checked=found.batches, difference=found.difference)
+    return replace(lowering, report=report)
 
 
-def assemble(stored: StoredArtifact, target: str = "simulate") -> fx.GraphModule:
-    """Do what ``load`` does once the files are read and checked."""
+def assemble(stored: StoredArtifact) -> fx.GraphModule:
+    """Build the reference once the files are read and checked."""
     tensors = tensors_from(stored.model)
     core = stored.plan.core
     graph = decode(stored.graph, tensors, quantized_storages(core))
     if not isinstance(graph, fx.GraphModule):
         raise CompileError(graph)
-    module = materialize(graph, core, tensors, target)
+    module = materialize(graph, core, tensors)
     empty = [name for name, tensor in module.state_dict().items() if tensor.is_meta]
     if empty:
         raise CompileError([not_met(f"`{name}` has no values", name) for name in empty])

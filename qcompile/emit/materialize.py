@@ -7,7 +7,7 @@ calibration sweep ran, so the graph gives the numbers that were reported. The fl
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from operator import attrgetter
@@ -20,35 +20,32 @@ from torch.nn import functional
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
-from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.emit.functional_form import FunctionalForm, functional_form
 from qcompile.emit.planned_tensors import check_tensors, not_met, weight_plans
 from qcompile.emit.tensor_table import own_tensors, tensor_table
 from qcompile.passes.sweep_operands import Operand, operands
 from qcompile.passes.sweep_site import weight_names
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
+from qcompile.policy.number_format import IntFormat, terms_of
 from qcompile.policy.scheme import PerToken
-from qcompile.policy.size import channel_axis
+from qcompile.policy.size import Part, channel_axis, part_name
 from qcompile.quant.activation_quantizer import has_run_time_range, static_axis
 from qcompile.quant.fake_quantize import dequantize_weight, fake_quantize, fake_quantize_dynamic
-
-TARGETS: tuple[str, ...] = ("simulate",)
-"""``simulate``: reference semantics in float arithmetic, on any device."""
+from qcompile.quant.level_weight import dequantize_levels, levels_from_tensors, stored_term
 
 
 def materialize(
     module: fx.GraphModule,
     core: PlanCore,
     tensors: Mapping[str, Tensor],
-    target: str = "simulate",
 ) -> fx.GraphModule:
     """Build the quantized graph, in eval mode; ``tensors`` are by artifact name.
 
-    ``module`` is left as it is; what stays float is shared with it. Raises ``CompileError``: QR290
-    for an unknown target, QR910 where tensors, graph and plan do not fit, QR530 for a weight of a
+    ``module`` is left as it is; what stays float is shared with it. Raises ``CompileError``:
+    QR910 where tensors, graph and plan do not fit, QR530 for a weight of a
     module without a functional form.
     """
-    problems = check_target(target) or check_tensors(core, tensors)
+    problems = check_tensors(core, tensors)
     if problems:
         raise CompileError(problems)
     rewrite = _Rewrite(module, tensors)
@@ -58,10 +55,6 @@ def materialize(
     rewrite.graph.lint()
     made = fx.GraphModule(cast("dict[str, Any]", rewrite.attributes), rewrite.graph)
     return made.eval()
-
-
-def check_target(target: str) -> list[Diagnostic]:
-    return [] if target in TARGETS else [unknown_target(target)]
 
 
 @dataclass(slots=True)
@@ -113,7 +106,7 @@ class _Rewrite:
 
     def _quantized(self, source: fx.Node, key: str, operand: Operand) -> fx.Node:
         spec = operand.plan.spec
-        number = spec.format
+        number = spec.integer
         if has_run_time_range(spec):
             per_token = isinstance(spec.granularity, PerToken)
             ranges = (number.qmin, number.qmax, spec.symmetric, per_token)
@@ -156,13 +149,29 @@ class _Rewrite:
 
     def _dequantized(self, storage: str, plan: TensorPlan, dtype: object) -> fx.Node:
         spec, shape = plan.spec, plan.shape
+        axis = channel_axis(spec.granularity, plan.output_axis, len(shape))
+        if not isinstance(spec.format, IntFormat):
+            terms = tuple(self._terms(storage, plan))
+            arguments = cast("tuple[Argument, ...]", (terms, shape, axis, dtype))
+            return self.graph.call_function(dequantize_levels, arguments)
         codes = self._buffer(f"{storage}:codes")
         scale = self._buffer(f"{storage}:scale")
         zero_point = None if spec.symmetric else self._buffer(f"{storage}:zero_point")
-        axis = channel_axis(spec.granularity, plan.output_axis, len(shape))
-        grid = (spec.bits, spec.format.qmin, shape, axis, dtype)
+        grid = (spec.bits, spec.integer.qmin, shape, axis, dtype)
         arguments = cast("tuple[Argument, ...]", (codes, scale, zero_point, *grid))
         return self.graph.call_function(dequantize_weight, arguments)
+
+    def _terms(self, storage: str, plan: TensorPlan) -> Iterator[tuple[object, ...]]:
+        """What ``dequantize_levels`` takes; levels that are not on disk become buffers too."""
+        stored = levels_from_tensors(self.tensors, storage, plan.spec, plan.shape, plan.output_axis)
+        for place, number in enumerate(terms_of(plan.spec.format)):
+            parts = stored.terms[place]
+            names: dict[Part, str] = {part: part_name(storage, place, part) for part in parts}
+            codes, scale = self._buffer(names["codes"]), self._buffer(names["scale"])
+            whole = self._buffer(names["tensor_scale"]) if "tensor_scale" in names else None
+            *_, table, bits = stored_term(number, parts)
+            levels = self._attribute(part_name(storage, place, "levels"), table)
+            yield codes, scale, whole, levels, bits
 
     def _as_function(self, node: fx.Node, weight: fx.Node) -> None:
         """Turn the call of a leaf into the call of its function; the node keeps its name."""
@@ -195,7 +204,11 @@ class _Rewrite:
         return self.graph.get_attr(f"{path}.bias")
 
     def _buffer(self, name: str) -> fx.Node:
-        """Read an artifact tensor, as a buffer of the root under a name that is an identifier."""
+        """Read an artifact tensor."""
+        return self._attribute(name, self.tensors[name])
+
+    def _attribute(self, name: str, tensor: Tensor) -> fx.Node:
+        """Read ``tensor``, a buffer of the root under a name that is an identifier."""
         base = re.sub(r"\W", "_", name, flags=re.ASCII)
         base = f"_{base}" if base[0].isdigit() else base
         field_name = base
@@ -203,18 +216,8 @@ class _Rewrite:
             if field_name not in self.attributes and not hasattr(self.module, field_name):
                 break
             field_name = f"{base}_{number}"
-        self.attributes[field_name] = self.tensors[name]
+        self.attributes[field_name] = tensor
         return self.graph.get_attr(field_name)
-
-
-def unknown_target(target: str) -> Diagnostic:
-    """QR290."""
-    return Diagnostic(
-        Code.NOT_AVAILABLE,
-        f"there is no target `{target}`",
-        notes=(f"targets: {', '.join(TARGETS)}",),
-        help=did_you_mean(target, TARGETS),
-    )
 
 
 def _no_functional_form(path: str, leaf: nn.Module) -> Diagnostic:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from qcompile.passes.sweep_operands import slot_names
 from qcompile.passes.sweep_site import weight_names
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
 from qcompile.policy.scheme import PerChannel
-from qcompile.policy.size import packed_size, weight_scale_shape
+from qcompile.policy.size import weight_layout
 from qcompile.quant.activation_quantizer import has_run_time_range
 
 
@@ -43,6 +42,11 @@ def tensors_of(site: SitePlan) -> tuple[tuple[TensorPlan, tuple[PlannedTensor, .
     return (*weights, *activations)
 
 
+def refitted(core: PlanCore) -> tuple[str, ...]:
+    """Parameters that stay float and were set anew with the codes."""
+    return tuple(path for site in core.sites for path in site.refits)
+
+
 def quantized_storages(core: PlanCore) -> frozenset[str]:
     """Parameters that exist as codes only."""
     return frozenset(weight_names(plan)[1] for plan in weight_plans(core))
@@ -63,6 +67,8 @@ def check_tensors(core: PlanCore, tensors: Mapping[str, Tensor]) -> list[Diagnos
             what = f"`{planned.name}` is {dtype_name(found.dtype)}{list(found.shape)}"
             wanted = f"planned {planned.dtype}{list(planned.shape)}"
             problems.append(not_met(f"{what}, {wanted}", planned.name))
+    missing = [path for path in refitted(core) if path not in tensors]
+    problems.extend(not_met(f"`{path}` was not refitted", path) for path in missing)
     return problems
 
 
@@ -78,12 +84,8 @@ def not_met(what: str, subject: str) -> Diagnostic:
 
 def _of_weight(plan: TensorPlan) -> Iterable[PlannedTensor]:
     storage = weight_names(plan)[1]
-    codes = packed_size(prod(plan.shape), plan.spec.bits)
-    scale = weight_scale_shape(plan.spec.granularity, plan.shape, plan.output_axis)
-    yield PlannedTensor(f"{storage}:codes", "uint8", (codes,))
-    yield PlannedTensor(f"{storage}:scale", "float32", scale)
-    if not plan.spec.symmetric:
-        yield PlannedTensor(f"{storage}:zero_point", "uint8", scale)
+    for part in weight_layout(plan.spec, plan.shape, plan.output_axis):
+        yield PlannedTensor(part.name(storage), part.dtype, part.shape)
 
 
 def _of_activation(prefix: str, plan: TensorPlan) -> Iterable[PlannedTensor]:

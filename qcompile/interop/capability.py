@@ -1,4 +1,4 @@
-"""What each export format can hold, as data, and whether a plan asks for more (QR540).
+"""What each export format can hold, as data, and whether a plan asks for more (QR550).
 
 ``qcompile plan --for`` and ``qcompile export`` ask the same question, so that a format is refused
 before hours are spent, and never half-way through a file.
@@ -166,7 +166,7 @@ def _is_plain_matrix(plan: TensorPlan) -> bool:
 
 def _is_centred(spec: QuantSlot) -> bool:
     """A symmetric grid of unsigned codes has no number below zero, and few formats have it."""
-    return spec.format.qmin < 0
+    return spec.integer.qmin < 0
 
 
 def _in_blocks(plan: TensorPlan, block: int) -> bool:
@@ -186,7 +186,7 @@ def _grid(spec: QuantSlot) -> str:
 def _cannot_hold(
     capability: Capability, reason: str, cases: list[tuple[SitePlan, TensorPlan]]
 ) -> Diagnostic:
-    """QR540."""
+    """QR550."""
     site, _ = cases[0]
     rules = dict.fromkeys(plan.decided_by for _, plan in cases)
     others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""

@@ -1,4 +1,4 @@
-"""``dequantize_weight`` in few operations.
+"""``dequantize_weight`` and ``dequantize_levels`` in few operations.
 
 A loop over the eight places of a word is the fastest way to unpack once, at load time. Recorded by
 ``torch.export`` it is a hundred nodes a weight, and the text of the graph outweighs the codes.
@@ -10,6 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from qcompile.quant import level_weight
 from qcompile.quant.grouping import grouping_of_scale
 
 WORD = 8
@@ -35,6 +36,16 @@ def dequantize_weight(
     else:
         centred = codes - zero_point.reshape(view.outer, view.groups, 1)
     return view.restore(centred * steps).to(dtype)
+
+
+def dequantize_levels(
+    terms: tuple[level_weight.StoredTerm, ...],
+    shape: tuple[int, ...],
+    output_axis: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """As ``quant.level_weight.dequantize_levels``."""
+    return level_weight.dequantize_levels(terms, shape, output_axis, dtype, unpack)
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:

@@ -54,7 +54,7 @@ def placeholders(module: fx.GraphModule) -> list[fx.Node]:
 
 
 def unknown_input(name: str, why: str) -> Diagnostic:
-    """QR542."""
+    """QR552."""
     return Diagnostic(
         Code.EXPORT_INPUTS,
         f"the input `{name}` {why}",

@@ -25,7 +25,7 @@ Exported = bytes | dict[str, bytes]
 def check_export(core: PlanCore, graph: fx.GraphModule, capability: Capability) -> list[Diagnostic]:
     """All that stands between a plan and a format, before anything is spent.
 
-    ``graph`` is the float graph of the plan. QR540 what the format cannot hold, QR541 what ONNX
+    ``graph`` is the float graph of the plan. QR550 what the format cannot hold, QR551 what ONNX
     cannot express.
     """
     problems = check_plan(core, capability)

@@ -143,7 +143,7 @@ def _unfitting(name: str, shape: tuple[int, ...]) -> list[Diagnostic]:
 
 
 def _cannot_hold(name: str, what: str) -> Diagnostic:
-    """QR540."""
+    """QR550."""
     return Diagnostic(
         Code.EXPORT_FORMAT,
         f"`gguf` cannot hold {what}",

@@ -22,7 +22,7 @@ CALLS = ("call_function", "call_method", "call_module")
 
 
 def check_operations(module: fx.GraphModule) -> list[Diagnostic]:
-    """QR541 for each operation without a row, at its first node; nothing is emitted."""
+    """QR551 for each operation without a row, at its first node; nothing is emitted."""
     found: dict[str, fx.Node] = {}
     for node in module.graph.nodes:
         if node.op in CALLS and row_of(node, module) is None:

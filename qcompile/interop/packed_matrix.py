@@ -44,7 +44,7 @@ def _matrix(name: str, plan: TensorPlan, tensors: Mapping[str, Tensor]) -> Packe
     scale = tensors[f"{name}:scale"]
     scale = scale.reshape(*scale.shape, 1) if scale.dim() == 1 else scale
     stored = tensors.get(f"{name}:zero_point")
-    zero = torch.full(scale.shape, -plan.spec.format.qmin, dtype=torch.int64)
+    zero = torch.full(scale.shape, -plan.spec.integer.qmin, dtype=torch.int64)
     if stored is not None:
         zero = stored.to(torch.int64).reshape(scale.shape)
     return PackedMatrix(name, plan, codes.reshape(rows, columns), scale, zero)

@@ -7,7 +7,8 @@ in this format.
 
 import copy
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -20,10 +21,17 @@ from qcompile.interop import compact_unpacking
 from qcompile.interop.example_inputs import example_inputs, free_dims
 from qcompile.interop.result_leaves import leaves
 from qcompile.quant.fake_quantize import dequantize_weight
+from qcompile.quant.level_weight import dequantize_levels
 
 BATCHES = (3, 8)
 """Exported at the first; compared at both."""
 SEED = 0
+FEW_NODES: Mapping[object, Callable[..., Tensor]] = MappingProxyType(
+    {
+        dequantize_weight: compact_unpacking.dequantize_weight,
+        dequantize_levels: compact_unpacking.dequantize_levels,
+    }
+)
 NOT_STORED = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
 """What ``torch.export`` notes of its caller: long, and different on every machine."""
 
@@ -31,7 +39,7 @@ NOT_STORED = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "
 def pt2_bytes(module: fx.GraphModule) -> bytes | list[Diagnostic]:
     """``module`` is what ``emit.materialize`` builds for ``simulate``; it stays as it is.
 
-    QR542 when the inputs are not known well enough or torch cannot export, QR543 when the exported
+    QR552 when the inputs are not known well enough or torch cannot export, QR553 when the exported
     program computes other numbers.
     """
     generator = torch.Generator().manual_seed(SEED)
@@ -54,8 +62,7 @@ def compact(module: fx.GraphModule) -> fx.GraphModule:
     """A copy whose weights are unpacked in few nodes."""
     graph = copy.deepcopy(module.graph)
     for node in graph.nodes:
-        if node.target is dequantize_weight:
-            node.target = compact_unpacking.dequantize_weight
+        node.target = FEW_NODES.get(node.target, node.target)
     return fx.GraphModule(module, graph).eval()
 
 
@@ -98,7 +105,7 @@ def _without_traces(program: ExportedProgram) -> ExportedProgram:
 
 
 def not_exportable(why: str) -> Diagnostic:
-    """QR542."""
+    """QR552."""
     return Diagnostic(
         Code.EXPORT_INPUTS,
         f"torch.export cannot take this graph: {why}",
@@ -107,7 +114,7 @@ def not_exportable(why: str) -> Diagnostic:
 
 
 def export_differs(what: str) -> Diagnostic:
-    """QR543."""
+    """QR553."""
     return Diagnostic(
         Code.EXPORT_DIFFERS,
         what,

@@ -5,7 +5,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 
 
 def no_operation(what: str, node: str) -> Diagnostic:
-    """QR541. ``what`` continues "the ONNX export cannot express"."""
+    """QR551. ``what`` continues "the ONNX export cannot express"."""
     return Diagnostic(
         Code.EXPORT_OPERATION,
         f"the ONNX export cannot express {what}",
@@ -15,7 +15,7 @@ def no_operation(what: str, node: str) -> Diagnostic:
 
 
 def too_large(size: int, limit: int) -> Diagnostic:
-    """QR540."""
+    """QR550."""
     return Diagnostic(
         Code.EXPORT_FORMAT,
         f"`onnx` cannot hold a model of {size} bytes in one file; it ends at {limit}",

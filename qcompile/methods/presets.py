@@ -9,6 +9,15 @@ from qcompile.methods.tuning import Tuning
 PRESETS: tuple[Tuning, ...] = (
     Tuning(preset="rtn", solvers=("rtn",)),
     Tuning(preset="optq", solvers=("optq",), partition="layer"),
+    Tuning(
+        preset="hybrid",
+        solvers=("optq", "cd"),
+        partition="layer",
+        learn=("rounding", "scale", "bias"),
+        target="residual",
+        damping=(0.01, 0.1, 1.0),
+        scale_factors=(0.7, 0.8, 0.9, 1.0, 1.1),
+    ),
     Tuning(preset="adaround", solvers=("rtn", "gradient"), partition="layer", steps=1000),
     Tuning(
         preset="brecq", solvers=("rtn", "gradient"), learn=("rounding", "act_scale"), steps=1000
@@ -23,6 +32,12 @@ PRESETS: tuple[Tuning, ...] = (
 )
 
 DEFAULT_PRESET = "rtn"
+
+LATER_PRESETS = (
+    *("brecq_fisher", "pdquant", "genie", "flexround", "signround_light", "signround"),
+    *("signround_best", "blockap", "gptaq", "powerquant", "nupes", "repq"),
+)
+"""Names that the language knows already; a plan with one of them is refused (QR290)."""
 
 
 def preset(name: str) -> Tuning | None:

@@ -4,17 +4,24 @@ Every axis is a separate field, so that a preset can be read and a field overrid
 (The axes are those that arXiv 2308.07662 names.)
 """
 
-from typing import Literal
-
 from qcompile.diagnostics.frozen import frozen
+from qcompile.methods.axes import (
+    Augment,
+    DropPlace,
+    Inputs,
+    Learned,
+    LossTerm,
+    Optimizer,
+    Order,
+    Partition,
+    Precision,
+    Schedule,
+    Select,
+    Solver,
+    Target,
+    Variable,
+)
 from qcompile.methods.bounds import refuse_illegal
-
-Solver = Literal["rtn", "optq", "gradient"]
-Partition = Literal["layer", "block"]
-Precision = Literal["auto", "fp32", "bf16"]
-Variable = Literal["gate"]
-Learned = Literal["rounding", "act_scale"]
-DropPlace = Literal["none", "input", "act", "both"]
 
 
 @frozen
@@ -32,16 +39,20 @@ class Tuning:
     variable: Variable = "gate"
     """What is optimised instead of the codes: ``gate`` is AdaRound's, between two neighbours."""
     learn: tuple[Learned, ...] = ("rounding",)
-    loss: Literal["mse"] = "mse"
+    """``scale`` and ``bias`` by least squares in the layer's solvers, ``act_scale`` by gradient."""
+    loss: tuple[LossTerm, ...] = (LossTerm("mse"),)
     """Of the output, relative to its value at the start."""
     drop: DropPlace = "none"
     """Where QDrop mixes float elements in: the inputs of the block, its activation quantizers."""
     keep_quantized: float = 0.5
     """Probability that an element stays quantized where ``drop`` acts."""
-    optimizer: Literal["adam"] = "adam"
-    lr: float | None = None
-    """Of the rounding variable; ``None``: ``travel / steps``, so that fewer steps are larger."""
+    augment: Augment = Augment()
+    select: Select = Select()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = "constant"
+    """Of the learning rate of the rounding variable."""
     travel: float = 20.0
+    """Where the optimizer has no rate: it is ``travel / steps``, so that fewer steps are larger."""
     act_lr: float = 1e-3
     """Of the logarithm of an activation scale; falls to 0 along a cosine."""
     hardening: float = 10.0
@@ -50,12 +61,31 @@ class Tuning:
     """Share of the steps before the regulariser acts."""
     beta_start: float = 20.0
     beta_end: float = 2.0
+    """Exponent of the regulariser, from the end of the warm-up to the last step."""
+    frozen_base: bool = False
+    """The lower neighbour of each gate is that of the scale at the start, so that the scale may
+    be learned too (Genie, 2212.04780)."""
     steps: int = 0
     batch: int = 32
     """Samples a step; the calibration data is cut into batches of this size."""
-    order: Literal["natural", "activation"] = "activation"
+    samples: int | None = None
+    """Of the calibration data, from its start; ``None``: all."""
+    patience: int | None = None
+    """Steps without a better held-out error after which learning ends; ``None``: never early."""
+    inputs: Inputs = "quantized"
+    """What a block is fed while it learns: the values behind the quantized prefix, or others."""
+    order: Order = "activation"
     """Column order of ``optq``."""
-    damping: float = 0.01
+    target: Target = "symmetric"
+    """What the layer's solvers fit: ``W q``, or the float output ``W f`` behind the quantized
+    prefix; ``residual`` also takes off the error of the skip that the output is added to."""
+    damping: tuple[float, ...] = (0.01,)
+    """Of the layer's solvers, in mean diagonals of the Gram matrix. Several: each layer takes the
+    one with the least error on held-out batches, and nearest rounding where that is still less."""
+    scale_factors: tuple[float, ...] = (1.0,)
+    """Multiples of the searched scale that the layer's solvers start from; a row keeps the best."""
+    refits: int = 4
+    """Rounds of scale refit and descent, where ``scale`` is learned by the layer's solvers."""
     seed: int | None = None
     """``None``: that of the calibration data."""
     precision: Precision = "auto"
@@ -64,14 +94,20 @@ class Tuning:
     def __post_init__(self) -> None:
         refuse_illegal(
             keep_quantized=0 <= self.keep_quantized <= 1,
-            lr=self.lr is None or self.lr > 0,
             travel=self.travel > 0,
             act_lr=self.act_lr > 0,
             hardening=self.hardening > 0,
             warmup=0 <= self.warmup < 1,
             steps=self.steps >= 0,
             batch=self.batch > 0,
-            damping=self.damping > 0,
+            damping=bool(self.damping) and min(self.damping) > 0,
+            scale_factors=bool(self.scale_factors) and min(self.scale_factors) > 0,
+            refits=self.refits >= 0,
+            beta_start=1 <= self.beta_start <= 100,
+            beta_end=1 <= self.beta_end <= 100,
+            samples=self.samples is None or self.samples > 0,
+            patience=self.patience is None or self.patience > 0,
+            loss=len(self.loss) > 0,
         )
 
     @property
@@ -79,5 +115,18 @@ class Tuning:
         return "gradient" in self.solvers
 
     @property
+    def takes_steps(self) -> bool:
+        return self.learns or "gram" in self.solvers
+
+    @property
+    def uses_moments(self) -> bool:
+        """A solver of the layer looks at its inputs."""
+        return "optq" in self.solvers or "cd" in self.solvers
+
+    @property
+    def refits_bias(self) -> bool:
+        return self.uses_moments and "bias" in self.learn
+
+    @property
     def rounding_lr(self) -> float:
-        return self.lr if self.lr is not None else self.travel / max(self.steps, 1)
+        return self.optimizer.lr or self.travel / max(self.steps, 1)

@@ -4,8 +4,8 @@ Nothing before the stretch is run again: its inputs are the cached values of bot
 targets the cached outputs of the float model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -15,9 +15,22 @@ from qcompile.passes.sweep_node import is_in_place, operation
 from qcompile.passes.sweep_values import Value, map_tensors
 from qcompile.policy.core import TensorPlan
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.quantized_weight import QuantizedWeight
+from qcompile.quant.stored_weight import StoredWeight
 
 Quantizer = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounded:
+    """A weight on its grid, and the float parameters that were set along with it."""
+
+    code: StoredWeight
+    beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """By path: the layer's bias, where it is refitted."""
+
+    def tensors(self, storage: str) -> dict[str, Tensor]:
+        """Artifact tensors by name."""
+        return {**self.code.tensors(storage), **self.beside}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +42,8 @@ class SolvedWeight:
     plan: TensorPlan
     weight: Tensor
     """As the model holds it."""
-    nearest: QuantizedWeight
-    start: QuantizedWeight
+    nearest: Rounded
+    start: Rounded
     """What the layer's own solvers found; the same as ``nearest`` for ``rtn``."""
 
 
@@ -51,9 +64,11 @@ class BlockSite:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """One way to quantize the stretch: weights by parameter path, quantizers by (node, slot)."""
+    """One way to quantize the stretch: weights by storage, quantizers by (node, slot)."""
 
     weights: Mapping[str, Tensor]
+    beside: Mapping[str, Tensor]
+    """Float parameters by path, where they are not the model's."""
     quantizers: Mapping[tuple[str, str], Quantizer]
 
 
@@ -108,6 +123,8 @@ class Block:
                 weights[path] = choice.weights.get(storage, decided)
             if site.solved is not None:
                 weights[site.solved.path] = choice.weights[site.solved.storage]
+                own = site.solved.start.beside
+                weights |= {path: choice.beside[path] for path in own if path in choice.beside}
 
         def lookup(position: int, used: fx.Node) -> Value:
             value = values[used.name]
@@ -121,9 +138,13 @@ class Block:
 
 def hard_choice(
     block: Block,
-    codes: Mapping[str, QuantizedWeight],
+    rounded: Mapping[str, Rounded],
     quantizers: Mapping[tuple[str, str], ActivationQuantizer],
 ) -> Choice:
-    """Codes by storage, quantizers by node and slot, as they will be on disk."""
-    weights = {w.storage: codes[w.storage].dequantize(w.weight.dtype) for w in block.solved}
-    return Choice(weights, quantizers)
+    """Weights by storage, quantizers by node and slot, as they will be on disk."""
+    weights = {w.storage: rounded[w.storage].code.dequantize(w.weight.dtype) for w in block.solved}
+    return Choice(weights, set_beside(rounded[w.storage] for w in block.solved), quantizers)
+
+
+def set_beside(rounded: Iterable[Rounded]) -> dict[str, Tensor]:
+    return {path: value for item in rounded for path, value in item.beside.items()}

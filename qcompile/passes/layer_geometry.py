@@ -2,10 +2,13 @@
 
 from typing import cast
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from qcompile.quant.gram import Convolution, Dense, Geometry
+from qcompile.capture.operations import bare_name
+from qcompile.passes.sweep_node import attribute
+from qcompile.quant.geometry import Convolution, Dense, Geometry
 
 
 def layer_geometry(module: fx.GraphModule, node: fx.Node, output_axis: int) -> Geometry | None:
@@ -21,6 +24,31 @@ def layer_geometry(module: fx.GraphModule, node: fx.Node, output_axis: int) -> G
         return Dense()
     # mm, addmm and the like with the parameter second: [in, out]
     return Dense(transposed=True) if output_axis == 1 else None
+
+
+def layer_bias(
+    module: fx.GraphModule, node: fx.Node, geometry: Geometry | None, device: torch.device
+) -> Tensor | None:
+    """What the layer adds to its products, in a shape that broadcasts to its output."""
+    if node.op == "call_module":
+        bias = getattr(module.get_submodule(str(node.target)), "bias", None)
+    else:
+        bias = _functional_bias(module, node)
+    if not isinstance(bias, Tensor):
+        return None
+    trailing = len(geometry.kernel) if isinstance(geometry, Convolution) else 0
+    return bias.detach().to(device).reshape(-1, *[1] * trailing)
+
+
+def _functional_bias(module: fx.GraphModule, node: fx.Node) -> object:
+    """Of ``F.linear(x, w, b)`` and of ``torch.addmm(b, x, w)``."""
+    place = {"linear": 2, "addmm": 0}.get(bare_name(node))
+    if place is None:
+        return None
+    given = node.args[place] if len(node.args) > place else node.kwargs.get("bias")
+    if not isinstance(given, fx.Node) or given.op != "get_attr":
+        return None
+    return attribute(module, str(given.target))
 
 
 def _convolution(leaf: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Convolution:

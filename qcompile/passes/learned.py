@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from qcompile.passes.block import SolvedWeight
+from qcompile.passes.block import Rounded, SolvedWeight
 from qcompile.quant.activation_quantizer import ActivationQuantizer, static_axis
 from qcompile.quant.fake_quantize import stored_grid
 from qcompile.quant.grid import Grid
@@ -34,11 +34,14 @@ class GatedWeight:
         self.solved = solved
         spec, shape = solved.plan.spec, tuple(solved.weight.shape)
         self.view: Grouping = grouping(spec.granularity, shape, solved.plan.output_axis)
-        self.grid = _grid_of(solved.start, self.view)
+        start = solved.start.code
+        if not isinstance(start, QuantizedWeight):
+            raise ValueError(f"`{spec.format}` has no neighbours to choose between")
+        self.grid = _grid_of(start, self.view)
         ratio = self.view.view(solved.weight.float()) / self.grid.scale
         self.floor = torch.floor(ratio)
         if from_codes:
-            steps = _codes_of(solved.start, self.view) - self.grid.zero_point
+            steps = _codes_of(start, self.view) - self.grid.zero_point
             # a code outside the two neighbours becomes one of the pair that is nearest to it
             self.floor = torch.maximum(torch.minimum(self.floor, steps), steps - 1)
             self.variable = variable_towards(steps, self.floor).requires_grad_()
@@ -84,13 +87,14 @@ class GatedWeight:
         mean = self._gradient_square / max(self._measured, 1)
         self.strength = factor * mean**0.5 / 2
 
-    def hard(self) -> QuantizedWeight:
+    def hard(self) -> Rounded:
         """Codes after closing every gate to its nearer side."""
         steps = hard_steps(self.variable.detach(), self.floor)
         codes = (steps + self.grid.zero_point).clamp(self.grid.qmin, self.grid.qmax)
         plan = self.solved.plan
         shape = tuple(self.solved.weight.shape)
-        return encode(codes.to(torch.int16), self.grid, plan.spec, shape, plan.output_axis)
+        code = encode(codes.to(torch.int16), self.grid, plan.spec, shape, plan.output_axis)
+        return Rounded(code, self.solved.start.beside)
 
     @property
     def soft_share(self) -> float:
@@ -124,7 +128,7 @@ class LearnedQuantizer:
         if self.log_scale is None:
             quantized = x + (self.start(x) - x).detach()
             return quantized if mask is None else torch.where(mask, quantized, x)
-        number = self.start.spec.format
+        number = self.start.spec.integer
         zero_point = torch.zeros_like(self.log_scale)
         if self.start.zero_point is not None:
             zero_point = self.start.zero_point.to(x.dtype) + number.qmin
@@ -158,7 +162,7 @@ def _along(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:
 
 
 def _grid_of(code: QuantizedWeight, view: Grouping) -> Grid:
-    number = code.spec.format
+    number = code.spec.integer
     shape = (view.outer, view.groups, 1)
     return stored_grid(code.scale, code.zero_point, number.qmin, number.qmax, shape)
 
@@ -168,4 +172,4 @@ def _codes_of(code: QuantizedWeight, view: Grouping) -> Tensor:
     for size in code.shape:
         count *= size
     codes = unpack(code.packed, code.spec.bits, count).reshape(code.shape)
-    return view.view(codes.float() + code.spec.format.qmin)
+    return view.view(codes.float() + code.spec.integer.qmin)

@@ -16,16 +16,14 @@ from torch import Tensor
 
 from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import Block, Choice, hard_choice
+from qcompile.passes.block import Block, Choice, Rounded, hard_choice, set_beside
+from qcompile.passes.held_out import split
 from qcompile.passes.learned import GatedWeight, LearnedQuantizer
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
 from qcompile.quant.lsq import drop_mask
-from qcompile.quant.quantized_weight import QuantizedWeight
 from qcompile.quant.rounding_gate import BetaSchedule
 
-HELD_OUT = 8
-"""One batch in eight, at least one, is kept from the fit and decides what is kept."""
 TICKS = 20
 """How often progress is told, and divergence looked for, in one reconstruction."""
 Kept = Literal["nearest", "start", "learned"]
@@ -58,7 +56,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
-    codes: Mapping[str, QuantizedWeight]
+    codes: Mapping[str, Rounded]
     """By storage."""
     quantizers: Mapping[tuple[str, str], ActivationQuantizer]
     """By node and slot."""
@@ -102,13 +100,6 @@ def reconstruct(
     return Reconstruction(nearest if kept == "nearest" else start, before, account)
 
 
-def split(batches: int) -> tuple[list[int], list[int]]:
-    """Batches of the fit and of the guard; with a single batch they are the same."""
-    held = max(batches // HELD_OUT, 1)
-    numbers = list(range(batches))
-    return (numbers[:-held], numbers[-held:]) if batches > 1 else (numbers, numbers)
-
-
 def tick_steps(steps: int) -> frozenset[int]:
     """Steps (from 0) after which progress is told: about ``TICKS``, the last one among them."""
     every = max(steps // TICKS, 1)
@@ -144,19 +135,26 @@ class _Learner:
         self.tuning = tuning
         self.generator = generator
         self.batches = batches
-        from_codes = tuning.solvers[0] != "rtn"
+        from_codes = tuning.uses_moments
         self.gates = [GatedWeight(solved, from_codes=from_codes) for solved in block.solved]
+        self.beside = set_beside(solved.start for solved in block.solved)
         drops_act = tuning.drop in ("act", "both")
-        self.quantizers = {
-            (site.node, slot): LearnedQuantizer.of(
+        places = [
+            ((site.node, slot), quantizer)
+            for site in block.sites.values()
+            for slot, quantizer in site.quantizers.items()
+        ]
+        learned = {
+            id(quantizer): LearnedQuantizer.of(
                 quantizer,
                 learn="act_scale" in tuning.learn,
                 keep_quantized=tuning.keep_quantized if drops_act else 1.0,
                 generator=generator,
             )
-            for site in block.sites.values()
-            for slot, quantizer in site.quantizers.items()
+            for _, quantizer in places
         }
+        # operands that share a range share the quantizer that learns it
+        self.quantizers = {place: learned[id(quantizer)] for place, quantizer in places}
         self.schedule = BetaSchedule(
             tuning.steps, tuning.warmup, tuning.beta_start, tuning.beta_end
         )
@@ -199,7 +197,7 @@ class _Learner:
     def _loss(self, number: int, step: int) -> Tensor:
         beta = self.schedule.at(step)
         weights = {gated.solved.storage: gated.soft(beta) for gated in self.gates}
-        choice = Choice(weights, self.quantizers)
+        choice = Choice(weights, self.beside, self.quantizers)
         with _precision(self.tuning, self.block.device):
             found = self.block.run(choice, self._inputs(number))
         return (found.float() - self.block.targets[number]).square().mean()
@@ -231,11 +229,8 @@ class _Learner:
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
         variables = [gated.variable for gated in self.gates]
         gates = torch.optim.Adam(variables, lr=self.tuning.rounding_lr, fused=True)
-        learned = [
-            quantizer.log_scale
-            for quantizer in self.quantizers.values()
-            if quantizer.log_scale is not None and quantizer.log_scale.requires_grad
-        ]
+        scales = {id(one): one.log_scale for one in self.quantizers.values()}
+        learned = [one for one in scales.values() if one is not None and one.requires_grad]
         if not learned:
             return gates, None
         return gates, torch.optim.Adam(learned, lr=self.tuning.act_lr, fused=True)

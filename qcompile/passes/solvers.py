@@ -1,19 +1,21 @@
-"""How the codes of one layer are chosen: the solvers of a tuning, run in order."""
+"""How the codes of one layer are chosen: the solvers of a tuning on the layer's samples."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 
-import torch
 from torch import Tensor
 
-from qcompile.methods.tuning import Solver, Tuning
+from qcompile.methods.tuning import Tuning
+from qcompile.passes.held_out import split
 from qcompile.policy.scheme import QuantSlot
-from qcompile.quant.gram import Geometry, gram, weight_of_rows, weight_rows
+from qcompile.quant.geometry import Geometry
 from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
-from qcompile.quant.optq import NotPositiveDefiniteError, optq
-from qcompile.quant.quadratic import Quadratic
+from qcompile.quant.layer import Layer
+from qcompile.quant.layer_solver import fit_layer
+from qcompile.quant.moments import moments
+from qcompile.quant.optq import NotPositiveDefiniteError
 from qcompile.quant.rounding import nearest
 
 
@@ -27,14 +29,16 @@ class LayerProblem:
     output_axis: int
     grid: Grid
     """From the range search on ``weight``; parameters ``[outer, groups, 1]`` (see ``Grouping``)."""
-    inputs: Callable[[], Iterator[tuple[Tensor, Tensor]]]
-    """The layer's input, batch by batch: in the float model, and behind the quantized prefix with
-    the layer's own activation quantizer on. Each call walks the batches again."""
+    samples: Callable[[int], tuple[Tensor, Tensor]]
+    """By batch: the layer's input behind the quantized prefix with the layer's own activation
+    quantizer on, and the output that is wanted of it, without the bias."""
+    batches: int
     tuning: Tuning
-    generator: torch.Generator
-    """Seeded by unit: the only source of chance."""
     geometry: Geometry | None = None
     """``None``: the inputs are no rows of a matrix product."""
+    refits_bias: bool = False
+    importance: Tensor | None = None
+    """Of each output, where an error on one weighs more than on another; ``[out]``."""
 
     @property
     def grouping(self) -> Grouping:
@@ -47,82 +51,56 @@ class LayerSolution:
 
     codes: Tensor
     grid: Grid
+    bias: Tensor | None = None
+    """What is added to the layer's bias, ``[out]``."""
     fallback: str | None = None
-    """Why a solver had to leave the codes of the one before, for the report."""
+    """Why the solvers had to leave nearest rounding, for the report."""
+    damping: float | None = None
+    """That was used; ``None`` where nothing was fitted."""
 
 
-SolveLayer = Callable[[LayerProblem, LayerSolution | None], LayerSolution]
-"""From a problem and what the solver before has found to something at least as good."""
-
-
-def round_to_nearest(problem: LayerProblem, start: LayerSolution | None) -> LayerSolution:
-    """Each weight for itself, on the searched grid or on the grid of ``start``."""
-    grid = problem.grid if start is None else start.grid
-    return LayerSolution(nearest(problem.grouping.view(problem.weight), grid), grid)
-
-
-def round_by_columns(problem: LayerProblem, start: LayerSolution | None) -> LayerSolution:
-    """OPTQ on the inputs behind the quantized prefix, with the scales of the range search."""
-    start = start or round_to_nearest(problem, None)
-    if problem.geometry is None:
-        return replace(start, fallback="optq: the layer is no matrix product; nearest rounding")
-    behind_prefix = (quantized for _, quantized in problem.inputs())
-    statistics = gram(behind_prefix, problem.geometry)
-    quadratic = _quadratic(problem, start.grid, problem.geometry, statistics)
-    tuning = problem.tuning
-    try:
-        codes, _ = optq(quadratic, order=tuning.order, damping=tuning.damping)
-    except NotPositiveDefiniteError:
-        return replace(
-            start, fallback="optq: the input statistics are degenerate; nearest rounding"
-        )
-    return _solution(problem, start.grid, problem.geometry, codes)
-
-
-def _quadratic(
-    problem: LayerProblem, grid: Grid, geometry: Geometry, statistics: Tensor
-) -> Quadratic:
-    view = problem.grouping
-
-    def spread(parameter: Tensor) -> Tensor:
-        """One value a scale group, as one value a weight, in rows."""
-        size = (view.outer, view.groups, view.size)
-        return weight_rows(view.restore(parameter.expand(size)), geometry)
-
-    return Quadratic(
-        target=weight_rows(problem.weight.float(), geometry),
-        gram=statistics,
-        scale=spread(grid.scale),
-        zero_point=spread(grid.zero_point),
-        qmin=grid.qmin,
-        qmax=grid.qmax,
-    )
-
-
-def _solution(
-    problem: LayerProblem, grid: Grid, geometry: Geometry, codes: Tensor
-) -> LayerSolution:
-    restored = weight_of_rows(codes, tuple(problem.weight.shape), geometry)
-    return LayerSolution(problem.grouping.view(restored).to(torch.int16), grid)
-
-
-SOLVERS: tuple[tuple[Solver, SolveLayer], ...] = (
-    ("rtn", round_to_nearest),
-    ("optq", round_by_columns),
-)
-"""Solvers of one layer; ``gradient`` works on a block and is in ``reconstruct``."""
+def round_to_nearest(problem: LayerProblem, fallback: str | None = None) -> LayerSolution:
+    """Each weight for itself, on the searched grid."""
+    codes = nearest(problem.grouping.view(problem.weight), problem.grid)
+    return LayerSolution(codes, problem.grid, fallback=fallback)
 
 
 def solve(problem: LayerProblem) -> LayerSolution:
-    """Run the solvers of the tuning in order, each starting from the last."""
-    registry = dict(SOLVERS)
-    solution: LayerSolution | None = None
-    for name in problem.tuning.solvers:
-        if name in registry:
-            solution = registry[name](problem, solution)
-    if not problem.tuning.solvers:
-        raise ValueError(f"the tuning `{problem.tuning.preset}` names no solver")
-    return solution or round_to_nearest(problem, None)
+    """Run the layer's solvers of the tuning; ``gradient`` works on a block and comes later."""
+    tuning = problem.tuning
+    if not tuning.solvers:
+        raise ValueError(f"the tuning `{tuning.preset}` names no solver")
+    if not tuning.uses_moments:
+        return round_to_nearest(problem)
+    if problem.geometry is None:
+        return round_to_nearest(problem, "the layer is no matrix product; nearest rounding")
+    try:
+        return _fitted(problem, problem.geometry)
+    except NotPositiveDefiniteError:
+        return round_to_nearest(problem, "the input statistics are degenerate; nearest rounding")
+
+
+def _fitted(problem: LayerProblem, geometry: Geometry) -> LayerSolution:
+    layer = Layer(problem.weight, problem.spec, problem.output_axis, geometry)
+    chooses = len(problem.tuning.damping) > 1
+    fit, held = split(problem.batches) if chooses else (range(problem.batches), None)
+    importance = problem.importance
+    groups, rows, _ = layer.rows().shape
+    found = fit_layer(
+        layer,
+        problem.tuning,
+        problem.grid,
+        moments(map(problem.samples, fit), geometry),
+        None if held is None else moments(map(problem.samples, held), geometry),
+        refits_bias=problem.refits_bias,
+        importance=None if importance is None else importance.double().view(groups, rows),
+    )
+    return LayerSolution(
+        codes=layer.codes_of(found.codes),
+        grid=layer.grid_of(found.scale, found.zero_point, found.grid),
+        bias=None if found.bias is None else found.bias.flatten(),
+        damping=found.damping,
+    )
 
 
 def unit_seed(seed: int, unit: str) -> int:

@@ -8,6 +8,7 @@ arrives there, behind everything quantized before it (the asymmetric setting of 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -32,8 +33,9 @@ from qcompile.passes.sweep_values import (
 )
 from qcompile.passes.sweep_work import Inputs, UnitWork
 from qcompile.policy.core import SitePlan, TensorPlan
-from qcompile.quant.quantized_weight import QuantizedWeight, from_tensors
+from qcompile.quant.stored_weight import StoredWeight, stored_weight
 
+NO_TUNINGS: Mapping[str, Tuning] = MappingProxyType({})
 Batch = Mapping[str, Tensor]
 """By the name of the graph's placeholder; the first axis counts samples."""
 
@@ -80,6 +82,7 @@ def sweep(
     batches: Sequence[Batch],
     *,
     tuning: Tuning,
+    tunings: Mapping[str, Tuning] = NO_TUNINGS,
     seed: int,
     device: torch.device,
     start: ChainState | None = None,
@@ -87,9 +90,10 @@ def sweep(
 ) -> Iterator[UnitOutcome]:
     """Quantize unit after unit; ``sites`` are by node name, ``start`` is where to go on.
 
+    ``tunings`` are those of single sites, by node name; they agree in a unit that is learned whole.
     The module is only read. Going on from a saved state gives the bits of an unbroken sweep.
     """
-    walk = _Walk(module, units, sites, batches, tuning, seed, device, progress)
+    walk = _Walk(module, units, sites, batches, tuning, tunings, seed, device, progress)
     first = 0
     if start is None:
         walk.begin()
@@ -113,6 +117,7 @@ class _Walk:
         sites: Mapping[str, SitePlan],
         batches: Sequence[Batch],
         tuning: Tuning,
+        tunings: Mapping[str, Tuning],
         seed: int,
         device: torch.device,
         progress: Progress | None,
@@ -121,6 +126,7 @@ class _Walk:
         self.sites = sites
         self.batches = batches
         self.tuning = tuning
+        self.tunings = tunings
         self.seed = seed
         self.device = device
         self.progress = progress
@@ -132,7 +138,7 @@ class _Walk:
         self.done = 0
         self.storage_last_use = self._storage_last_use()
         self.streams = Streams()
-        self.weights: dict[str, tuple[QuantizedWeight, TensorPlan]] = {}
+        self.weights: dict[str, tuple[StoredWeight, TensorPlan]] = {}
         """By storage: kept as long as a later site uses the same weight."""
         self.batch_sizes = [_batch_size(batch) for batch in batches]
 
@@ -157,7 +163,7 @@ class _Walk:
         self.streams, tensors = restored(start, self.device)
         for storage, plan in self._weight_plans():
             if storage not in self.weights and f"{storage}:codes" in tensors:
-                code = from_tensors(tensors, storage, plan.spec, plan.shape, plan.output_axis)
+                code = stored_weight(tensors, storage, plan.spec, plan.shape, plan.output_axis)
                 self.weights[storage] = (code, plan)
 
     def run(self, unit: Unit) -> UnitOutcome:
@@ -166,7 +172,8 @@ class _Walk:
             self.module, self.device, self.streams, len(self.batches), self.tuning, generator
         )
         self._check_inputs(unit)
-        by_block = self.tuning.learns and self.tuning.partition == "block"
+        whole = self._learned_whole(unit)
+        by_block = whole is not None
         work = UnitWork(context, self._inputs(unit.inputs, unit.nodes) if by_block else {})
         held = set(unit.outputs)
         for name in unit.nodes:
@@ -177,8 +184,8 @@ class _Walk:
             self._free(self.position[name], held)
         main = self._main_output(unit)
         self._check_outputs(unit, main)
-        if main is not None and by_block:
-            self._reconstruct(unit, work, work.inputs, unit.name, unit.nodes, main)
+        if main is not None and whole is not None:
+            self._reconstruct(unit, work, whole, work.inputs, unit.name, unit.nodes, main)
         error = None if main is None else self._error(main)
         self._free(self.position[unit.nodes[-1]], set())
         self.streams.settle()
@@ -189,7 +196,7 @@ class _Walk:
         )
 
     def _quantize(self, unit: Unit, work: UnitWork, name: str) -> SiteFigures:
-        """The quantized stream first: an operation in place may spoil what the float one holds."""
+        """The quantized stream first where a node works in place: it may spoil the float one."""
         node, site = self.nodes[name], self.sites[name]
         if not site.tensors:
             self._evaluate(name)
@@ -197,20 +204,28 @@ class _Walk:
         self._report(unit, site.key)
         self._split_if_in_place(node)
         known = {storage: code for storage, (code, _) in self.weights.items()}
-        by_layer = self.tuning.learns and self.tuning.partition == "layer"
+        tuning = self._tuning_of(name)
+        by_layer = tuning.learns and tuning.partition == "layer"
         used = [item.name for item in node.all_input_nodes if item.op != "get_attr"]
         inputs = self._inputs(used, (name,)) if by_layer else {}
-        result = quantize_site(work.context, node, site, known)
+        plain = self._wanted(node, site, tuning)
+        context = replace(work.context, tuning=tuning)
+        result = quantize_site(context, node, site, known, plain)
         work.add(result.site)
         if result.site.solved is not None:
-            self.weights[result.site.solved.storage] = (
-                result.site.solved.start,
-                result.site.solved.plan,
-            )
-        self.streams.put(name, self._values(node, quantized=False), result.values)
+            solved = result.site.solved
+            self.weights[solved.storage] = (solved.start.code, solved.plan)
+        self.streams.put(name, plain or self._values(node, quantized=False), result.values)
         if by_layer:
-            self._reconstruct(unit, work, inputs, site.key, (name,), name)
+            self._reconstruct(unit, work, tuning, inputs, site.key, (name,), name)
         return replace(result.figures, output_error=self._error(name))
+
+    def _wanted(self, node: fx.Node, site: SitePlan, tuning: Tuning) -> list[Value]:
+        """The float output, where a solver of the layer fits it; else nothing, to save memory."""
+        solves = tuning.uses_moments and any(t.slot == "weight" for t in site.tensors)
+        if not solves or is_in_place(self.module, node):
+            return []
+        return self._values(node, quantized=False)
 
     def _inputs(self, names: Sequence[str], nodes: Sequence[str]) -> Inputs:
         """The cached values that a reconstruction starts from; copies if it works in place."""
@@ -231,6 +246,7 @@ class _Walk:
         self,
         unit: Unit,
         work: UnitWork,
+        tuning: Tuning,
         inputs: Inputs,
         name: str,
         nodes: Sequence[str],
@@ -254,11 +270,11 @@ class _Walk:
             self._report(unit, name, moment.step, moment.loss)
 
         with torch.enable_grad():
-            result = reconstruct(block, self.tuning, work.context.generator, tick)
+            result = reconstruct(block, tuning, work.context.generator, tick)
         work.replace(name, result)
         for storage, code in result.codes.items():
             if storage in self.weights:
-                self.weights[storage] = (code, self.weights[storage][1])
+                self.weights[storage] = (code.code, self.weights[storage][1])
         choice = work.choice(block)
         found = [block.values(choice, block.batch(n)) for n in range(len(self.batches))]
         for node in nodes:
@@ -349,11 +365,28 @@ class _Walk:
 
     def _pieces(self, unit: Unit) -> int:
         """Pieces of work in a unit, as ``SweepStep`` counts them."""
-        planned = [self.sites[name] for name in unit.nodes if name in self.sites]
-        weights = sum(t.slot == "weight" for site in planned for t in site.tensors)
-        learned = weights if self.tuning.partition == "layer" else min(weights, 1)
-        ticks = len(tick_steps(self.tuning.steps)) if self.tuning.learns else 0
-        return sum(bool(site.tensors) for site in planned) + learned * ticks
+        planned = sum(bool(self.sites[n].tensors) for n in unit.nodes if n in self.sites)
+        tunings = [self._tuning_of(name) for name in self._weighted(unit)]
+        whole = self._learned_whole(unit)
+        learned = [t for t in tunings if t.learns] if whole is None else [whole]
+        return planned + sum(len(tick_steps(tuning.steps)) for tuning in learned)
+
+    def _tuning_of(self, name: str) -> Tuning:
+        return self.tunings.get(name, self.tuning)
+
+    def _weighted(self, unit: Unit) -> list[str]:
+        """Nodes whose weight is quantized: they are what a tuning is about."""
+        return [
+            name
+            for name in unit.nodes
+            if name in self.sites and any(t.slot == "weight" for t in self.sites[name].tensors)
+        ]
+
+    def _learned_whole(self, unit: Unit) -> Tuning | None:
+        """The tuning of a unit that is learned as one; ``None`` where layers stand alone."""
+        tunings = [self._tuning_of(name) for name in self._weighted(unit)]
+        whole = (one for one in tunings if one.learns and one.partition == "block")
+        return next(whole, None)
 
     def _placeholder(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:
         if node.name not in batch and node.args:

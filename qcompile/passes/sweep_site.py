@@ -1,25 +1,27 @@
 """Quantize one site: ranges of its operands, codes of its weight, its value behind both."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-import torch
 from torch import Tensor, fx
 
-from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import BlockSite, SolvedWeight
-from qcompile.passes.layer_geometry import layer_geometry
-from qcompile.passes.solvers import LayerProblem, solve
-from qcompile.passes.sweep_node import attribute, occurrences, operation
+from qcompile.passes.block import BlockSite, Rounded, SolvedWeight
+from qcompile.passes.layer_samples import LayerSamples, layer_samples
+from qcompile.passes.site_context import SiteContext, quantized_operand
+from qcompile.passes.solvers import LayerProblem, LayerSolution, solve
+from qcompile.passes.sweep_node import attribute, operation
 from qcompile.passes.sweep_operands import Operand, operands
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value, relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.number_format import IntFormat
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
-from qcompile.quant.quantized_weight import QuantizedWeight, encode, quantize_weight
+from qcompile.quant.level_weight import quantize_levels
+from qcompile.quant.quantized_weight import encode, quantize_weight
 from qcompile.quant.range_search import weight_range
+from qcompile.quant.stored_weight import StoredWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class SiteFigures:
     reused_codes: bool = False
     """The weight was quantized at an earlier site: a further call, or a tied weight."""
     fallback: str | None = None
-    """Why a solver left the codes of the one before."""
+    """Why the layer's solvers left nearest rounding."""
+    damping: float | None = None
+    """With which the layer's solvers fitted; 0 where nearest rounding was better."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,22 +48,17 @@ class SiteResult:
     figures: SiteFigures
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SiteContext:
-    """What a site's quantization may look at."""
-
-    module: fx.GraphModule
-    device: torch.device
-    streams: Streams
-    batches: int
-    tuning: Tuning
-    generator: torch.Generator
-
-
 def quantize_site(
-    context: SiteContext, node: fx.Node, site: SitePlan, known: Mapping[str, QuantizedWeight]
+    context: SiteContext,
+    node: fx.Node,
+    site: SitePlan,
+    known: Mapping[str, StoredWeight],
+    plain: Sequence[Value] = (),
 ) -> SiteResult:
-    """Quantize operands, then the weight, then evaluate; ``known`` weights are by storage."""
+    """Quantize operands, then the weight, then evaluate; ``known`` weights are by storage.
+
+    ``plain`` are the node's float outputs, where the tuning's solvers fit them.
+    """
     streams = context.streams
     quantized = operands(node, site)
     quantizers = _fit_operands(streams, quantized)
@@ -72,15 +71,22 @@ def quantize_site(
     if plan is not None:
         path, storage = weight_names(plan)
         weight = cast("Tensor", attribute(context.module, path)).detach().to(context.device)
-        code, fallback = known.get(storage), None
+        code = known.get(storage)
+        fallback = damping = None
         if code is None:
-            solved, fallback = _solve_weight(context, node, plan, weight, at)
-            code = solved.start
+            samples = layer_samples(context, node, plan, at, plain)
+            solved, solution = _solve_weight(context, node, site, plan, weight, samples)
+            code = solved.start.code
+            if solution is not None:
+                fallback, damping = solution.fallback, solution.damping
+            weights |= solved.start.beside
         weights[path] = code.dequantize(weight.dtype)
         error = relative_error([weights[path]], [weight])
-        figures = SiteFigures(site.key, error, None, solved is None, fallback)
+        figures = SiteFigures(site.key, error, None, solved is None, fallback, damping)
     run = operation(context.module, node, context.device, weights)
-    values = [run(partial(_operand, streams, at, batch)) for batch in range(context.batches)]
+    values = [
+        run(partial(quantized_operand, streams, at, batch)) for batch in range(context.batches)
+    ]
     reused: dict[str, tuple[str, Tensor]] = {}
     if plan is not None and solved is None:
         path, storage = weight_names(plan)
@@ -99,68 +105,63 @@ def weight_names(plan: TensorPlan) -> tuple[str, str]:
 def _fit_operands(
     streams: Streams, quantized: tuple[Operand, ...]
 ) -> dict[str, ActivationQuantizer]:
-    """By slot name; ranges are of the quantized stream, which is what the site will see."""
-    return {
-        operand.slot: fit(
-            [cast("Tensor", value) for value in streams.quantized_values(operand.node)],
-            operand.plan.spec,
-        )
-        for operand in quantized
-    }
+    """By slot name; ranges are of the quantized stream, which is what the site will see.
 
-
-def _operand(
-    streams: Streams,
-    quantizers: Mapping[int, ActivationQuantizer],
-    batch: int,
-    position: int,
-    used: fx.Node,
-) -> Value:
-    value = streams.quantized_values(used.name)[batch]
-    quantizer = quantizers.get(position)
-    return value if quantizer is None else quantizer(cast("Tensor", value))
+    Operands that share a range have one quantizer, fitted to the values of all of them.
+    """
+    groups: dict[object, list[Operand]] = {}
+    for operand in quantized:
+        groups.setdefault(operand.plan.shared_by or operand.slot, []).append(operand)
+    found: dict[str, ActivationQuantizer] = {}
+    for group in groups.values():
+        values = [value for one in group for value in streams.quantized_values(one.node)]
+        quantizer = fit([cast("Tensor", value) for value in values], group[0].plan.spec)
+        found |= {one.slot: quantizer for one in group}
+    return found
 
 
 def _solve_weight(
     context: SiteContext,
     node: fx.Node,
+    site: SitePlan,
     plan: TensorPlan,
     weight: Tensor,
-    quantizers: Mapping[int, ActivationQuantizer],
-) -> tuple[SolvedWeight, str | None]:
+    samples: LayerSamples,
+) -> tuple[SolvedWeight, LayerSolution | None]:
+    path, storage = weight_names(plan)
+    if not isinstance(plan.spec.format, IntFormat):
+        levels = Rounded(quantize_levels(weight, plan.spec, plan.output_axis))
+        return SolvedWeight(path, storage, plan, weight, nearest=levels, start=levels), None
     grid = weight_range(weight, plan.spec, plan.output_axis)
     problem = LayerProblem(
         weight=weight,
         spec=plan.spec,
         output_axis=plan.output_axis,
         grid=grid,
-        inputs=partial(_layer_inputs, context, node, quantizers),
+        samples=samples,
+        batches=context.batches,
         tuning=context.tuning,
-        generator=context.generator,
-        geometry=layer_geometry(context.module, node, plan.output_axis),
+        geometry=samples.geometry,
+        refits_bias=bool(site.refits),
+        importance=samples.importance,
     )
     solution = solve(problem)
-    path, storage = weight_names(plan)
+    shape = tuple(weight.shape)
+    nearest = quantize_weight(weight, plan.spec, plan.output_axis, grid)
+    code = encode(solution.codes, solution.grid, plan.spec, shape, plan.output_axis)
+    beside = {path: _moved(context, path, solution.bias) for path in site.refits}
     solved = SolvedWeight(
         path=path,
         storage=storage,
         plan=plan,
         weight=weight,
-        nearest=quantize_weight(weight, plan.spec, plan.output_axis, grid),
-        start=encode(
-            solution.codes, solution.grid, plan.spec, tuple(weight.shape), plan.output_axis
-        ),
+        nearest=Rounded(nearest),
+        start=Rounded(code, beside),
     )
-    return solved, solution.fallback
+    return solved, solution
 
 
-def _layer_inputs(
-    context: SiteContext, node: fx.Node, quantizers: Mapping[int, ActivationQuantizer]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first operand that is no parameter, float and quantized, batch by batch."""
-    used = enumerate(occurrences(node))
-    position, first = next((i, node) for i, node in used if node.op != "get_attr")
-    for batch in range(context.batches):
-        plain = context.streams.float_values(first.name)[batch]
-        quantized = _operand(context.streams, quantizers, batch, position, first)
-        yield cast("Tensor", plain), cast("Tensor", quantized)
+def _moved(context: SiteContext, path: str, change: Tensor | None) -> Tensor:
+    """The parameter ``path`` with ``change`` added, in its own type; without, a copy."""
+    own = cast("Tensor", attribute(context.module, path)).detach().to(context.device)
+    return own.clone() if change is None else (own.double() + change).to(own.dtype)

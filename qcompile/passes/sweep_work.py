@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from qcompile.passes.block import Block, BlockSite, Choice, hard_choice
+from qcompile.passes.block import Block, BlockSite, Choice, Rounded, hard_choice
 from qcompile.passes.reconstruct import Account, Reconstruction
 from qcompile.passes.sweep_site import SiteContext, SiteFigures
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.quantized_weight import QuantizedWeight
 
 Inputs = Mapping[str, tuple[Sequence[Value], Sequence[Value]]]
 """By node name: the values of all batches in the float and in the quantized stream."""
@@ -25,7 +24,7 @@ class UnitWork:
         self.sites: dict[str, BlockSite] = {}
         self.figures: list[SiteFigures] = []
         self.accounts: list[tuple[str, Account]] = []
-        self.codes: dict[str, QuantizedWeight] = {}
+        self.codes: dict[str, Rounded] = {}
         """By storage: only weights that this unit decides."""
         self.quantizers: dict[tuple[str, str], ActivationQuantizer] = {}
 
@@ -50,7 +49,9 @@ class UnitWork:
         """Artifact tensors by name."""
         found: dict[str, Tensor] = {}
         for (node, slot), quantizer in self.quantizers.items():
-            found |= quantizer.tensors(f"{self.sites[node].key}:{slot}")
+            named = quantizer.tensors(f"{self.sites[node].key}:{slot}")
+            # operands that share a range have one quantizer, and a copy each on disk
+            found |= {name: tensor.clone() for name, tensor in named.items()}
         for storage, code in self.codes.items():
             found |= code.tensors(storage)
         return found

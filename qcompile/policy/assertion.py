@@ -1,14 +1,17 @@
 """Check what ``expect`` and ``prefer`` say against a resolved plan."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from itertools import product
 from math import prod
+from pathlib import PurePath
 from typing import assert_never
 
 from qcompile.diagnostics.codes import Code, Severity
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.claim import (
+    AfterRun,
     AllClaims,
     AnyClaim,
     Claim,
@@ -19,11 +22,14 @@ from qcompile.policy.claim import (
     Figure,
     FigureArithmetic,
     NotClaim,
+    Resource,
+    RunFigure,
     SiteBits,
     SlotBits,
     Total,
+    measures,
 )
-from qcompile.policy.recipe import Assertion
+from qcompile.policy.recipe import Assertion, Budget, Limit, Requirement
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.selection import Selection, calculate, compare
@@ -43,6 +49,8 @@ class Measured:
     """All tensors of the artifact as they will lie on disk."""
     blocks: tuple[frozenset[int], ...] = ()
     """``Site.index`` of the sites of each block, in execution order."""
+    after_run: Mapping[RunFigure, float] = field(default_factory=dict[RunFigure, float])
+    """Percentages are 0..100."""
 
 
 @frozen
@@ -69,6 +77,30 @@ def check_assertions(
     ]
 
 
+def check_limits(
+    budget: Budget | None,
+    sites: Sequence[Site],
+    resolution: Resolution,
+    measured: Measured,
+) -> list[Diagnostic]:
+    """One diagnostic for each limit of ``budget`` that the plan goes beyond."""
+    if budget is None:
+        return []
+    judge = _Judge(sites, resolution, measured)
+    found = [(limit, judge.failure(limit.claim)) for limit in budget.limits]
+    return [over_budget(limit, failure) for limit, failure in found if failure is not None]
+
+
+def check_requirements(
+    requirements: Sequence[Requirement],
+    sites: Sequence[Site],
+    resolution: Resolution,
+    measured: Measured,
+) -> list[tuple[Requirement, Failure | None]]:
+    judge = _Judge(sites, resolution, measured)
+    return [(item, judge.failure(item.claim)) for item in requirements]
+
+
 def evaluate_assertion(
     assertion: Assertion, sites: Sequence[Site], resolution: Resolution, measured: Measured
 ) -> str | None:
@@ -91,6 +123,31 @@ def expectation_failed(assertion: Assertion, failure: Failure) -> Diagnostic:
     )
 
 
+def over_budget(limit: Limit, failure: Failure) -> Diagnostic:
+    """QR601."""
+    return Diagnostic(
+        Code.BUDGET_EXCEEDED,
+        f"the plan goes beyond the budget `{_text(limit)}`",
+        Label(limit.claim.span, failure.text),
+        notes=some_paths(failure.sites),
+        help="use fewer bits, or raise the limit; `qcompile plan --trace` shows each decision",
+    )
+
+
+def requirement_failed(
+    requirement: Requirement, failure: Failure, artifact: PurePath
+) -> Diagnostic:
+    """QR606."""
+    reason = (f"reason given: {requirement.reason}",) if requirement.reason else ()
+    return Diagnostic(
+        Code.REQUIREMENT_FAILED,
+        f"`{_text(requirement)}` does not hold",
+        Label(requirement.claim.span, failure.text),
+        notes=(*reason, f"`{artifact}` is written, and its report says that it failed"),
+        help="use more bits where it hurts, or a `tune` preset that learns",
+    )
+
+
 def selectors_of(claim: Claim) -> Iterator[Selector]:
     match claim:
         case AllClaims(items) | AnyClaim(items):
@@ -102,18 +159,10 @@ def selectors_of(claim: Claim) -> Iterator[Selector]:
             yield selector
         case EveryIs(selector, target):
             yield from (selector, target)
-        case CompareFigures(_, left, right):
-            for figure in (*_measures(left), *_measures(right)):
+        case CompareFigures():
+            for figure in measures(claim):
                 if isinstance(figure, Count | SiteBits):
                     yield figure.selector
-
-
-def _measures(figure: Figure) -> Iterator[Figure]:
-    if isinstance(figure, FigureArithmetic):
-        yield from _measures(figure.left)
-        yield from _measures(figure.right)
-    else:
-        yield figure
 
 
 class _Judge:
@@ -209,8 +258,14 @@ class _Judge:
                 return [] if value is None else [value]
             case Total("size"):
                 return [self.measured.bytes_total]
-            case Total():
-                return [sum(one.site.macs or 0 for one in self.decisions)]
+            case Total(which):
+                macs = sum(one.site.macs or 0 for one in self.decisions)
+                return [macs if which == "macs" else 2 * macs]
+            case AfterRun(which):
+                found = self.measured.after_run.get(which)
+                return [] if found is None else [found]
+            case Resource():
+                return []
             case FigureArithmetic(op, left, right):
                 pairs = product(self._values(left), self._values(right))
                 values = [calculate(op, a, b) for a, b in pairs]
@@ -256,7 +311,7 @@ def _elements(decision: Decision) -> int:
     return prod(weight.shape) if weight is not None else 0
 
 
-def _text(item: Claim | Figure | Selector) -> str:
+def _text(item: Claim | Figure | Selector | Limit | Requirement) -> str:
     return " ".join(item.span.text.split())
 
 

@@ -15,14 +15,17 @@ from qcompile.policy.selector import Constant
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.typed import Flag, Text, describe
 from qcompile.policy.unavailable import not_available
-from qcompile.syntax.nodes import Attr, Expr, ListExpr, Name, Ref
+from qcompile.syntax.nodes import Attr, Expr, FloatWord, ListExpr, Name, Ref, SlotRef
 
 
 class Shape(Enum):
     """What kind of value a setting takes."""
 
     TEXT = "a string"
+    TEXTS = "a string or a list of strings"
     INTEGER = "a whole number"
+    NUMBER = "a number"
+    FLAG = "true or false"
     WORD = "a word"
     WORDS = "a word or a list of words"
     LITERALS = "a list of literals"
@@ -32,14 +35,21 @@ class Shape(Enum):
 
 @frozen
 class Attribute:
-    """``low`` bounds an ``INTEGER``; ``choices`` and ``later`` are the words of a ``WORD``."""
+    """``low`` and ``high`` bound numbers.
+
+    ``choices`` and ``later`` are the words of a ``WORD`` or the strings of a ``TEXT``; there no
+    choices are any string.
+    """
 
     name: str
     shape: Shape
     low: int = 0
+    high: int | None = None
     choices: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
     required: bool = False
+    carried_out: bool = True
+    """Otherwise a legal value is QR290 for the plan."""
 
 
 @frozen
@@ -70,12 +80,33 @@ class Settings:
             case _:
                 return None
 
+    def number(self, name: str) -> float | None:
+        match self._given.get(name):
+            case Given(_, int(value) | float(value)):
+                return value
+            case _:
+                return None
+
+    def flag(self, name: str) -> bool | None:
+        match self._given.get(name):
+            case Given(_, bool(value)):
+                return value
+            case _:
+                return None
+
+    def values(self) -> Mapping[str, LiteralValue]:
+        """All that was legal, by name."""
+        return {name: one.value for name, one in self._given.items() if one.value is not None}
+
     def items(self, name: str) -> tuple[LiteralValue, ...]:
         match self._given.get(name):
             case Given(_, tuple(values)):
                 return values
             case _:
                 return ()
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return tuple(item for item in self.items(name) if isinstance(item, str))
 
     def attr(self, name: str) -> Attr | None:
         given = self._given.get(name)
@@ -99,6 +130,8 @@ def read(
             checker.report(given_twice(name, attr.name.span, given[name].attr.name.span))
         else:
             given[name] = Given(attr, _value(attr.value, row, checker))
+            if not row.carried_out and given[name].value is not None:
+                checker.report(not_available(f"the setting `{name}`", attr.span, "leave it out"))
     missing = [row.name for row in table if row.required and row.name not in given]
     for name in missing:
         checker.report(missing_setting(name, owner, at))
@@ -108,10 +141,17 @@ def read(
 def _value(expr: Expr, row: Attribute, checker: Checker) -> LiteralValue | None:
     match row.shape:
         case Shape.TEXT:
-            text = checker.text(expr)
-            return None if text is None else text.value
+            return _text(expr, row, checker)
+        case Shape.TEXTS:
+            items = expr.items if isinstance(expr, ListExpr) else (expr,)
+            texts = [_text(item, row, checker) for item in items]
+            return tuple(text for text in texts if text is not None)
         case Shape.INTEGER:
-            return integer(expr, row.name, row.low, None, checker)
+            return integer(expr, row.name, row.low, row.high, checker)
+        case Shape.NUMBER:
+            return _number(expr, row, checker)
+        case Shape.FLAG:
+            return _flag(expr, checker)
         case Shape.WORD:
             return _word(expr, row, checker)
         case Shape.WORDS:
@@ -138,18 +178,64 @@ def integer(expr: Expr, name: str, low: int, high: int | None, checker: Checker)
     return value
 
 
+def _number(expr: Expr, row: Attribute, checker: Checker) -> float | None:
+    constant = checker.constant(expr, Dimension.NUMBER)
+    if constant is None or isinstance(constant.value, tuple):
+        return None
+    if row.low <= constant.value and (row.high is None or constant.value <= row.high):
+        return constant.value
+    checker.report(out_of_range(row.name, constant.value, row.low, row.high, expr.span, "number"))
+    return None
+
+
+def _flag(expr: Expr, checker: Checker) -> bool | None:
+    typed = checker.check(expr)
+    if typed is None or isinstance(typed, Flag):
+        return None if typed is None else typed.value
+    checker.report(wrong_type("true or false", describe(typed), expr.span))
+    return None
+
+
+def _text(expr: Expr, row: Attribute, checker: Checker) -> str | None:
+    text = checker.text(expr)
+    if text is None or not (row.choices or row.later) or text.value in row.choices:
+        return None if text is None else text.value
+    if text.value in row.later:
+        way_out = f"use {listed(row.choices)}" if row.choices else "leave it out"
+        what = f'`{row.name} = "{text.value}"`'
+        checker.report(not_available(what, expr.span, way_out))
+        return None
+    written = Ref((text.value,), expr.span)
+    checker.report(unknown_value(row.name, written, (*row.choices, *row.later)))
+    return None
+
+
 def _word(expr: Expr, row: Attribute, checker: Checker) -> str | None:
-    if not isinstance(expr, Ref) or len(expr.parts) > 1:
+    word = word_of(expr)
+    if word is None:
         checker.report(wrong_type(f"one of {listed(row.choices)}", "something else", expr.span))
         return None
-    if expr.text in row.later:
+    if word.text in row.later:
         way_out = f"use {listed(row.choices)}" if row.choices else "leave it out"
-        checker.report(not_available(f"`{row.name} = {expr.text}`", expr.span, way_out))
+        checker.report(not_available(f"`{row.name} = {word.text}`", word.span, way_out))
         return None
-    if expr.text not in row.choices:
-        checker.report(unknown_value(row.name, expr, (*row.choices, *row.later)))
+    if word.text not in row.choices:
+        checker.report(unknown_value(row.name, word, (*row.choices, *row.later)))
         return None
-    return expr.text
+    return word.text
+
+
+def word_of(expr: Expr) -> Ref | None:
+    """A single word; that of a slot or ``float`` can be one (``learn = bias``)."""
+    match expr:
+        case Ref((_,)):
+            return expr
+        case SlotRef(slot, span):
+            return Ref((slot,), span)
+        case FloatWord(span):
+            return Ref(("float",), span)
+        case _:
+            return None
 
 
 def _literals(expr: Expr, checker: Checker) -> tuple[LiteralValue, ...] | None:
@@ -223,14 +309,16 @@ def missing_setting(name: str, owner: str, at: Span) -> Diagnostic:
     )
 
 
-def out_of_range(name: str, value: int, low: int, high: int | None, span: Span) -> Diagnostic:
+def out_of_range(
+    name: str, value: float, low: int, high: int | None, span: Span, sort: str = "whole number"
+) -> Diagnostic:
     """QR410."""
     bounds = f"at least {low}" if high is None else f"in {low}..{high}"
     return Diagnostic(
         Code.VALUE_RANGE,
         f"`{name}` must be {bounds}, found {value}",
         Label(span),
-        help=f"write a whole number {bounds}",
+        help=f"write a {sort} {bounds}",
     )
 
 

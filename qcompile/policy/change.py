@@ -1,23 +1,20 @@
-"""One change to how a tensor is quantized, and which results are legal (QR405)."""
+"""One change to how a tensor is quantized."""
 
+from dataclasses import replace
 from enum import Enum
 from typing import TypeAlias
 
 from qcompile.diagnostics.frozen import frozen
+from qcompile.policy.number_format import NumberFormat, PowerFormat, with_bits
 from qcompile.policy.scheme import (
     FloatSlot,
     Granularity,
-    IntFormat,
     MinMax,
     Observer,
-    PerChannel,
-    PerGroup,
-    PerTensor,
     PerToken,
     QuantSlot,
 )
-
-MIN_BITS, MAX_BITS = 2, 8
+from qcompile.policy.slot_rules import Objection, objection
 
 
 class Field(Enum):
@@ -27,10 +24,11 @@ class Field(Enum):
     SYMMETRIC = "symmetric"
     GRANULARITY = "granularity"
     OBSERVER = "observer"
+    EXPONENT = "exponent"
     DYNAMIC = "dynamic"
 
 
-FieldValue: TypeAlias = int | bool | Granularity | Observer
+FieldValue: TypeAlias = int | float | bool | Granularity | Observer
 
 
 @frozen
@@ -67,26 +65,52 @@ class SetDynamic:
     field = Field.DYNAMIC
 
 
-Change: TypeAlias = SetBits | SetSymmetric | SetGranularity | SetObserver | SetDynamic
+@frozen
+class SetExponent:
+    """Of a power format; without it the exponent is searched for."""
+
+    exponent: float
+    field = Field.EXPONENT
 
 
-def apply(spec: QuantSlot, change: Change) -> QuantSlot:
+Change: TypeAlias = SetBits | SetSymmetric | SetGranularity | SetObserver | SetDynamic | SetExponent
+
+
+def apply(spec: QuantSlot, change: Change) -> QuantSlot | Objection:
+    """``spec`` after the change, legal in its slot or not; or why the format cannot take it."""
+    match change:
+        case SetBits() | SetExponent():
+            number = _reformatted(spec.format, change)
+            return number if isinstance(number, Objection) else replace(spec, format=number)
+        case SetSymmetric(symmetric):
+            return replace(spec, symmetric=symmetric)
+        case SetGranularity(PerToken() as granularity):
+            return replace(spec, granularity=granularity, dynamic=True, observer=MinMax())
+        case SetGranularity(granularity):
+            return replace(spec, granularity=granularity)
+        case SetObserver(observer):
+            return replace(spec, observer=observer)
+        case SetDynamic(True):
+            return replace(spec, dynamic=True, observer=MinMax())
+        case SetDynamic(dynamic):
+            return replace(spec, dynamic=dynamic)
+
+
+def _reformatted(number: NumberFormat, change: SetBits | SetExponent) -> NumberFormat | Objection:
     match change:
         case SetBits(bits):
-            number = IntFormat(bits=bits, signed=spec.format.signed)
-            return spec.model_copy(update={"format": number})
-        case SetSymmetric(symmetric):
-            return spec.model_copy(update={"symmetric": symmetric})
-        case SetGranularity(granularity):
-            update: dict[str, object] = {"granularity": granularity}
-            if isinstance(granularity, PerToken):
-                update |= {"dynamic": True, "observer": MinMax()}
-            return spec.model_copy(update=update)
-        case SetObserver(observer):
-            return spec.model_copy(update={"observer": observer})
-        case SetDynamic(dynamic):
-            update = {"dynamic": dynamic, "observer": MinMax()} if dynamic else {"dynamic": False}
-            return spec.model_copy(update=update)
+            fixed = Objection(f"the bits of `{number}` are fixed", "name another format")
+            return with_bits(number, bits) or fixed
+        case SetExponent(exponent):
+            if isinstance(number, PowerFormat):
+                return replace(number, exponent=exponent)
+            return Objection(f"`{number}` has no exponent", "use `power2`..`power8`")
+
+
+def legal(slot: str, spec: QuantSlot, change: Change) -> QuantSlot | Objection:
+    """``spec`` after the change, if it makes sense in ``slot``."""
+    changed = apply(spec, change)
+    return changed if isinstance(changed, Objection) else objection(slot, changed) or changed
 
 
 def value_of(slot: QuantSlot | FloatSlot, field: Field) -> FieldValue | None:
@@ -102,53 +126,7 @@ def value_of(slot: QuantSlot | FloatSlot, field: Field) -> FieldValue | None:
             return slot.granularity
         case Field.OBSERVER:
             return slot.observer
+        case Field.EXPONENT:
+            return slot.format.exponent if isinstance(slot.format, PowerFormat) else None
         case Field.DYNAMIC:
             return slot.dynamic
-
-
-def initial(slot: str, number: IntFormat) -> QuantSlot:
-    """Before any modifier. An unsigned weight has a zero point: it could not be negative else."""
-    if slot == "weight":
-        return QuantSlot(format=number, symmetric=number.signed, granularity=PerChannel())
-    return QuantSlot(format=number, symmetric=False, granularity=PerTensor())
-
-
-@frozen
-class Objection:
-    reason: str
-    way_out: str
-
-
-def objection(slot: str, spec: QuantSlot) -> Objection | None:
-    """Why ``spec`` makes no sense for ``slot``; ``None`` if it does."""
-    return _weight_objection(spec) if slot == "weight" else _activation_objection(spec)
-
-
-def _weight_objection(spec: QuantSlot) -> Objection | None:
-    if isinstance(spec.granularity, PerToken):
-        return Objection("`per_token` is only for `act`", f"use {WEIGHT_GRANULARITIES}")
-    if spec.dynamic:
-        return Objection("`dynamic` is only for `act`", "leave it out: a weight does not change")
-    if spec.symmetric and not spec.format.signed:
-        name = str(spec.format)
-        reason = f"a symmetric `{name}` weight cannot be negative"
-        return Objection(reason, f"write `asymmetric`, or `{name.removeprefix('u')}`")
-    return None
-
-
-def _activation_objection(spec: QuantSlot) -> Objection | None:
-    if isinstance(spec.granularity, PerGroup):
-        return Objection("`per_group` is only for `weight`", f"use {ACT_GRANULARITIES}")
-    if isinstance(spec.granularity, PerChannel) and spec.dynamic:
-        reason = "`per_channel` activations have static ranges"
-        return Objection(reason, "use `per_token` or `per_tensor` with `dynamic`")
-    if isinstance(spec.granularity, PerToken) and not spec.dynamic:
-        return Objection("`per_token` ranges are dynamic", "use `per_tensor` for a static range")
-    if spec.dynamic and not isinstance(spec.observer, MinMax):
-        reason = "a dynamic range is observed by `minmax` alone"
-        return Objection(reason, "leave `observer` out, or `dynamic`")
-    return None
-
-
-WEIGHT_GRANULARITIES = "`per_tensor`, `per_channel` or `per_group(n)`"
-ACT_GRANULARITIES = "`per_tensor`, `per_channel(axis)` or `per_token`"

@@ -1,5 +1,6 @@
-"""What ``expect`` and ``prefer`` can say about a resolved plan."""
+"""What ``expect``, ``prefer``, ``require`` and a ``budget`` can say of a plan or a run."""
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from qcompile.diagnostics.frozen import frozen
@@ -36,9 +37,30 @@ class SlotBits:
 
 @frozen
 class Total:
-    """``size``: bytes of all tensors on disk; ``macs``: of one sample of the example input."""
+    """``size``: bytes of all tensors on disk; ``macs``: of one sample of the example input.
 
-    which: Literal["size", "macs"]
+    ``ops`` are two for each of ``macs``: a multiplication and an addition.
+    """
+
+    which: Literal["size", "macs", "ops"]
+    dimension: Dimension
+    span: Span
+
+
+@frozen
+class AfterRun:
+    """What is measured when the run is over; ``RUN_FIGURES`` says how."""
+
+    which: "RunFigure"
+    dimension: Dimension
+    span: Span
+
+
+@frozen
+class Resource:
+    """What a run takes of the machine: wall time, peak memory, disk."""
+
+    which: Literal["time", "ram", "disk"]
     dimension: Dimension
     span: Span
 
@@ -52,7 +74,30 @@ class FigureArithmetic:
     span: Span
 
 
-Measure: TypeAlias = Count | SiteBits | SlotBits | Total
+RunFigure: TypeAlias = Literal[
+    "accuracy_drop",
+    "perplexity_ratio",
+    "top1",
+    "top5",
+    "perplexity",
+    "agreement",
+    "cosine",
+    "sqnr",
+]
+RUN_FIGURES: tuple[tuple[RunFigure, Dimension], ...] = (
+    ("accuracy_drop", Dimension.PERCENT),
+    ("perplexity_ratio", Dimension.NUMBER),
+    ("top1", Dimension.PERCENT),
+    ("top5", Dimension.PERCENT),
+    ("perplexity", Dimension.NUMBER),
+    ("agreement", Dimension.PERCENT),
+    ("cosine", Dimension.NUMBER),
+    ("sqnr", Dimension.DECIBEL),
+)
+"""``accuracy_drop``: points that top-1 (or what ``evaluate`` names first) falls from the float
+model's; ``perplexity_ratio``: quantized to float."""
+
+Measure: TypeAlias = Count | SiteBits | SlotBits | Total | AfterRun | Resource
 Figure: TypeAlias = Constant | Measure | FigureArithmetic
 
 
@@ -103,3 +148,44 @@ class NotClaim:
 
 
 Claim: TypeAlias = CompareFigures | Exists | EveryIs | AllClaims | AnyClaim | NotClaim
+
+
+def measures(claim: Claim) -> Iterator[Measure]:
+    """Every figure that ``claim`` looks at, in the order of the text."""
+    match claim:
+        case AllClaims(items) | AnyClaim(items):
+            for item in items:
+                yield from measures(item)
+        case NotClaim(item):
+            yield from measures(item)
+        case CompareFigures(_, left, right):
+            yield from _measures(left)
+            yield from _measures(right)
+        case Exists() | EveryIs():
+            pass
+
+
+def _measures(figure: Figure) -> Iterator[Measure]:
+    if isinstance(figure, FigureArithmetic):
+        yield from _measures(figure.left)
+        yield from _measures(figure.right)
+    elif not isinstance(figure, Constant):
+        yield figure
+
+
+def word_figure(text: str, span: Span) -> Measure | None:
+    """A figure that is a word of the language."""
+    match text:
+        case "size":
+            return Total(text, Dimension.BYTES, span)
+        case "macs" | "ops":
+            return Total(text, Dimension.NUMBER, span)
+        case "time":
+            return Resource(text, Dimension.TIME, span)
+        case "ram" | "disk":
+            return Resource(text, Dimension.BYTES, span)
+        case _:
+            return next((AfterRun(*row, span) for row in RUN_FIGURES if row[0] == text), None)
+
+
+FIGURE_WORDS = ("size", "macs", "ops", "time", "ram", "disk", *(name for name, _ in RUN_FIGURES))

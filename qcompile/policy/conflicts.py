@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
-from qcompile.policy.change import Objection
 from qcompile.policy.recipe import Rule, SetField
 from qcompile.policy.site import Site
+from qcompile.policy.slot_rules import Objection
 from qcompile.policy.unmatched import some_paths
 
 MAX_LINES = 5
@@ -37,6 +37,22 @@ def unreachable_rule(rule: Rule, sites: Sequence[Site], later: Sequence[Rule]) -
         Label(rule.span, "decides nothing"),
         tuple(Label(other.span, "decides instead") for other in later[:MAX_LINES]),
         help="delete it, or move it down",
+    )
+
+
+def partly_shadowed(
+    rule: Rule, met: int, lost: Sequence[Site], later: Rule, wider: int
+) -> Diagnostic:
+    """QR305."""
+    return Diagnostic(
+        Code.PARTLY_SHADOWED,
+        f"partly shadowed: {len(lost)} of {met} sites are decided by the wider line "
+        f"{later.span.location.line} below",
+        Label(rule.span, f"selects {met}"),
+        (Label(later.span, f"selects {wider}, and comes last"),),
+        notes=some_paths(lost),
+        help="the last match wins: put the narrower rule last, or take its sites out of the "
+        "wider one with `except`",
     )
 
 

@@ -9,21 +9,12 @@ from typing import Literal
 from pydantic import Field
 
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.scheme import Frozen, QuantSlot
+from qcompile.policy.document import Frozen
+from qcompile.policy.graph_facts import GraphFacts
+from qcompile.policy.rule_ref import RuleRef
+from qcompile.policy.scheme import QuantSlot
 
 PLAN_FORMAT_VERSION = "1.0"
-
-
-class RuleRef(Frozen):
-    """The recipe line that decided something."""
-
-    file: str
-    line: int
-    column: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
 
 
 class TensorPlan(Frozen):
@@ -49,6 +40,9 @@ class TensorPlan(Frozen):
     """Codes, scales and zero points as they lie on disk."""
     decided_by: RuleRef
     patched_by: tuple[RuleRef, ...] = ()
+    shared_by: RuleRef | None = None
+    """The ``share`` line that gives this operand one range with the others of its site that name
+    the same line (activations)."""
 
 
 class SitePlan(Frozen):
@@ -64,6 +58,8 @@ class SitePlan(Frozen):
     """``None``: stays in float by a ``skip``."""
     decided_by: RuleRef
     tensors: tuple[TensorPlan, ...] = ()
+    refits: tuple[str, ...] = ()
+    """Paths of parameters that stay float and are set anew with the codes: the bias."""
 
 
 class TransformPlan(Frozen):
@@ -116,6 +112,15 @@ class EvaluationPlan(Frozen):
     labels: str | None = None
 
 
+class TunePlan(Frozen):
+    """What one ``tune ... for`` has come to decide."""
+
+    tuning: Tuning
+    sites: tuple[str, ...]
+    """Keys of sites with a quantized weight."""
+    decided_by: RuleRef
+
+
 class PlanCore(Frozen):
     """Everything that decides the bytes of the artifact."""
 
@@ -127,16 +132,23 @@ class PlanCore(Frozen):
     """The recipe itself, then every file that it imports."""
     params: tuple[ParameterPlan, ...] = ()
     graph_sha256: str
-    weights_sha256: str
+    weights_sha256: str | None
+    """``None`` in a preview, which has read no weights and cannot be run."""
     data: DataPlan | None
     seed: int
     transforms: tuple[TransformPlan, ...]
     units: tuple[UnitPlan, ...]
     sites: tuple[SitePlan, ...]
     tuning: Tuning
+    """Of all sites that ``tunes`` does not name."""
+    tunes: tuple[TunePlan, ...] = ()
     evaluations: tuple[EvaluationPlan, ...] = ()
     bytes_before: int
     bytes_after: int
+
+    @property
+    def is_preview(self) -> bool:
+        return self.weights_sha256 is None
 
     def site(self, key: str) -> SitePlan | None:
         return next((site for site in self.sites if site.key == key), None)
@@ -151,6 +163,16 @@ class Plan(Frozen):
     beside: "Beside" = Field(default_factory=lambda: Beside())
 
 
+class SiteCompute(Frozen):
+    """Work of one site for one sample of the example input."""
+
+    key: str
+    macs: int
+    bops_before: int
+    bops_after: int
+    """Bit operations: multiply-accumulates times the bits of both factors."""
+
+
 class Beside(Frozen):
     """Facts that may differ from machine to machine; never hashed."""
 
@@ -158,3 +180,9 @@ class Beside(Frozen):
     """The recipe closure as it was, by file name."""
     machine: dict[str, str] = Field(default_factory=dict)
     sites_total: int = 0
+    requirements: tuple[str, ...] = ()
+    """What is looked at when the run is over, as the recipe says it."""
+    compute: tuple[SiteCompute, ...] = ()
+    """Of every site that multiplies, planned or not."""
+    graph: GraphFacts | None = None
+    """What was proved of the graph; ``None`` in plans of older versions."""

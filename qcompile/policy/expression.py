@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias, cast
 
+from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.source import Span
-from qcompile.policy.claim import Claim, Total
+from qcompile.policy.claim import Claim, word_figure
 from qcompile.policy.dimension import Dimension, in_base_units, unit
 from qcompile.policy.glob import Glob, InvalidGlob, parse_glob
 from qcompile.policy.operation import combine, negate
@@ -86,6 +87,7 @@ class Checker:
         self.functions = functions
         self.parameter = parameter
         self.diagnostics: list[Diagnostic] = []
+        self.unavailable: list[Diagnostic] = []
         self._values: dict[str, tuple[Typed | None, int]] = {}
         self._open: list[str] = []
         self._depth = 0
@@ -93,7 +95,9 @@ class Checker:
         self._in_claim = False
 
     def report(self, diagnostic: Diagnostic) -> None:
-        self.diagnostics.append(diagnostic)
+        """QR290 waits for the plan: what this version cannot carry out is legal all the same."""
+        late = diagnostic.code is Code.NOT_AVAILABLE
+        (self.unavailable if late else self.diagnostics).append(diagnostic)
 
     # ---- what a statement asks for ------------------------------------------------------------
 
@@ -377,10 +381,9 @@ class Checker:
 
 def _word(text: str, span: Span, in_claim: bool) -> Typed | None:
     """A word of the language that stands alone."""
-    if in_claim and text in ("size", "macs"):
-        number = text == "macs"
-        which = "macs" if number else "size"
-        return Total(which, Dimension.NUMBER if number else Dimension.BYTES, span)
+    figure = word_figure(text, span) if in_claim else None
+    if figure is not None:
+        return figure
     match text:
         case "any":
             return Everything(span)

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
-from qcompile.policy.claim import Count, EveryIs, Exists, SiteBits, SlotBits
+from qcompile.policy.claim import RUN_FIGURES, Count, EveryIs, Exists, SiteBits, SlotBits
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Builder, Checker
 from qcompile.policy.scope import unknown_name
@@ -22,7 +22,6 @@ from qcompile.policy.selector import (
 )
 from qcompile.policy.type_errors import wrong_type, wrong_use
 from qcompile.policy.typed import Interval, SlotWord, Typed, describe
-from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import Binary, Call, Expr, Ref
 
 
@@ -232,14 +231,17 @@ def _slot_bits(which: Literal["min_bits", "max_bits", "avg_bits"]) -> Builder:
     return build
 
 
-def _later(checker: Checker, call: Call) -> Typed | None:
-    checker.report(not_available(f"the function `{call.func.text}`", call.func.span, _WAY_OUT))
+def _figure(checker: Checker, call: Call) -> Typed | None:
+    """``sqnr(output)`` is ``sqnr``: a figure of a run is one of the model's output."""
+    args = _arguments(checker, call, 1)
+    if args is None:
+        return None
+    if isinstance(args[0], Ref) and args[0].text == "output":
+        return checker.check(call.func)
+    checker.report(wrong_type("`output`", "another expression", args[0].span))
     return None
 
 
-_WAY_OUT = "select by path, kind or fact"
-
-LATER = ("ops", "sqnr", "accuracy_drop", "perplexity_ratio", "time")
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
 
 FUNCTIONS: Mapping[str, Builder] = {
@@ -263,5 +265,5 @@ FUNCTIONS: Mapping[str, Builder] = {
     "min_bits": _slot_bits("min_bits"),
     "max_bits": _slot_bits("max_bits"),
     "avg_bits": _slot_bits("avg_bits"),
-    **dict.fromkeys(LATER, _later),
+    **dict.fromkeys((name for name, _ in RUN_FIGURES), _figure),
 }

@@ -47,6 +47,16 @@ def differences(saved: PlanCore, fresh: PlanCore) -> list[str]:
     return named
 
 
+def is_a_preview(plan: str) -> Diagnostic:
+    """QR720."""
+    return Diagnostic(
+        Code.PREVIEW,
+        "a preview cannot be run: no weights and no data were looked at",
+        subject=plan,
+        help="make the plan again without `--preview`",
+    )
+
+
 def stale_plan(plan: str, changed: list[str]) -> Diagnostic:
     """QR708. ``plan`` is the file; ``changed`` comes from ``differences``."""
     match changed:

@@ -1,46 +1,41 @@
 """From the tree of a file to its meaning, with every check that needs no model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
-from qcompile.diagnostics.suggest import did_you_mean
-from qcompile.methods.tuning import Tuning
-from qcompile.policy.attributes import Attribute, Shape, given_twice, read
+from qcompile.policy.attributes import given_twice
 from qcompile.policy.closure import Namespace, load_closure
 from qcompile.policy.expression import Checker
 from qcompile.policy.functions import FUNCTIONS
 from qcompile.policy.imports import Loader, StoredTexts
+from qcompile.policy.lower_assertion import lower_assertions, lower_requirements
 from qcompile.policy.lower_blocks import lower_blocks
+from qcompile.policy.lower_budget import check_choices, lower_budget
 from qcompile.policy.lower_data import lower_calibrate, lower_evaluate
 from qcompile.policy.lower_model import lower_model
+from qcompile.policy.lower_output import lower_output, lower_target
 from qcompile.policy.lower_policy import MAIN, lower_policies
+from qcompile.policy.lower_prepare import lower_prepare
 from qcompile.policy.lower_scheme import lower_schemes
-from qcompile.policy.lower_tune import default_tuning, lower_tune
-from qcompile.policy.parameters import Arguments, values
-from qcompile.policy.recipe import Assertion, Model, Recipe, Rule, UseScheme
+from qcompile.policy.lower_tunes import lower_tunes
+from qcompile.policy.parameters import Arguments, set_by_imports, values
+from qcompile.policy.recipe import Model, Recipe, Rule, UseScheme
 from qcompile.policy.scheme import QuantSlot, Scheme
 from qcompile.policy.scope import collect, unused_name
 from qcompile.policy.selector import Selector
+from qcompile.policy.tune_rules import against_recipe
 from qcompile.policy.typed import is_selector
-from qcompile.policy.unavailable import not_available
+from qcompile.policy.unavailable import unavailable_rules
 from qcompile.syntax import nodes
 from qcompile.syntax.nodes import RecipeFile, Statement
 
 LANGUAGE = 1
-
-DEFAULT_TRANSFORMS = ("fold_bn",)
-LATER_TRANSFORMS = (*("equalize", "smoothquant", "awq", "ln_reparam", "rotate", "bias_correction"),)
-TARGETS = ("simulate",)
-OUTPUT = (
-    Attribute("dir", Shape.TEXT, required=True),
-    Attribute("format", Shape.LATER),
-    Attribute("report", Shape.LATER),
-)
 
 NO_FILES = StoredTexts()
 NO_ARGUMENTS: Mapping[str, str] = MappingProxyType({})
@@ -75,10 +70,11 @@ def lower(
         files = (file, tests)
         namespaces = (*namespaces, Namespace(tests, tests.span.source, "", ()))
     scope, found = collect(namespaces)
-    given = Arguments(arguments)
+    imported, problems = set_by_imports(namespaces, scope)
+    given = Arguments(arguments, imported)
     checker = Checker(scope, FUNCTIONS, given.value)
     recipe = _Lowering(files, checker).recipe(closure)
-    diagnostics += [*found, *given.unknown(scope), *checker.diagnostics]
+    diagnostics += [*found, *problems, *given.unknown(scope), *checker.diagnostics]
     return (None if has_errors(diagnostics) else recipe), diagnostics
 
 
@@ -100,19 +96,26 @@ class _Lowering:
         params = values(checker.scope, checker)
         selects = self._definitions()
         schemes = lower_schemes(checker)
-        policies = lower_policies(checker)
-        model = self._once(nodes.ModelBlock, "model", lambda node: lower_model(node, checker))
+        policies = lower_policies(checker, schemes.by_name)
+        model = self._once(nodes.ModelBlock, "model", lower_model)
         policy = self._policy(tuple(policies), model)
         rules = policies.get(policy, ()) if policy else ()
-        self._unavailable()
-        blocks = self._once(nodes.BlocksBlock, "blocks", lambda node: lower_blocks(node, checker))
-        tuning = self._once(nodes.TuneBlock, "tune", lambda node: lower_tune(node, checker))
-        calibration = self._once(
-            nodes.CalibrateBlock, "calibrate", lambda node: lower_calibrate(node, checker)
-        )
-        if model is not None and not self._all(nodes.CalibrateBlock):
+        target = self._once(nodes.TargetBlock, "target", lower_target)
+        budget = self._once(nodes.BudgetBlock, "budget", lower_budget)
+        without_data = model is not None and not self._all(nodes.CalibrateBlock)
+        tuned, tunes = lower_tunes(self._all(nodes.TuneBlock), checker, not without_data)
+        calibration = self._once(nodes.CalibrateBlock, "calibrate", lower_calibrate)
+        if model is not None:
+            check_choices(budget, rules, checker)
+        if without_data:
             self._needs_calibration(rules, schemes.by_name)
-            self._tuning_needs_calibration(tuning)
+        for item in (tuned, *tunes):
+            used = schemes.by_name.values()
+            for problem in against_recipe(item.tuning, item.spans, calibration, used):
+                checker.report(problem)
+        evaluations = lower_evaluate(self._all(nodes.EvaluateBlock), checker)
+        tests = self._all(nodes.Assertion)
+        measured = None if model is None else evaluations
         recipe = Recipe(
             source=closure[0],
             closure=closure,
@@ -124,18 +127,23 @@ class _Lowering:
             policy=policy,
             rules=rules,
             selects=selects,
-            blocks=blocks or (),
-            transforms=self._transforms(),
+            blocks=self._once(nodes.BlocksBlock, "blocks", lower_blocks) or (),
+            transforms=lower_prepare(self._all(nodes.Prepare), checker, self.files[0].version.span),
             calibration=calibration,
-            evaluations=lower_evaluate(self._all(nodes.EvaluateBlock), checker),
-            tuning=tuning or default_tuning(),
-            output=self._once(nodes.OutputBlock, "output", self._output),
-            assertions=self._assertions(),
+            evaluations=evaluations,
+            tuning=tuned.tuning,
+            tuning_spans=tuned.spans,
+            tunes=tunes,
+            target=target,
+            output=self._once(nodes.OutputBlock, "output", lower_output),
+            assertions=lower_assertions(tests, checker),
+            requirements=lower_requirements(tests, measured, checker),
+            budget=budget,
         )
         if model is not None and not has_errors(checker.diagnostics):
             for definition in checker.scope.unused():
                 checker.report(unused_name(definition))
-        return recipe
+        return replace(recipe, unavailable=(*checker.unavailable, *unavailable_rules(rules)))
 
     # ---- definitions and tests ----------------------------------------------------------------
 
@@ -149,21 +157,6 @@ class _Lowering:
                 if definition.word == "select" and typed is not None and is_selector(typed):
                     found[name] = cast(Selector, typed)
         return found
-
-    def _assertions(self) -> tuple[Assertion, ...]:
-        found: list[Assertion] = []
-        for node in self._all(nodes.Assertion):
-            kind = node.kind.text
-            if kind not in ("expect", "prefer"):
-                way_out = "use `expect` for what is known when the plan is made"
-                self.checker.report(not_available(f"`{kind}`", node.kind.span, way_out))
-                continue
-            claim = self.checker.claim(node.expr)
-            reason = node.reason.value if node.reason else None
-            if claim is not None:
-                severity: Literal["expect", "prefer"] = "expect" if kind == "expect" else "prefer"
-                found.append(Assertion(severity, claim, reason, node.span))
-        return tuple(found)
 
     # ---- the policy that runs -----------------------------------------------------------------
 
@@ -185,65 +178,17 @@ class _Lowering:
                 self.checker.report(no_calibration(rule))
                 return
 
-    def _tuning_needs_calibration(self, tuning: Tuning | None) -> None:
-        for node in self._all(nodes.TuneBlock):
-            if tuning is not None and set(tuning.solvers) != {"rtn"}:
-                self.checker.report(nothing_to_learn_from(node.preset))
-
-    # ---- single statements --------------------------------------------------------------------
-
-    def _transforms(self) -> tuple[str, ...]:
-        seen: dict[str, Span] = {}
-        for node in self._all(nodes.Prepare):
-            name = node.transform
-            if name.text in seen:
-                self.checker.report(given_twice(f"prepare {name.text}", name.span, seen[name.text]))
-            seen.setdefault(name.text, name.span)
-            self._transform(node)
-        return DEFAULT_TRANSFORMS
-
-    def _transform(self, node: nodes.Prepare) -> None:
-        name = node.transform
-        if name.text in LATER_TRANSFORMS:
-            way_out = "leave it out: `fold_bn` is the transform there is"
-            self.checker.report(not_available(f"`prepare {name.text}`", name.span, way_out))
-        elif name.text not in DEFAULT_TRANSFORMS:
-            self.checker.report(unknown_transform(name))
-        else:
-            read(f"`prepare {name.text}`", node.attrs, (), self.checker, node.span)
-            if node.selector is not None:
-                way_out = "leave `for` out, and `skip` the layers that are to stay as they are"
-                what = f"`prepare {name.text} for`"
-                self.checker.report(not_available(what, node.selector.span, way_out))
-
-    def _output(self, node: nodes.OutputBlock) -> str | None:
-        return read("`output`", node.attrs, OUTPUT, self.checker, node.span).text("dir")
-
-    def _target(self, node: nodes.TargetBlock) -> str | None:
-        target = node.target
-        if target.value not in TARGETS:
-            way_out = 'write `target "simulate"`, or leave it out'
-            self.checker.report(not_available(f"the target `{target.value}`", target.span, way_out))
-        read("`target`", node.attrs, (), self.checker, node.span)
-        return target.value
-
-    def _unavailable(self) -> None:
-        self._once(nodes.TargetBlock, "target", self._target)
-        for node in self._all(nodes.BudgetBlock):
-            way_out = "leave it out, and test the plan: `expect size <= 60MB`"
-            self.checker.report(not_available("`budget`", node.span, way_out))
-
     # ---- statements by sort -------------------------------------------------------------------
 
     def _all(self, sort: type[N]) -> list[N]:
         return [node for one in self.files for node in one.statements if isinstance(node, sort)]
 
-    def _once(self, sort: type[N], word: str, build: Callable[[N], T | None]) -> T | None:
+    def _once(self, sort: type[N], word: str, build: Callable[[N, Checker], T | None]) -> T | None:
         """Build the first statement of a sort; a further one is reported, but not built."""
         found = self._all(sort)
         for again in found[1:]:
             self.checker.report(given_twice(word, _span(again), _span(found[0])))
-        return build(found[0]) if found else None
+        return build(found[0], self.checker) if found else None
 
 
 def _span(node: object) -> Span:
@@ -284,25 +229,4 @@ def no_calibration(rule: Rule) -> Diagnostic:
         "static ranges of activations need the statement `calibrate`",
         Label(rule.span, "quantizes activations with static ranges"),
         help='add `calibrate { data = "..." }`, or make the ranges `dynamic`',
-    )
-
-
-def nothing_to_learn_from(preset: nodes.Name) -> Diagnostic:
-    """QR211."""
-    return Diagnostic(
-        Code.MISSING_STATEMENT,
-        f"`tune {preset.text}` looks at data and needs the statement `calibrate`",
-        Label(preset.span),
-        help='add `calibrate { data = "..." }`, or write `tune rtn`',
-    )
-
-
-def unknown_transform(name: nodes.Name) -> Diagnostic:
-    """QR201."""
-    known = (*DEFAULT_TRANSFORMS, *LATER_TRANSFORMS)
-    return Diagnostic(
-        Code.UNKNOWN_NAME,
-        f"unknown transform `{name.text}`",
-        Label(name.span),
-        help=did_you_mean(name.text, known) or "write `prepare fold_bn`",
     )

@@ -7,15 +7,22 @@ from qcompile.policy.recipe import BlockEach, BlockGroup
 from qcompile.policy.selection import leaves
 from qcompile.policy.selector import AnyOf, Named, Selector, Subtree
 from qcompile.policy.type_errors import wrong_type
+from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
 from qcompile.syntax.nodes import Attr, BlocksBlock
 
-TABLE = (Attribute("overlap", Shape.LATER), Attribute("warmup", Shape.LATER))
+TABLE = (
+    Attribute("overlap", Shape.INTEGER),
+    Attribute("warmup", Shape.INTEGER, carried_out=False),
+)
 
 
 def lower_blocks(node: BlocksBlock, checker: Checker) -> tuple[BlockEach | BlockGroup, ...]:
     attrs = [item for item in node.items if isinstance(item, Attr)]
-    read("`blocks`", attrs, TABLE, checker, node.span)
+    settings = read("`blocks`", attrs, TABLE, checker, node.span)
+    overlap = settings.attr("overlap")
+    if overlap is not None and settings.integer("overlap"):
+        checker.report(not_available("`overlap` of blocks", overlap.span, "write `overlap = 0`"))
     groups: dict[str, Span] = {}
     rows: list[BlockEach | BlockGroup | None] = []
     for item in node.items:

@@ -20,15 +20,15 @@ CALIBRATE = (
     Attribute("batch", Shape.INTEGER, low=1),
     Attribute("seed", Shape.INTEGER),
     Attribute("labels", Shape.TEXT),
-    Attribute("mask", Shape.LATER),
-    Attribute("seq_len", Shape.LATER),
+    Attribute("mask", Shape.TEXT, carried_out=False),
+    Attribute("seq_len", Shape.INTEGER, low=1, carried_out=False),
 )
 EVALUATE = (
     Attribute("data", Shape.TEXT, required=True),
     Attribute("batch", Shape.INTEGER, low=1),
     Attribute("samples", Shape.INTEGER, low=1),
     Attribute("labels", Shape.TEXT),
-    Attribute("mask", Shape.LATER),
+    Attribute("mask", Shape.TEXT, carried_out=False),
 )
 METRICS = ("top1", "top5", "agreement", "perplexity", "cosine", "sqnr")
 """Or ``pkg.mod:callable``."""

@@ -7,6 +7,7 @@ from qcompile.policy.attributes import Attribute, Shape, given_twice, integer, l
 from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import Input, Model
 from qcompile.policy.type_errors import wrong_type
+from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import Arg, Attr, Expr, Index, ModelBlock, Record, Ref
 
 TABLE = (
@@ -14,6 +15,8 @@ TABLE = (
     Attribute("weights", Shape.TEXT),
     Attribute("input", Shape.RAW),
     Attribute("inputs", Shape.RAW),
+    Attribute("strict", Shape.FLAG),
+    Attribute("leaf", Shape.TEXTS, carried_out=False),
 )
 DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
 
@@ -23,6 +26,10 @@ def lower_model(node: ModelBlock, checker: Checker) -> Model:
     one, several = settings.attr("input"), settings.attr("inputs")
     if one is not None and several is not None:
         checker.report(two_kinds_of_input(several.name.span, one.name.span))
+    strict = settings.attr("strict")
+    if strict is not None and settings.flag("strict") is False:
+        way_out = "leave it out: the weights must fit the model"
+        checker.report(not_available("`strict = false`", strict.span, way_out))
     return Model(
         reference=node.reference.value,
         args=settings.items("args"),

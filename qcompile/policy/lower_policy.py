@@ -11,16 +11,14 @@ from qcompile.diagnostics.source import Span
 from qcompile.policy.attributes import unknown_setting
 from qcompile.policy.change import (
     Change,
-    Objection,
     SetDynamic,
     SetGranularity,
     SetObserver,
     SetSymmetric,
-    apply,
-    initial,
-    objection,
+    legal,
 )
 from qcompile.policy.expression import Checker
+from qcompile.policy.lower_ladder import chosen, scheme_key
 from qcompile.policy.modifiers import (
     SETTABLE,
     axis,
@@ -31,14 +29,26 @@ from qcompile.policy.modifiers import (
     observer,
     truth,
 )
-from qcompile.policy.recipe import SLOTS, Action, Rule, SetField, SkipSite, SlotName, UseScheme
-from qcompile.policy.scheme import IntFormat
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.recipe import (
+    SLOTS,
+    Action,
+    Rule,
+    SetField,
+    SetSite,
+    ShareRange,
+    SkipSite,
+    SlotName,
+    UseScheme,
+)
+from qcompile.policy.scheme import Scheme
 from qcompile.policy.scope import (
     forms_a_cycle,
     in_dependency_order,
     unknown_name,
 )
 from qcompile.policy.selector import AllOf, Selector
+from qcompile.policy.slot_rules import Objection, initial
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
@@ -46,7 +56,8 @@ from qcompile.syntax.nodes import Call, Expr, Name, PolicyDef, Ref
 
 MAX_RULES = 10_000
 MAIN = "main"
-LATER_SETTABLE = ("untie", "per_call", "scale", "zero_point", "exponent")
+OF_A_SITE = ("untie", "per_call")
+LATER_SETTABLE = ("scale", "zero_point", "exponent")
 
 
 @frozen
@@ -61,12 +72,14 @@ class Included:
 Item: TypeAlias = Rule | Included
 
 
-def lower_policies(checker: Checker) -> Mapping[str, tuple[Rule, ...]]:
+def lower_policies(
+    checker: Checker, schemes: Mapping[str, Scheme]
+) -> Mapping[str, tuple[Rule, ...]]:
     """The whole list of rules of every policy; problems go to ``checker``."""
     scope = checker.scope
     found = [(key, scope.definitions[key].node) for key in scope.keys("policy")]
     items = {
-        key: _Reader(key, node, checker).items()
+        key: _Reader(key, node, schemes, checker).items()
         for key, node in found
         if isinstance(node, PolicyDef)
     }
@@ -113,8 +126,11 @@ def _narrowed(rule: Rule, scopes: tuple[Selector, ...]) -> Rule:
 class _Reader:
     """Reads the lines of one policy."""
 
-    def __init__(self, key: str, policy: PolicyDef, checker: Checker) -> None:
+    def __init__(
+        self, key: str, policy: PolicyDef, schemes: Mapping[str, Scheme], checker: Checker
+    ) -> None:
         self.key = key
+        self.schemes = schemes
         self.policy = policy
         self.checker = checker
 
@@ -139,24 +155,23 @@ class _Reader:
                 narrower = self.checker.rule_selector(scope)
                 inside = self._lines(inner, (*scopes, narrower) if narrower else scopes)
                 return [] if narrower is None else inside
-            case nodes.Share():
-                way_out = "leave it out: every tensor has a scale of its own"
-                self.checker.report(not_available("`share`", rule.span, way_out))
-            case nodes.Choose():
-                way_out = "write `use` with one of the schemes"
-                self.checker.report(not_available("`choose`", rule.span, way_out))
-        return []
+            case nodes.Share(what):
+                return self._rule(rule, shared(what, self.checker), scopes)
+            case nodes.Choose(ladder):
+                return self._rule(rule, chosen(ladder, self.schemes, self.checker), scopes)
 
     def _rule(
         self,
-        rule: nodes.Use | nodes.Skip | nodes.SetField,
+        rule: nodes.Use | nodes.Skip | nodes.SetField | nodes.Share | nodes.Choose,
         action: Action | None,
         scopes: tuple[Selector, ...],
     ) -> list[Item]:
         selector = self.checker.rule_selector(rule.selector)
         if selector is None or action is None:
             return []
-        line = Rule(action, selector, rule.final, rule.optional, self.key, rule.span)
+        plain = isinstance(rule, nodes.Share | nodes.Choose)  # these are never final or optional
+        final, optional = (False, False) if plain else (rule.final, rule.optional)
+        line = Rule(action, selector, final, optional, self.key, rule.span)
         return [_narrowed(line, scopes)]
 
     def _include(self, ref: Ref, scopes: tuple[Selector, ...]) -> list[Item]:
@@ -171,23 +186,16 @@ class _Reader:
         return []
 
     def _use(self, ref: Ref) -> Action | None:
-        scope = self.checker.scope
-        definition = scope.look_up(ref, "scheme")
-        if definition is not None:
-            return UseScheme(definition.key)
-        if not scope.is_broken(ref):
-            known = scope.names(ref.span, "scheme")
-            self.checker.report(unknown_name(ref, "scheme", scope, known))
-        return None
+        key = scheme_key(ref, self.checker)
+        return None if key is None else UseScheme(key)
 
     def _set(self, rule: nodes.SetField) -> Action | None:
         field = rule.field
+        if rule.slot is None:
+            return self._set_site(field, rule.value)
         if field.text in LATER_SETTABLE:
             way_out = "leave the line out"
             self.checker.report(not_available(f"`set {field.text}`", field.span, way_out))
-            return None
-        if rule.slot is None:
-            self.checker.report(unknown_setting(field, "`set` without a slot", LATER_SETTABLE))
             return None
         slot = _slot(rule.slot)
         if slot is None:
@@ -202,6 +210,15 @@ class _Reader:
             self.checker.report(objected(wrong, rule.value.span))
             return None
         return SetField(slot, change)
+
+    def _set_site(self, field: Name, value: Expr) -> Action | None:
+        match field.text:
+            case "untie" | "per_call" as name:
+                yes = truth(value, self.checker)
+                return None if yes is None else SetSite(name, yes)
+            case _:
+                self.checker.report(unknown_setting(field, "`set` without a slot", OF_A_SITE))
+                return None
 
     def _change(self, field: Name, value: Expr) -> Change | None:
         match field.text:
@@ -237,6 +254,15 @@ class _Reader:
                 return None
 
 
+def shared(what: Name, checker: Checker) -> ShareRange | None:
+    match what.text:
+        case "scale" | "zero_point" as known:
+            return ShareRange(known)
+        case _:
+            checker.report(unknown_setting(what, "`share`", ("scale", "zero_point")))
+            return None
+
+
 def _slot(name: Name) -> SlotName | None:
     return next((slot for slot in SLOTS if slot == name.text), None)
 
@@ -244,7 +270,8 @@ def _slot(name: Name) -> SlotName | None:
 def _never_right(slot: SlotName, change: Change) -> Objection | None:
     """Why ``change`` is wrong for ``slot`` whatever scheme it meets; of signed 8-bit codes here."""
     plain = initial(slot, IntFormat(bits=8, signed=True))
-    return objection(slot, apply(plain, change)) if isinstance(change, SetGranularity) else None
+    found = legal(slot, plain, change) if isinstance(change, SetGranularity) else plain
+    return found if isinstance(found, Objection) else None
 
 
 def too_many_rules(span: Span) -> Diagnostic:

@@ -7,33 +7,38 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.policy.attributes import given_twice
-from qcompile.policy.change import MAX_BITS, MIN_BITS, apply, initial, objection
+from qcompile.policy.change import apply
 from qcompile.policy.expression import Checker
-from qcompile.policy.modifiers import bits_out_of_range, changes, objected, unknown_modifier
-from qcompile.policy.scheme import FloatSlot, IntFormat, QuantSlot, Scheme
+from qcompile.policy.modifiers import (
+    bits_out_of_range,
+    changes,
+    illegal,
+    objected,
+    unknown_modifier,
+)
+from qcompile.policy.number_format import (
+    FAMILIES,
+    FORMAT_NAMES,
+    MAX_TERMS,
+    NumberFormat,
+    SingleFormat,
+    SumFormat,
+    named,
+)
+from qcompile.policy.scheme import ALL_SLOTS, FloatSlot, QuantSlot, Scheme
 from qcompile.policy.scope import (
     Scope,
     forms_a_cycle,
     in_dependency_order,
     unknown_name,
 )
-from qcompile.policy.unavailable import not_available
+from qcompile.policy.slot_rules import Objection, initial, objection
 from qcompile.syntax.nodes import Name, SchemeDef, SlotFloat, SlotPatch, SlotSet
-
-LATER_SLOTS = ("bias", "kv")
-LATER_FORMATS = (
-    *(f"power{bits}" for bits in range(2, 9)),
-    *(f"log2_{bits}" for bits in range(2, 9)),
-    *(f"codebook{bits}" for bits in range(2, 9)),
-    *("logsqrt2_4", "nf4", "fp8_e4m3", "fp8_e5m2", "fp6_e2m3", "fp6_e3m2"),
-    *("mxfp8", "mxfp6", "mxfp4", "nvfp4"),
-)
-FORMATS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in range(MIN_BITS, MAX_BITS + 1))
 
 
 @frozen
 class Slots:
-    """What a scheme has said so far of ``weight``, ``act`` and ``act2``, and where."""
+    """What a scheme has said so far of each slot, and where."""
 
     values: Mapping[str, QuantSlot | FloatSlot]
     spans: Mapping[str, Span]
@@ -77,9 +82,8 @@ def _bases(node: SchemeDef, scope: Scope) -> tuple[str, ...]:
 
 
 def _scheme(name: str, slots: Slots) -> Scheme:
-    values = [slots.of(slot) or FloatSlot() for slot in ("weight", "act", "act2")]
-    follows = "act2" not in slots.values
-    return Scheme(name=name, weight=values[0], act=values[1], act2=values[2], act2_follows=follows)
+    weight, act, act2, bias, kv = (slots.of(slot) or FloatSlot() for slot in ALL_SLOTS)
+    return Scheme(name, weight, act, act2, "act2" not in slots.values, bias, kv)
 
 
 def _lower(node: SchemeDef, known: Mapping[str, Slots | None], checker: Checker) -> Slots | None:
@@ -91,11 +95,6 @@ def _lower(node: SchemeDef, known: Mapping[str, Slots | None], checker: Checker)
     here: dict[str, Span] = {}
     for line in node.slots:
         slot = line.slot.text
-        if slot in LATER_SLOTS:
-            checker.report(
-                not_available(f"the slot `{slot}`", line.slot.span, "leave the line out")
-            )
-            continue
         if slot in here:
             checker.report(given_twice(slot, line.slot.span, here[slot]))
             continue
@@ -151,7 +150,11 @@ def _modified(
     blame = line.span
     for change, modifier in modified:
         was_wrong = objection(slot, spec) is not None
-        spec = apply(spec, change)
+        changed = apply(spec, change)
+        if isinstance(changed, Objection):
+            checker.report(objected(changed, modifier.span))
+            return None
+        spec = changed
         if not was_wrong and objection(slot, spec) is not None:
             blame = modifier.span
     found = objection(slot, spec)
@@ -161,22 +164,27 @@ def _modified(
     return spec
 
 
-def _format(line: SlotSet, checker: Checker) -> IntFormat | None:
-    name, *others = line.formats
-    if others:
-        span = name.span.to(others[-1].span)
-        checker.report(not_available("a sum of formats", span, "write one format"))
+def _format(line: SlotSet, checker: Checker) -> NumberFormat | None:
+    found = [_single(name, checker) for name in line.formats]
+    terms = tuple(one for one in found if one is not None)
+    if len(terms) < len(found):
         return None
-    signed = not name.text.startswith("u")
-    digits = name.text.removeprefix("u").removeprefix("int")
-    if name.text in FORMATS:
-        return IntFormat(bits=int(digits), signed=signed)
-    if name.text == f"{'' if signed else 'u'}int{digits}" and digits.isdecimal():
+    if len(terms) > MAX_TERMS:
+        span = line.formats[0].span.to(line.formats[-1].span)
+        checker.report(illegal(f"a sum has at most {MAX_TERMS} terms", span, "leave some out"))
+        return None
+    return terms[0] if len(terms) == 1 else SumFormat(terms)
+
+
+def _single(name: Name, checker: Checker) -> SingleFormat | None:
+    found = named(name.text)
+    if found is not None:
+        return found
+    family = name.text.rstrip("0123456789")
+    if family in FAMILIES and family != name.text:
         checker.report(bits_out_of_range(name.span))
-    elif name.text in LATER_FORMATS:
-        checker.report(not_available(f"the format `{name.text}`", name.span, "use `int2`..`int8`"))
     else:
-        checker.report(unknown_modifier(name, FORMATS, "format"))
+        checker.report(unknown_modifier(name, FORMAT_NAMES, "format"))
     return None
 
 

@@ -1,71 +1,101 @@
 """The ``tune`` statement: a preset of the engine, with some of its axes moved."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, cast, get_args
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
-from qcompile.methods.presets import DEFAULT_PRESET, PRESETS, preset
+from qcompile.methods import axes
+from qcompile.methods.axes import Augment, LossTerm, Optimizer, Select
+from qcompile.methods.presets import DEFAULT_PRESET, LATER_PRESETS, PRESETS, preset
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.attributes import (
-    Attribute,
-    Settings,
-    Shape,
-    listed,
-    read,
-    unknown_value,
-)
-from qcompile.policy.dimension import Dimension
+from qcompile.policy.attributes import Attribute, Settings, Shape, listed, read
 from qcompile.policy.expression import Checker
+from qcompile.policy.forms import Argument, Filled, Form, number, read_form, read_sum
+from qcompile.policy.tune_rules import illegal_products
 from qcompile.policy.type_errors import wrong_type
-from qcompile.policy.unavailable import not_available
-from qcompile.syntax.nodes import Arg, Attr, Call, Expr, Name, Ref, TuneBlock
+from qcompile.syntax.nodes import Attr, Binary, Name, TuneBlock
 
 TABLE = (
-    Attribute("partition", Shape.WORD, choices=("layer", "block"), later=("stage", "network")),
-    Attribute("solver", Shape.WORDS, choices=("rtn", "optq", "gradient"), later=("gram", "cd")),
-    Attribute(
-        "variable",
-        Shape.WORD,
-        choices=("gate",),
-        later=("additive", "division", "weight", "categorical", "annealed"),
-    ),
-    Attribute(
-        "learn",
-        Shape.WORDS,
-        choices=("rounding", "act_scale"),
-        later=("scale", "zero_point", "exponent", "levels", "bias", "norm"),
-    ),
-    Attribute(
-        "loss",
-        Shape.WORD,
-        choices=("mse",),
-        later=("fisher", "fisher_full", "prediction", "kl", "cosine", "huber", "l1"),
-    ),
+    Attribute("partition", Shape.WORD, choices=get_args(axes.Partition)),
+    Attribute("solver", Shape.WORDS, choices=get_args(axes.Solver)),
+    Attribute("variable", Shape.WORD, choices=get_args(axes.Variable)),
+    Attribute("learn", Shape.WORDS, choices=get_args(axes.Learned)),
+    Attribute("loss", Shape.RAW),
+    Attribute("regularizer", Shape.RAW),
+    Attribute("beta", Shape.RAW),
+    Attribute("warmup", Shape.RAW),
     Attribute("drop", Shape.RAW),
+    Attribute("augment", Shape.RAW),
+    Attribute("select", Shape.RAW),
     Attribute("optimizer", Shape.RAW),
+    Attribute("schedule", Shape.WORD, choices=get_args(axes.Schedule)),
     Attribute("steps", Shape.INTEGER, low=1),
     Attribute("batch", Shape.INTEGER, low=1),
+    Attribute("samples", Shape.INTEGER, low=1),
     Attribute("seed", Shape.INTEGER),
-    Attribute("precision", Shape.WORD, choices=("auto", "fp32", "bf16")),
-    Attribute("order", Shape.WORD, choices=("natural", "activation")),
-    Attribute("regularizer", Shape.LATER),
-    Attribute("augment", Shape.LATER),
-    Attribute("select", Shape.LATER),
-    Attribute("schedule", Shape.LATER),
-    Attribute("samples", Shape.LATER),
-    Attribute("patience", Shape.LATER),
-    Attribute("inputs", Shape.LATER),
+    Attribute("patience", Shape.INTEGER, low=1),
+    Attribute("precision", Shape.WORD, choices=get_args(axes.Precision)),
+    Attribute("inputs", Shape.WORD, choices=get_args(axes.Inputs)),
+    Attribute("order", Shape.WORD, choices=get_args(axes.Order)),
+    Attribute("target", Shape.WORD, choices=get_args(axes.Target)),
 )
-LEARNING = ("steps", "batch", "precision", "variable", "learn", "loss", "drop", "optimizer")
-"""Without effect where nothing is learned."""
+FIELDS = {"solver": "solvers"}
+"""Settings whose field of ``Tuning`` has another name."""
 
-LATER_PRESETS = ("pdquant", "signround", "flexround", "genie", "hybrid", "adaquant", "lsq")
-DROPS = ("none", "input", "act", "both")
-OPTIMIZERS = ("adam",)
-LATER_OPTIMIZERS = ("sgd", "sign_sgd", "adamw", "nadam", "adamax", "adagrad", "rmsprop", "lion")
+LOSSES = (
+    Form("mse", (Argument("p", 1, 10),)),
+    Form("prediction", (Argument("T", 0.01, 100, 4), Argument("weight", 0, 1e6, 10))),
+    Form("trimmed", (Argument("share", 0, 0.5, required=True),)),
+    *map(Form, ("fisher", "fisher_full", "perturbation", "kl", "cosine", "huber", "l1")),
+)
+PROBABILITY = Argument("probability", 0, 1)
+DROPS = (
+    Form("none"),
+    *(Form(word, (PROBABILITY,)) for word in ("input", "act", "both", "gradual")),
+)
+AUGMENTS = (
+    Form("noise", (Argument("amount", 0, 10, required=True),)),
+    *map(Form, ("none", "mixup", "cutmix", "distribution_correction")),
+)
+SELECTS = (
+    Form("all"),
+    *(
+        Form(word, (Argument("share", 0, 1, required=True),))
+        for word in ("near_threshold", "salient", "random")
+    ),
+)
+_LR = Argument("lr", 1e-9, 10)
+_MOMENTUM = Argument("momentum", 0, 1)
+_BETAS = (Argument("beta1", 0, 1), Argument("beta2", 0, 1))
+_DECAY = Argument("weight_decay", 0, 10)
+OPTIMIZERS = (
+    Form("sgd", (_LR, _MOMENTUM, _DECAY)),
+    Form("sign_sgd", (_LR, _MOMENTUM)),
+    Form("adam", (_LR, *_BETAS)),
+    Form("adamw", (_LR, *_BETAS, _DECAY)),
+    Form("nadam", (_LR, *_BETAS)),
+    Form("adamax", (_LR, *_BETAS)),
+    Form("adagrad", (_LR,)),
+    Form("rmsprop", (_LR, _MOMENTUM)),
+    Form("lion", (_LR, *_BETAS, _DECAY)),
+)
+REGULARIZER = Argument("regularizer", 1e-6, 1e6)
+WARMUP = Argument("warmup", 0, 0.99)
+BETA = Argument("beta", 1, 100)
+
+
+@frozen
+class Tuned:
+    """What a ``tune`` statement says, and where it says it."""
+
+    tuning: Tuning
+    spans: Mapping[str, Span]
+    """Of each setting that is written, and of ``preset``."""
 
 
 def default_tuning() -> Tuning:
@@ -74,152 +104,124 @@ def default_tuning() -> Tuning:
     return found
 
 
-def lower_tune(node: TuneBlock, checker: Checker) -> Tuning:
+def lower_tune(node: TuneBlock, checker: Checker) -> Tuned:
     start = _preset(node.preset, checker)
-    if node.selector is not None:
-        way_out = "leave `for` out: the whole model is tuned alike"
-        checker.report(not_available("`tune ... for`", node.selector.span, way_out))
     settings = read(f"`tune {node.preset.text}`", node.attrs, TABLE, checker, node.span)
-    tuning = _tuned(start, settings, checker)
-    if not tuning.learns:
-        for attr in filter(None, map(settings.attr, LEARNING)):
-            checker.report(without_effect(attr, tuning))
-    return tuning
+    written = {row.name: attr for row in TABLE if (attr := settings.attr(row.name)) is not None}
+    errors = len(checker.diagnostics)
+    tuning = replace(start, **_update(settings, checker))
+    spans = {name: attr.span for name, attr in written.items()}
+    if len(checker.diagnostics) == errors:
+        for problem in illegal_products(tuning, spans):
+            checker.report(problem)
+    return Tuned(tuning, {"preset": node.preset.span, **spans})
 
 
 def _preset(name: Name, checker: Checker) -> Tuning:
     found = preset(name.text)
     if found is not None:
         return found
-    known = [item.preset for item in PRESETS]
     if name.text in LATER_PRESETS:
-        way_out = f"use {listed(known)}"
-        checker.report(not_available(f"the preset `{name.text}`", name.span, way_out))
-    else:
-        checker.report(unknown_preset(name))
+        return Tuning(preset=name.text, solvers=("rtn", "gradient"), steps=1000)
+    checker.report(unknown_preset(name))
     return default_tuning()
 
 
-def _tuned(start: Tuning, settings: Settings, checker: Checker) -> Tuning:
-    """Words and numbers were checked against the table, so that nothing is left to refuse."""
-    update: dict[str, object] = {
-        "partition": settings.text("partition"),
-        "solvers": settings.items("solver") or None,
-        "variable": settings.text("variable"),
-        "learn": settings.items("learn") or None,
-        "loss": settings.text("loss"),
-        "steps": settings.integer("steps"),
-        "batch": settings.integer("batch"),
-        "seed": settings.integer("seed"),
-        "precision": settings.text("precision"),
-        "order": settings.text("order"),
-    }
-    drop, optimizer = settings.attr("drop"), settings.attr("optimizer")
-    if drop is not None:
-        update |= _drop(drop, checker)
-    if optimizer is not None:
-        update |= _optimizer(optimizer, checker)
-    given = {name: value for name, value in update.items() if value is not None}
-    return replace(start, **given)  # pyright: ignore[reportArgumentType]
+def _update(settings: Settings, checker: Checker) -> dict[str, Any]:
+    """The fields of ``Tuning`` that the statement moves, each checked against its table."""
+    update: dict[str, object] = {}
+    for row in TABLE:
+        attr = settings.attr(row.name)
+        field = FIELDS.get(row.name, row.name)
+        match row.shape:
+            case _ if attr is None:
+                continue
+            case Shape.WORD:
+                update[field] = settings.text(row.name)
+            case Shape.WORDS:
+                update[field] = settings.items(row.name) or None
+            case Shape.INTEGER:
+                update[field] = settings.integer(row.name)
+            case _:
+                update |= _with_arguments(attr, checker)
+    return {name: value for name, value in update.items() if value is not None}
 
 
-def _drop(attr: Attr, checker: Checker) -> dict[str, object]:
-    """``both`` or ``both(0.5)``: the probability that an element stays quantized."""
-    word, args = _word_and_args(attr, "drop", DROPS, ("gradual",), checker)
-    if word is None:
-        return {}
-    match args:
-        case ():
-            return {"drop": word}
-        case (Arg(None, value),):
-            probability = _number(value, "the probability", 0, 1, checker)
-            return {} if probability is None else {"drop": word, "keep_quantized": probability}
-        case _:
-            checker.report(wrong_type("one probability", "other arguments", attr.value.span))
-            return {}
-
-
-def _optimizer(attr: Attr, checker: Checker) -> dict[str, object]:
-    """``adam`` or ``adam(lr=1e-3)``."""
-    word, args = _word_and_args(attr, "optimizer", OPTIMIZERS, LATER_OPTIMIZERS, checker)
-    update: dict[str, object] = {} if word is None else {"optimizer": word}
-    for arg in args:
-        if arg.name is None or arg.name.text != "lr":
-            checker.report(unknown_argument(arg))
-            continue
-        rate = _number(arg.value, "lr", 0, 10, checker)
-        if rate is not None:
-            update["lr"] = rate
-    return update
-
-
-def _word_and_args(
-    attr: Attr, name: str, choices: Sequence[str], later: Sequence[str], checker: Checker
-) -> tuple[str | None, tuple[Arg, ...]]:
+def _with_arguments(attr: Attr, checker: Checker) -> dict[str, object]:
     value = attr.value
-    ref = value.func if isinstance(value, Call) else value
-    if not isinstance(ref, Ref):
-        checker.report(wrong_type(f"one of {listed(choices)}", "something else", value.span))
-        return None, ()
-    word, args = ref.text, value.args if isinstance(value, Call) else ()
-    if word in choices:
-        return word, args
-    if word in later:
-        way_out = f"use {listed(choices)}"
-        checker.report(not_available(f"`{name} = {word}`", attr.value.span, way_out))
-    else:
-        checker.report(unknown_value(name, Ref((word,), attr.value.span), (*choices, *later)))
-    return None, ()
+    match attr.name.text:
+        case "loss":
+            terms = read_sum(value, "loss", LOSSES, checker)
+            return {"loss": tuple(map(_loss, terms))} if terms else {}
+        case "drop":
+            found = read_form(value, "drop", DROPS, checker)
+            return {} if found is None else _drop(found)
+        case "augment":
+            found = read_form(value, "augment", AUGMENTS, checker)
+            return {} if found is None else {"augment": _augment(found)}
+        case "select":
+            found = read_form(value, "select", SELECTS, checker)
+            return {} if found is None else {"select": _select(found)}
+        case "optimizer":
+            found = read_form(value, "optimizer", OPTIMIZERS, checker)
+            return {} if found is None else {"optimizer": _optimizer(found)}
+        case "regularizer":
+            return {"hardening": number(value, REGULARIZER, checker)}
+        case "warmup":
+            return {"warmup": number(value, WARMUP, checker)}
+        case _:
+            return _beta(attr, checker)
 
 
-def _number(expr: Expr, name: str, low: float, high: float, checker: Checker) -> float | None:
-    constant = checker.constant(expr, Dimension.NUMBER)
-    if constant is None or isinstance(constant.value, tuple):
-        return None
-    if low <= constant.value <= high:
-        return float(constant.value)
-    checker.report(number_out_of_range(name, constant.value, low, high, expr.span))
-    return None
-
-
-def number_out_of_range(name: str, value: float, low: float, high: float, span: Span) -> Diagnostic:
-    """QR410."""
-    return Diagnostic(
-        Code.VALUE_RANGE,
-        f"{name} must be between {low:g} and {high:g}, found {value:g}",
-        Label(span),
-        help=f"write a number between {low:g} and {high:g}",
+def _loss(found: Filled) -> LossTerm:
+    return LossTerm(
+        cast(axes.LossName, found.word),
+        p=found["p"],
+        temperature=found["T"],
+        weight=found["weight"],
+        share=found["share"],
     )
 
 
-def unknown_argument(arg: Arg) -> Diagnostic:
-    """QR409."""
-    return Diagnostic(
-        Code.UNKNOWN_SETTING,
-        "unknown argument of an optimizer",
-        Label(arg.span),
-        help="the argument is `lr`",
+def _drop(found: Filled) -> dict[str, object]:
+    return {"drop": found.word, "keep_quantized": found["probability"]}
+
+
+def _augment(found: Filled) -> Augment:
+    return Augment(cast(axes.AugmentName, found.word), found["amount"])
+
+
+def _select(found: Filled) -> Select:
+    return Select(cast(axes.SelectName, found.word), found["share"])
+
+
+def _optimizer(found: Filled) -> Optimizer:
+    return Optimizer(
+        cast(axes.OptimizerName, found.word),
+        lr=found["lr"],
+        momentum=found["momentum"],
+        beta1=found["beta1"],
+        beta2=found["beta2"],
+        weight_decay=found["weight_decay"],
     )
 
 
-def without_effect(attr: Attr, tuning: Tuning) -> Diagnostic:
-    """QR405."""
-    name = attr.name.text
-    return Diagnostic(
-        Code.ILLEGAL_COMBINATION,
-        f"`{name}` has no effect on the solvers {listed(tuning.solvers)}",
-        Label(attr.span),
-        help="leave it out: rounding to nearest learns nothing",
-    )
+def _beta(attr: Attr, checker: Checker) -> dict[str, object]:
+    """``20..2``: exponents of the regularizer, in the order in which they are passed."""
+    if not isinstance(attr.value, Binary) or attr.value.op != "..":
+        checker.report(wrong_type("two numbers such as `20..2`", "something else", attr.value.span))
+        return {}
+    first = number(attr.value.left, BETA, checker)
+    last = number(attr.value.right, BETA, checker)
+    return {"beta_start": first, "beta_end": last}
 
 
 def unknown_preset(name: Name) -> Diagnostic:
     """QR201."""
-    known = [item.preset for item in PRESETS]
-    guess = did_you_mean(name.text, [*known, *LATER_PRESETS])
+    known = [*(item.preset for item in PRESETS), *LATER_PRESETS]
     return Diagnostic(
         Code.UNKNOWN_NAME,
         f"unknown preset `{name.text}`",
         Label(name.span),
-        help=guess or f"the presets are {listed(known)}",
+        help=did_you_mean(name.text, known) or f"the presets are {listed(known)}",
     )

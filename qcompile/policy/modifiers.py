@@ -8,18 +8,17 @@ from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import nearest
 from qcompile.policy.attributes import integer
 from qcompile.policy.change import (
-    MAX_BITS,
-    MIN_BITS,
     Change,
-    Objection,
     SetBits,
     SetDynamic,
+    SetExponent,
     SetGranularity,
     SetObserver,
     SetSymmetric,
 )
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Checker
+from qcompile.policy.number_format import MAX_BITS, MIN_BITS
 from qcompile.policy.scheme import (
     Lsq,
     MinMax,
@@ -31,6 +30,7 @@ from qcompile.policy.scheme import (
     PerTensor,
     PerToken,
 )
+from qcompile.policy.slot_rules import Objection
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.typed import Flag
 from qcompile.syntax.nodes import Arg, Call, Expr, Modifier, Name, Ref
@@ -44,7 +44,7 @@ FLAGS: tuple[tuple[str, Change], ...] = (
     ("per_token", SetGranularity(PerToken())),
     ("dynamic", SetDynamic(True)),
 )
-MODIFIERS = (*(name for name, _ in FLAGS), "per_group", "observer", "bits")
+MODIFIERS = (*(name for name, _ in FLAGS), "per_group", "observer", "bits", "exponent")
 OBSERVERS = ("minmax", "mse", "percentile", "lsq")
 SETTABLE = ("bits", "symmetric", "observer", "group_size", "axis", "granularity", "dynamic")
 MAX_AXIS = 8
@@ -76,6 +76,8 @@ def _change(modifier: Modifier, checker: Checker) -> Change | None:
     if name == "observer" and modifier.value is not None:
         found = observer(modifier.value, checker)
         return None if found is None else SetObserver(found)
+    if name == "exponent" and modifier.value is not None:
+        return exponent(modifier.value, checker)
     if modifier.value is None:
         return granularity(modifier.name, modifier.args, checker)
     if name in MODIFIERS:
@@ -133,6 +135,16 @@ def bits(expr: Expr, checker: Checker) -> Change | None:
         checker.report(bits_out_of_range(expr.span))
         return None
     return SetBits(value)
+
+
+def exponent(expr: Expr, checker: Checker) -> Change | None:
+    constant = checker.constant(expr, Dimension.NUMBER)
+    if constant is None or isinstance(constant.value, tuple):
+        return None
+    if not 0.1 <= constant.value <= 4:
+        checker.report(beyond("exponent", constant.value, "in 0.1..4", expr.span))
+        return None
+    return SetExponent(float(constant.value))
 
 
 def truth(expr: Expr, checker: Checker) -> bool | None:

@@ -25,7 +25,7 @@ def related(relation: Relation, sites: Sequence[Site], chosen: frozenset[int]) -
         case "precedes":
             return _upstream(sites, chosen)
         case "fused_with":
-            return _others(_fused(sites), chosen)
+            return _others(fused_layers(sites), chosen)
         case "same_weight_as":
             return _others(_by_weight(sites), chosen)
         case _:
@@ -69,7 +69,7 @@ def _by_weight(sites: Sequence[Site]) -> Iterable[Sequence[int]]:
     return groups.values()
 
 
-def _fused(sites: Sequence[Site]) -> Iterable[Sequence[int]]:
+def fused_layers(sites: Sequence[Site]) -> Iterable[Sequence[int]]:
     """A layer, its batch norm and its activation, as far as nothing else reads in between."""
     readers: dict[int, int] = {}
     for site in sites:

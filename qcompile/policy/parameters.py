@@ -1,7 +1,7 @@
 """Parameters of a recipe: a type, a default, a domain, and perhaps a value from outside."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TypeAlias
 
@@ -10,6 +10,8 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.policy.attributes import given_twice
+from qcompile.policy.closure import Imported, Namespace
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import ParameterValue
@@ -17,7 +19,7 @@ from qcompile.policy.scope import Scope
 from qcompile.policy.selector import Constant
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.typed import Flag, Text, Typed
-from qcompile.syntax.nodes import Binary, Expr, ListExpr, Name, Param
+from qcompile.syntax.nodes import Attr, Binary, Expr, ListExpr, Name, Param
 
 Known: TypeAlias = Constant | Flag | Text
 
@@ -55,6 +57,8 @@ class Arguments:
     """Values given from outside, as text, by the name that the recipe itself would use."""
 
     given: Mapping[str, str] = field(default_factory=dict[str, str])
+    imported: Mapping[str, Attr] = field(default_factory=dict[str, Attr])
+    """What importing files set, by the same name; a value from outside comes before it."""
 
     def value(self, node: Param, key: str, checker: Checker) -> Known | None:
         """The value in force; problems go to ``checker``."""
@@ -62,29 +66,63 @@ class Arguments:
         if row is None:
             checker.report(unknown_type(node.type))
             return None
-        default = self._default(node, checker)
+        default = _fitting(node, node.default, "the default", checker)
         if key in self.given:
             found = _read(node, key, self.given[key], checker)
             origin = f"{OPTION} {key}={self.given[key]}"
-            return _within(node, found, node.type.span, origin, checker)
+            return _within(node, found, Label(node.type.span), origin, checker)
+        if key in self.imported:
+            value = self.imported[key].value
+            found = _fitting(node, value, "set here", checker)
+            return _within(node, found, Label(value.span, "set here"), None, checker)
         if node.default is None:
             checker.report(no_value(node, key))
             return None
-        return _within(node, default, node.default.span, None, checker)
-
-    def _default(self, node: Param, checker: Checker) -> Known | None:
-        typed = None if node.default is None else checker.check(node.default)
-        if typed is None or node.default is None:
-            return None
-        if _fits(node.type.text, typed):
-            assert isinstance(typed, Constant | Flag | Text)
-            return typed
-        checker.report(wrong_default(node, node.default.span))
-        return None
+        at = Label(node.default.span, "the default")
+        return _within(node, default, at, None, checker)
 
     def unknown(self, scope: Scope) -> list[Diagnostic]:
         known = scope.keys("param")
         return [unknown_parameter(name, known) for name in self.given if name not in known]
+
+
+def set_by_imports(
+    namespaces: Sequence[Namespace], scope: Scope
+) -> tuple[Mapping[str, Attr], list[Diagnostic]]:
+    """What ``import "x" as x { bits = 4 }`` sets, by the key of the parameter in the closure."""
+    prefixes = {one.source.name: one.prefix for one in namespaces}
+    found: dict[str, Attr] = {}
+    problems: list[Diagnostic] = []
+    rows = [(item, attr) for one in namespaces for item in one.imports for attr in item.node.attrs]
+    for item, attr in rows:
+        if item.target is None:  # which is reported there
+            continue
+        key = prefixes[item.target] + attr.name.text
+        definition = scope.definitions.get(key)
+        if definition is None or definition.word != "param":
+            problems.append(no_such_parameter(attr.name, item.alias, _params_of(item, scope)))
+        elif key in found:
+            problems.append(given_twice(key, attr.name.span, found[key].name.span))
+        else:
+            found[key] = attr
+    return found, problems
+
+
+def _params_of(item: Imported, scope: Scope) -> list[str]:
+    """As the file that is imported calls them."""
+    every = (scope.definitions[key] for key in scope.keys("param"))
+    return [one.name.text for one in every if one.name.span.source.name == item.target]
+
+
+def _fitting(node: Param, value: Expr | None, what: str, checker: Checker) -> Known | None:
+    typed = None if value is None else checker.check(value)
+    if typed is None or value is None:
+        return None
+    if _fits(node.type.text, typed):
+        assert isinstance(typed, Constant | Flag | Text)
+        return typed
+    checker.report(wrong_value(node, Label(value.span, what)))
+    return None
 
 
 def values(scope: Scope, checker: Checker) -> dict[str, ParameterValue]:
@@ -138,7 +176,7 @@ def _read(node: Param, key: str, text: str, checker: Checker) -> Known | None:
 
 
 def _within(
-    node: Param, value: Known | None, at: Span, origin: str | None, checker: Checker
+    node: Param, value: Known | None, at: Label, origin: str | None, checker: Checker
 ) -> Known | None:
     if value is None or node.domain is None:
         return value
@@ -189,13 +227,13 @@ def _called(type_: Name) -> str:
     return next(called for name, called, _ in TYPES if name == type_.text)
 
 
-def outside(node: Param, domain: Span, value: Known, at: Span, origin: str | None) -> Diagnostic:
+def outside(node: Param, domain: Span, value: Known, at: Label, origin: str | None) -> Diagnostic:
     """QR407."""
     return Diagnostic(
         Code.PARAMETER,
         f"parameter `{node.name.text}` cannot be {_shown(value)}",
         Label(domain, "what it can be"),
-        () if origin else (Label(at, "the default"),),
+        () if origin else (at,),
         notes=(f"given by `{origin}`",) if origin else (),
         help="give a value of the domain",
     )
@@ -212,12 +250,12 @@ def wrong_argument(node: Param, key: str, text: str) -> Diagnostic:
     )
 
 
-def wrong_default(node: Param, at: Span) -> Diagnostic:
+def wrong_value(node: Param, at: Label) -> Diagnostic:
     """QR407."""
     return Diagnostic(
         Code.PARAMETER,
         f"parameter `{node.name.text}` must be {_called(node.type)}",
-        Label(at, "the default"),
+        at,
         (Label(node.type.span, "its type"),),
         help=f"write {_called(node.type)}, or another type",
     )
@@ -241,6 +279,17 @@ def unknown_type(type_: Name) -> Diagnostic:
         f"unknown type `{type_.text}` of a parameter",
         Label(type_.span),
         help=did_you_mean(type_.text, known) or "the types are `int`, `float`, `bool`, `string`",
+    )
+
+
+def no_such_parameter(name: Name, library: Name, known: list[str]) -> Diagnostic:
+    """QR201."""
+    listed = ", ".join(f"`{one}`" for one in known) or "none"
+    return Diagnostic(
+        Code.UNKNOWN_NAME,
+        f"`{library.text}` has no parameter `{name.text}`",
+        Label(name.span),
+        help=did_you_mean(name.text, known) or f"its parameters are: {listed}",
     )
 
 

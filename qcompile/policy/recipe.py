@@ -5,12 +5,13 @@ from dataclasses import field
 from pathlib import PurePath
 from typing import Literal, TypeAlias
 
+from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.change import Change
 from qcompile.policy.claim import Claim
-from qcompile.policy.core import RuleRef
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import Scheme
 from qcompile.policy.selector import Selector
 
@@ -59,7 +60,29 @@ class SetField:
     change: Change
 
 
-Action: TypeAlias = UseScheme | SkipSite | SetField
+@frozen
+class SetSite:
+    """Of a site as a whole: a copy of a tied weight, ranges of its own for each call."""
+
+    name: Literal["untie", "per_call"]
+    value: bool
+
+
+@frozen
+class ShareRange:
+    """Where values of the selected sites meet in one operation, they are quantized alike."""
+
+    what: Literal["scale", "zero_point"]
+
+
+@frozen
+class ChooseScheme:
+    """Leaves the decision to the budget; ``schemes`` go from the smallest to the largest."""
+
+    schemes: tuple[str, ...]
+
+
+Action: TypeAlias = UseScheme | SkipSite | SetField | SetSite | ShareRange | ChooseScheme
 
 
 @frozen
@@ -75,17 +98,31 @@ class Rule:
     span: Span
 
     @property
+    def has_say(self) -> bool:
+        """In what becomes of a tensor; rules of other sorts stand beside the schemes."""
+        return isinstance(self.action, UseScheme | SkipSite | SetField)
+
+    @property
     def text(self) -> str:
         """The line on one line."""
-        return " ".join(self.span.text.split())
+        return on_one_line(self.span)
 
     @property
     def reference(self) -> RuleRef:
-        line, column = self.span.location
-        name = self.span.source.name
-        if PurePath(name).is_absolute():  # a plan names no place of one machine
-            name = PurePath(name).name
-        return RuleRef(file=name, line=line, column=column, text=self.text)
+        return reference_to(self.span)
+
+
+def on_one_line(span: Span) -> str:
+    return " ".join(span.text.split())
+
+
+def reference_to(span: Span) -> RuleRef:
+    """How a plan calls a place in a recipe."""
+    line, column = span.location
+    name = span.source.name
+    if PurePath(name).is_absolute():  # a plan names no place of one machine
+        name = PurePath(name).name
+    return RuleRef(file=name, line=line, column=column, text=on_one_line(span))
 
 
 @frozen
@@ -126,12 +163,82 @@ class Evaluation:
 
 
 @frozen
+class Transform:
+    """``prepare``: a rewrite that keeps the function, in the order of the text."""
+
+    name: str
+    settings: Mapping[str, LiteralValue]
+    selector: Selector | None
+    """``None``: wherever it can be applied."""
+    span: Span
+
+
+@frozen
+class Tune:
+    """``tune PRESET for S``; of several that select a site the last one counts."""
+
+    tuning: Tuning
+    spans: Mapping[str, Span]
+    """Of each setting that the statement writes, and of ``preset``."""
+    selector: Selector
+    span: Span
+
+
+@frozen
+class Limit:
+    claim: Claim
+    span: Span
+
+
+@frozen
+class Objective:
+    direction: Literal["minimize", "maximize"]
+    figure: str
+    span: Span
+
+
+@frozen
+class Budget:
+    limits: tuple[Limit, ...]
+    objective: Objective | None
+    span: Span
+
+
+@frozen
+class Output:
+    directory: str | None
+    formats: tuple[str, ...]
+    reports: tuple[str, ...]
+    target: str | None
+    span: Span
+
+
+@frozen
+class Requirement:
+    """``require``: looked at when the run is over."""
+
+    claim: Claim
+    otherwise: str | None
+    """The scheme after ``else``."""
+    reason: str | None
+    span: Span
+
+
+@frozen
 class Assertion:
     """``expect`` fails the plan; ``prefer`` warns."""
 
     kind: Literal["expect", "prefer"]
     claim: Claim
     reason: str | None
+    span: Span
+
+
+@frozen
+class TargetName:
+    """Where the artifact is to run: a name, or a file beside the recipe."""
+
+    name: str
     span: Span
 
 
@@ -152,12 +259,22 @@ class Recipe:
     rules: tuple[Rule, ...]
     selects: Mapping[str, Selector]
     blocks: tuple[BlockEach | BlockGroup, ...]
-    transforms: tuple[str, ...]
+    transforms: tuple[Transform, ...]
+    """The default ones too, unless the recipe lists them."""
     calibration: Calibration | None
     evaluations: tuple[Evaluation, ...]
     tuning: Tuning
-    output: str | None
+    """Of all that no ``tune ... for`` selects."""
+    tuning_spans: Mapping[str, Span]
+    """Of each setting that this ``tune`` writes, and of ``preset``."""
+    output: Output | None
     assertions: tuple[Assertion, ...] = field(default=())
+    target: TargetName | None = None
+    tunes: tuple[Tune, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    budget: Budget | None = None
+    unavailable: tuple[Diagnostic, ...] = ()
+    """QR290: what stands between this legal recipe and a plan."""
 
     @property
     def is_library(self) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import field
 from typing import TypeAlias
 
 from qcompile.diagnostics.frozen import frozen
+from qcompile.syntax.limits import MAX_REGEX
 
-MAX_LENGTH = 1000
 MAX_NESTING = 32
 
 CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -108,8 +108,8 @@ class Regex:
 
 def parse_regex(text: str) -> Regex:
     """Raise ``UnsafeRegex`` where ``text`` is outside the subset."""
-    if len(text) > MAX_LENGTH:
-        raise UnsafeRegex(f"longer than {MAX_LENGTH} characters", 0, len(text))
+    if len(text) > MAX_REGEX:
+        raise UnsafeRegex(f"longer than {MAX_REGEX} characters", 0, len(text))
     node = _Reader(text).read()
     states = [State(None, ())]
     start = _compile(node, 0, states)

@@ -16,6 +16,8 @@ class TraceStep:
 
     rule: Rule
     won: bool
+    slots: Mapping[SlotName, QuantSlot | FloatSlot] | None
+    """As the rule left them; ``None`` where it was refused."""
 
 
 @frozen

@@ -5,26 +5,39 @@ one slot of what is decided so far; what a ``final`` line has decided may be sai
 changed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.assertion import selectors_of
-from qcompile.policy.change import Field, Objection, apply, objection, value_of
+from qcompile.policy.change import Field, legal, value_of
 from qcompile.policy.conflicts import (
     final_violated,
     objected_on_site,
     set_on_float,
     set_without_tensor,
-    unreachable_rule,
 )
-from qcompile.policy.recipe import SLOTS, Recipe, Rule, SetField, SkipSite, SlotName, UseScheme
+from qcompile.policy.doubtful import doubtful_rules
+from qcompile.policy.lost_rules import lost_rules
+from qcompile.policy.recipe import (
+    SLOTS,
+    ChooseScheme,
+    Recipe,
+    Rule,
+    SetField,
+    SetSite,
+    ShareRange,
+    SkipSite,
+    SlotName,
+    UseScheme,
+)
 from qcompile.policy.resolution import Decision, Resolution, TraceStep
 from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
+from qcompile.policy.slot_rules import Objection
 from qcompile.policy.unmatched import empty_selection, unmatched_patterns
 
 Slots: TypeAlias = dict[SlotName, QuantSlot | FloatSlot]
@@ -52,6 +65,8 @@ class Course:
     site: Site
     state: State
     met: list[Rule] = field(default_factory=list[Rule])
+    left: dict[int, Slots] = field(default_factory=dict[int, Slots])
+    """What each of ``met`` has made of the slots, by its place; a refused one has no entry."""
     locked: Rule | None = None
     """The ``final`` line that decided the whole site."""
     locked_fields: dict[tuple[SlotName, Field], Rule] = field(
@@ -107,12 +122,19 @@ def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Dia
         if found:
             faulty.add(number)
         diagnostics += found
-    for number, rule in enumerate(recipe.rules):
-        if number not in faulty and rule.policy == recipe.policy:
-            diagnostics += _unreachable(rule, courses.values())
+    resolution = Resolution(tuple(_decision(courses[site.index]) for site in sites))
+    own = [r for n, r in enumerate(recipe.rules) if n not in faulty and r.policy == recipe.policy]
+    # a `final` line guards what later lines say, even where they say the same
+    diagnostics += lost_rules([r for r in own if r.has_say and not r.final], resolution)
+    diagnostics += doubtful_rules(own, selection)
     for selector in (one for item in recipe.assertions for one in selectors_of(item.claim)):
         diagnostics += unmatched_patterns(selector, selection)
-    return Resolution(tuple(_decision(courses[site.index]) for site in sites)), diagnostics
+    return resolution, diagnostics
+
+
+def selects_nothing(rule: Rule, selection: Selection) -> bool:
+    """The rule is a mistake in this model (QR301, QR302)."""
+    return bool(_check(rule, selection))
 
 
 def _check(rule: Rule, selection: Selection) -> list[Diagnostic]:
@@ -137,6 +159,7 @@ def _apply(rule: Rule, met: Sequence[Course], recipe: Recipe) -> list[Diagnostic
             findings.violated.setdefault(id(final), (final, []))[1].append(course.site)
             continue
         course.state = after
+        course.left[len(course.met) - 1] = after.slots
         if rule.final:
             _lock(rule, course)
     return findings.diagnostics(rule, len(met))
@@ -151,6 +174,10 @@ def _after(rule: Rule, course: Course, recipe: Recipe, findings: Findings) -> St
             return State(_float_slots(), None, rule)
         case SetField():
             return _patched(rule, rule.action, course, findings)
+        case SetSite() | ShareRange() | ChooseScheme():
+            return None
+        case _:
+            assert_never(rule.action)
 
 
 def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -> State | None:
@@ -164,10 +191,9 @@ def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -
         if not isinstance(slot, QuantSlot):
             findings.on_float.append(site)
             return None
-        spec = apply(slot, action.change)
-        wrong = objection(name, spec)
-        if wrong is not None:
-            findings.objections.setdefault(wrong, []).append(site)
+        spec = legal(name, slot, action.change)
+        if isinstance(spec, Objection):
+            findings.objections.setdefault(spec, []).append(site)
             return None
         slots[name] = spec
         patches[name, action.change.field] = rule
@@ -217,23 +243,8 @@ def _decision(course: Course) -> Decision:
         rule=state.rule,
         slots=state.slots,
         patches=state.patches,
-        trace=tuple(TraceStep(rule, state.has_say(rule)) for rule in course.met),
+        trace=tuple(
+            TraceStep(rule, state.has_say(rule), course.left.get(place))
+            for place, rule in enumerate(course.met)
+        ),
     )
-
-
-def _unreachable(rule: Rule, courses: Iterable[Course]) -> list[Diagnostic]:
-    met = [course for course in courses if any(rule is other for other in course.met)]
-    if not met or any(course.state.has_say(rule) for course in met):
-        return []
-    later = {
-        id(other): other
-        for course in met
-        for other in course.met[_place(rule, course) + 1 :]
-        if course.state.has_say(other)
-    }
-    ordered = sorted(later.values(), key=lambda other: other.span.start)
-    return [unreachable_rule(rule, [course.site for course in met], ordered)]
-
-
-def _place(rule: Rule, course: Course) -> int:
-    return next(number for number, other in enumerate(course.met) if other is rule)

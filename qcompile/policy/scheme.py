@@ -1,49 +1,52 @@
 """How one tensor is quantized: number format, granularity, range observer.
 
 Alternatives are tagged unions, so that no combination that can be written down is meaningless;
-what the *language* lets a user combine is checked in ``plan.lower`` (QR405).
+what the *language* lets a user combine is checked in ``policy.change`` (QR405). ``kind`` tells them
+apart where a plan lies on disk.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
-
-
-class Frozen(BaseModel):
-    """Base of everything that is read from or written to disk."""
-
-    # validators are built on first use: `check` needs few of them
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+from qcompile.diagnostics.frozen import frozen
+from qcompile.methods.bounds import refuse_illegal
+from qcompile.policy.number_format import IntFormat, NumberFormat
 
 
-class PerTensor(Frozen):
+@frozen
+class PerTensor:
     kind: Literal["per_tensor"] = "per_tensor"
 
     def __str__(self) -> str:
         return "per_tensor"
 
 
-class PerChannel(Frozen):
+@frozen
+class PerChannel:
     """One scale for each index of ``axis``; negative axes count from the end."""
 
-    kind: Literal["per_channel"] = "per_channel"
     axis: int = 0
+    kind: Literal["per_channel"] = "per_channel"
 
     def __str__(self) -> str:
         return "per_channel" if self.axis == 0 else f"per_channel({self.axis})"
 
 
-class PerGroup(Frozen):
+@frozen
+class PerGroup:
     """One scale for ``size`` neighbours of a weight row ``[out, in * kernel]``."""
 
+    size: int
     kind: Literal["per_group"] = "per_group"
-    size: int = Field(gt=0)
+
+    def __post_init__(self) -> None:
+        refuse_illegal(size=self.size > 0)
 
     def __str__(self) -> str:
         return f"per_group({self.size})"
 
 
-class PerToken(Frozen):
+@frozen
+class PerToken:
     """One scale for each vector along the last axis, computed at run time."""
 
     kind: Literal["per_token"] = "per_token"
@@ -52,87 +55,85 @@ class PerToken(Frozen):
         return "per_token"
 
 
-Granularity: TypeAlias = Annotated[
-    PerTensor | PerChannel | PerGroup | PerToken, Field(discriminator="kind")
-]
+Granularity: TypeAlias = PerTensor | PerChannel | PerGroup | PerToken
 
 
-class MinMax(Frozen):
+@frozen
+class MinMax:
     kind: Literal["minmax"] = "minmax"
 
 
-class Mse(Frozen):
+@frozen
+class Mse:
     """The range with the least mean ``|x - x_hat| ** p`` (BRECQ's search, p = 2.4)."""
 
+    p: float = 2.4
     kind: Literal["mse"] = "mse"
-    p: float = Field(default=2.4, gt=0)
+
+    def __post_init__(self) -> None:
+        refuse_illegal(p=self.p > 0)
 
 
-class Percentile(Frozen):
+@frozen
+class Percentile:
     """The range that holds ``q`` percent of the values."""
 
+    q: float
     kind: Literal["percentile"] = "percentile"
-    q: float = Field(gt=50, le=100)
+
+    def __post_init__(self) -> None:
+        refuse_illegal(q=50 < self.q <= 100)
 
 
-class Lsq(Frozen):
+@frozen
+class Lsq:
     """Start from ``Mse``; reconstruction then learns the scale (LSQ, 1902.08153)."""
 
     kind: Literal["lsq"] = "lsq"
 
 
-Observer: TypeAlias = Annotated[MinMax | Mse | Percentile | Lsq, Field(discriminator="kind")]
+Observer: TypeAlias = MinMax | Mse | Percentile | Lsq
 
 
-class IntFormat(Frozen):
-    """Integer codes of ``bits`` bits, ``[-2^(b-1), 2^(b-1) - 1]`` or ``[0, 2^b - 1]``."""
+@frozen
+class QuantSlot:
+    """``x ~ scale * level``; the levels of integers are ``code - zero_point``.
 
-    kind: Literal["int"] = "int"
-    bits: int = Field(ge=2, le=8)
-    signed: bool
+    Without a zero point a slot is ``symmetric``, as all formats are but the integers.
+    """
 
-    @property
-    def qmin(self) -> int:
-        return -(1 << (self.bits - 1)) if self.signed else 0
-
-    @property
-    def qmax(self) -> int:
-        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
-
-    def __str__(self) -> str:
-        return f"{'int' if self.signed else 'uint'}{self.bits}"
-
-
-NumberFormat: TypeAlias = IntFormat
-"""A tagged union by ``kind`` as soon as there is a second family of formats."""
-
-
-class QuantSlot(Frozen):
-    """``x ~ scale * (code - zero_point)``; ``zero_point`` is 0 when ``symmetric``."""
-
-    kind: Literal["quant"] = "quant"
     format: NumberFormat
     symmetric: bool
     granularity: Granularity
     observer: Observer = Mse()
     dynamic: bool = False
     """The range is computed from each input at run time."""
+    kind: Literal["quant"] = "quant"
 
     @property
     def bits(self) -> int:
         return self.format.bits
 
+    @property
+    def integer(self) -> IntFormat:
+        """The format, where it has to be one of integers."""
+        if not isinstance(self.format, IntFormat):
+            raise ValueError(f"`{self.format}` has no integer codes")
+        return self.format
 
-class FloatSlot(Frozen):
+
+@frozen
+class FloatSlot:
     """The tensor keeps its floating-point type."""
 
     kind: Literal["float"] = "float"
 
 
-Slot: TypeAlias = Annotated[QuantSlot | FloatSlot, Field(discriminator="kind")]
+Slot: TypeAlias = QuantSlot | FloatSlot
 
 
-class Scheme(Frozen):
+@frozen
+class Scheme:
     """What happens to each tensor of a site. ``act`` is the first operand, ``act2`` the others."""
 
     name: str
@@ -143,3 +144,7 @@ class Scheme(Frozen):
     """Nothing was said of ``act2``: it is as ``act``, and ``set act.x`` reaches it as well."""
     bias: Slot = FloatSlot()
     kv: Slot = FloatSlot()
+
+
+ALL_SLOTS = ("weight", "act", "act2", "bias", "kv")
+"""The fields of ``Scheme`` that are slots."""

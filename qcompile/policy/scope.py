@@ -9,6 +9,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Fix, Label
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.policy.claim import FIGURE_WORDS
 from qcompile.policy.closure import Namespace
 from qcompile.policy.selection import FACTS
 from qcompile.policy.site import Kind
@@ -26,7 +27,7 @@ from qcompile.syntax.nodes import (
 Word: TypeAlias = Literal["let", "param", "select", "scheme", "policy", "import"]
 
 SELECTOR_WORDS = (*(kind.value for kind in Kind), "any", "depthwise", "shared", "quantized")
-NUMBER_WORDS = (*(name for name, _ in FACTS), "size")
+NUMBER_WORDS = (*(name for name, _ in FACTS), *(word for word in FIGURE_WORDS if word != "macs"))
 MAX_CYCLES = 20
 """More are not looked for: a person mends one and asks again."""
 

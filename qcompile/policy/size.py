@@ -1,16 +1,81 @@
-"""Bytes of a quantized tensor as it lies on disk, forecast without torch.
+"""What a quantized tensor is on disk, and its bytes, forecast without torch.
 
-A weight is one bit stream of ``bits`` bits a code, a float32 scale for each scale group, and, when
-asymmetric, a uint8 zero point beside each scale. Headers of the container are not counted.
+A weight is one bit stream of ``bits`` bits a code, a scale for each scale group, and, when
+asymmetric, a uint8 zero point beside each scale; a few formats add parameters of the whole tensor,
+and a sum of formats has all of this for each term. Headers of the container are not counted.
 """
 
+from collections.abc import Iterator
 from math import prod
-from typing import assert_never
+from typing import Literal, assert_never
 
+from qcompile.diagnostics.frozen import frozen
+from qcompile.policy.number_format import (
+    BlockFormat,
+    CodebookFormat,
+    PowerFormat,
+    SingleFormat,
+    terms_of,
+)
 from qcompile.policy.scheme import Granularity, PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 
 SCALE_BYTES = 4
 ZERO_POINT_BYTES = 1
+
+Part = Literal["codes", "scale", "zero_point", "exponent", "levels", "tensor_scale"]
+Dtype = Literal["uint8", "float32"]
+ITEM_BYTES: dict[Dtype, int] = {"uint8": 1, "float32": 4}
+
+
+@frozen
+class StoredPart:
+    """One tensor of one term of the format."""
+
+    term: int
+    part: Part
+    dtype: Dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
+
+    def name(self, storage: str) -> str:
+        return part_name(storage, self.term, self.part)
+
+
+def part_name(storage: str, term: int, part: Part) -> str:
+    """``fc.weight:codes``; of the second term of a sum ``fc.weight:term2.codes``."""
+    return f"{storage}:{part}" if term == 0 else f"{storage}:term{term + 1}.{part}"
+
+
+def weight_layout(
+    spec: QuantSlot, shape: tuple[int, ...], output_axis: int
+) -> Iterator[StoredPart]:
+    scale = weight_scale_shape(spec.granularity, shape, output_axis)
+    for term, number in enumerate(terms_of(spec.format)):
+        yield StoredPart(term, "codes", "uint8", (packed_size(prod(shape), number.bits),))
+        yield StoredPart(term, "scale", _scale_dtype(number), scale)
+        yield from _parameters(term, number)
+    if not spec.symmetric:
+        yield StoredPart(0, "zero_point", "uint8", scale)
+
+
+def _scale_dtype(number: SingleFormat) -> Dtype:
+    """Blocks have a scale of one byte: a power of two (mx), or ``e4m3`` (nvfp4)."""
+    return "uint8" if isinstance(number, BlockFormat) else "float32"
+
+
+def _parameters(term: int, number: SingleFormat) -> Iterator[StoredPart]:
+    match number:
+        case PowerFormat(_, None):
+            yield StoredPart(term, "exponent", "float32", (1,))
+        case CodebookFormat(bits):
+            yield StoredPart(term, "levels", "float32", (1 << bits,))
+        case BlockFormat("nvfp4"):
+            yield StoredPart(term, "tensor_scale", "float32", (1,))
+        case _:
+            return
 
 
 def channel_axis(granularity: Granularity, output_axis: int, rank: int) -> int:
@@ -32,9 +97,8 @@ def packed_size(count: int, bits: int) -> int:
 
 
 def weight_bytes(spec: QuantSlot, shape: tuple[int, ...], output_axis: int) -> int:
-    """Codes, scales and zero points of a weight."""
-    scales = prod(weight_scale_shape(spec.granularity, shape, output_axis))
-    return packed_size(prod(shape), spec.bits) + scales * _bytes_per_scale(spec)
+    """Of all parts of a weight."""
+    return sum(part.nbytes for part in weight_layout(spec, shape, output_axis))
 
 
 def activation_bytes(spec: QuantSlot, channels: int | None) -> int:

@@ -51,7 +51,7 @@ def unmatched_pattern(leaf: Names, sites: Sequence[Site]) -> Diagnostic:
         Label(leaf.span, "no such path" if not isinstance(leaf, OfOp) else "no such operation"),
         help=other
         or (f"the nearest are {listed}" if guesses else None)
-        or "list the paths with `qcompile plan RECIPE --full`, "
+        or "list the paths with `qcompile select any RECIPE`, "
         "or write `optional` in front of the rule",
         fixes=fixes,
     )
@@ -102,7 +102,7 @@ def empty_selection(selector: Selector, selection: Selection) -> Diagnostic:
         message,
         Label(selector.span, "no site"),
         notes=(*notes[:MAX_PATHS], *(["together they select none"] if parts else [])),
-        help="list the paths with `qcompile plan RECIPE --full`, "
+        help="list the paths with `qcompile select any RECIPE`, "
         "or write `optional` in front of the rule",
     )
 

@@ -27,7 +27,7 @@ class ActivationQuantizer:
     zero_point: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        number = self.spec.format
+        number = self.spec.integer
         if self.scale is None:
             per_token = isinstance(self.spec.granularity, PerToken)
             symmetric = self.spec.symmetric

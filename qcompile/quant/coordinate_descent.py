@@ -2,7 +2,7 @@
 
 Changing the code of column ``j`` by ``d`` changes the objective of a row by
 ``2 d s_j r_j + d^2 s_j^2 G_jj`` with ``r = (w_hat - target) G``. The best change of each row is
-taken at once for all rows; rows are independent.
+taken at once for all rows; rows are independent, and one that has settled is worked on no more.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from qcompile.quant.quadratic import Quadratic
+
+SETTLED = 0.25
+"""Share of settled rows at which they are taken out of the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,45 +27,88 @@ class Descent:
 
 def coordinate_descent(problem: Quadratic, codes: Tensor, *, max_flips: int) -> Descent:
     """Best-improvement descent from ``codes``; at most ``max_flips`` flips a row."""
-    codes = codes.clone()
-    scale = problem.scale.expand_as(problem.target)
-    curvature = scale.square() * problem.gram.diagonal(dim1=-2, dim2=-1)[:, None, :]
-    residual = (problem.values(codes) - problem.target) @ problem.gram
+    work = _Work.of(problem, codes)
+    found = codes.flatten(0, 1).clone()
     flips = 0
     for _ in range(max_flips):
-        gain, column, step = _best_flip(problem, codes, scale, curvature, residual)
+        gain, column, step = work.best_flip()
         active = gain < 0
-        if not bool(active.any()):
-            return Descent(codes, flips, one_opt=True)
-        flips += int(active.sum())
-        move = torch.where(active, step, torch.zeros_like(step))[..., None]
-        codes.scatter_add_(2, column[..., None], move)
-        change = move * scale.gather(2, column[..., None])
-        residual += change * _rows_of(problem.gram, column)
-    gain, _, _ = _best_flip(problem, codes, scale, curvature, residual)
-    return Descent(codes, flips, one_opt=not bool((gain < 0).any()))
+        left = int(active.count_nonzero())
+        if not left:
+            break
+        flips += left
+        work.flip(column, torch.where(active, step, torch.zeros_like(step)))
+        if left < (1 - SETTLED) * len(active):
+            found[work.rows] = work.codes
+            work = work.only(active)
+    found[work.rows] = work.codes
+    result = found.view_as(codes)
+    gain, _, _ = _Work.of(problem, result).best_flip()
+    return Descent(result, flips, one_opt=not bool((gain < 0).any()))
 
 
-def _best_flip(
-    problem: Quadratic, codes: Tensor, scale: Tensor, curvature: Tensor, residual: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Lowest change of the objective for each row, its column, and its step (+1 or -1).
+@dataclass(slots=True)
+class _Work:
+    """Rows of all groups in one list ``[n, k]``."""
 
-    Changes within rounding noise of zero count as none, so that descent ends.
-    """
-    slope = 2 * scale * residual
-    step = torch.where(slope > 0, -1.0, 1.0).to(codes.dtype)
-    feasible = torch.where(step > 0, codes < problem.qmax, codes > problem.qmin)
-    change = curvature - slope.abs()
-    change = torch.where(feasible, change, torch.full_like(change, torch.inf))
-    noise = 8 * torch.finfo(change.dtype).eps * (curvature + slope.abs())
-    change = torch.where(change.abs() <= noise, torch.zeros_like(change), change)
-    gain, column = change.min(dim=2)
-    return gain, column, step.gather(2, column[..., None])[..., 0]
+    problem: Quadratic
+    rows: Tensor
+    """Where each row stands in the list of all."""
+    group: Tensor
+    codes: Tensor
+    scale: Tensor
+    residual: Tensor
+    curvature: Tensor
 
+    @classmethod
+    def of(cls, problem: Quadratic, codes: Tensor) -> "_Work":
+        groups, rows, _ = problem.target.shape
+        scale = problem.scale.expand_as(problem.target)
+        curvature = scale.square() * problem.gram.diagonal(dim1=-2, dim2=-1)[:, None, :]
+        residual = (problem.values(codes) - problem.target) @ problem.gram
+        number = torch.arange(groups * rows, device=codes.device)
+        return cls(
+            problem,
+            number,
+            number // rows,
+            codes.flatten(0, 1).clone(),
+            scale.flatten(0, 1),
+            residual.flatten(0, 1),
+            curvature.flatten(0, 1),
+        )
 
-def _rows_of(gram: Tensor, column: Tensor) -> Tensor:
-    """``gram[g, column[g, r]]`` as ``[groups, rows, k]``."""
-    groups, rows = column.shape
-    k = gram.shape[-1]
-    return gram.gather(1, column[..., None].expand(groups, rows, k))
+    def only(self, active: Tensor) -> "_Work":
+        kept = active.nonzero()[:, 0]
+        return _Work(
+            self.problem,
+            self.rows[kept],
+            self.group[kept],
+            self.codes[kept],
+            self.scale[kept],
+            self.residual[kept],
+            self.curvature[kept],
+        )
+
+    def best_flip(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Lowest change of the objective for each row, its column, and its step (+1 or -1).
+
+        Changes within rounding noise of zero count as none, so that descent ends.
+        """
+        slope = 2 * self.scale * self.residual
+        upward = slope < 0
+        size = slope.abs()
+        change = self.curvature - size
+        limits = torch.where(upward, self.problem.qmax, self.problem.qmin)
+        change.masked_fill_(self.codes == limits, torch.inf)
+        noise = 8 * torch.finfo(change.dtype).eps * (self.curvature + size)
+        change.masked_fill_(change.abs() <= noise, 0.0)
+        gain, column = change.min(dim=1)
+        up = upward.gather(1, column[:, None])[:, 0]
+        return gain, column, torch.where(up, 1.0, -1.0).to(change.dtype)
+
+    def flip(self, column: Tensor, step: Tensor) -> None:
+        """Move one code of each row by ``step``; 0 leaves a row as it is."""
+        place = column[:, None]
+        self.codes.scatter_add_(1, place, step[:, None])
+        change = step[:, None] * self.scale.gather(1, place)
+        self.residual.addcmul_(change, self.problem.gram[self.group, column])

@@ -40,7 +40,7 @@ class QuantizedWeight:
             self.scale,
             self.zero_point,
             self.spec.bits,
-            self.spec.format.qmin,
+            self.spec.integer.qmin,
             self.shape,
             channel_axis(self.spec.granularity, self.output_axis, len(self.shape)),
             dtype,
@@ -76,7 +76,7 @@ def encode(
     view = grouping(spec.granularity, shape, output_axis)
     zero_point = None if spec.symmetric else stored_zero_point(grid).reshape(view.scale_shape)
     return QuantizedWeight(
-        packed=pack(view.restore(codes) - spec.format.qmin, spec.bits),
+        packed=pack(view.restore(codes) - spec.integer.qmin, spec.bits),
         scale=grid.scale.reshape(view.scale_shape),
         zero_point=zero_point,
         spec=spec,

@@ -66,8 +66,8 @@ def search(rows: Rows, spec: QuantSlot) -> Grid:
     grid = Grid(
         torch.cat([grid.scale for grid in grids]),
         torch.cat([grid.zero_point for grid in grids]),
-        spec.format.qmin,
-        spec.format.qmax,
+        spec.integer.qmin,
+        spec.integer.qmax,
     )
     check(grid)
     return grid
@@ -107,7 +107,7 @@ def _observe(rows: Rows, observer: Observer, spec: QuantSlot) -> Grid:
 
 
 def _covering(low: Tensor, high: Tensor, spec: QuantSlot) -> Grid:
-    return covering(low, high, spec.format.qmin, spec.format.qmax, symmetric=spec.symmetric)
+    return covering(low, high, spec.integer.qmin, spec.integer.qmax, symmetric=spec.symmetric)
 
 
 def _percentile(rows: Rows, q: float, spec: QuantSlot) -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ def _percentile(rows: Rows, q: float, spec: QuantSlot) -> tuple[Tensor, Tensor]:
 
     A row whose cut range would be empty (nearly all zeros) keeps its true range.
     """
-    if spec.symmetric and spec.format.signed:
+    if spec.symmetric and spec.integer.signed:
         bound = _quantile(rows.values.abs(), q)
         low, high = -bound, bound
     else:
@@ -155,7 +155,7 @@ def _least_error(rows: Rows, spec: QuantSlot, p: float) -> Grid:
 
 def _candidates(rows: Rows, spec: QuantSlot) -> Iterator[Grid]:
     low, high = rows.low.clamp(max=0), rows.high.clamp(min=0)
-    qmin, qmax = spec.format.qmin, spec.format.qmax
+    qmin, qmax = spec.integer.qmin, spec.integer.qmax
     if not spec.symmetric:
         for factor in SHRINK_FACTORS[1:]:
             yield _covering(low * factor, high * factor, spec)

@@ -1,7 +1,8 @@
 """Least-squares scale for fixed codes, and the exact best scale for nearest codes.
 
 For codes ``k`` (zero point taken off) the objective is a parabola in the row's scale with minimum
-``s* = (k G w^T) / (k G k^T)``.
+``s* = (k G w^T) / (k G k^T)``; a step of ``-(k G (w_hat - w)^T) / (k G k^T)`` from any scale leads
+there.
 """
 
 import torch
@@ -10,19 +11,29 @@ from torch import Tensor
 from qcompile.quant.quadratic import Quadratic
 
 
-def refit_scale(problem: Quadratic, codes: Tensor) -> Tensor:
-    """One scale a row, ``[groups, rows, 1]``; a row keeps its own where the refit is no use.
+def refit_scale(problem: Quadratic, codes: Tensor, size: int | None = None) -> Tensor:
+    """The scale ``[groups, rows, k]`` after one least-squares pass, one value for each ``size``.
 
-    That is where ``k G k^T`` is zero or the best scale is not positive.
+    ``size`` neighbouring columns of a row share a scale; ``None``: the whole row. Pieces of a row
+    are fitted one after the other, each given the others, so that no pass raises the objective. A
+    piece keeps its own where ``k G k^T`` is zero or the best scale is not positive.
     """
     steps = codes - problem.zero_point
-    weighted = steps @ problem.gram
-    top = (weighted * problem.target).sum(-1, keepdim=True)
-    bottom = (weighted * steps).sum(-1, keepdim=True)
-    current = problem.scale.expand_as(problem.target)[..., :1]
-    usable = (bottom > 0) & (top > 0)
-    refitted = top / torch.where(bottom > 0, bottom, torch.ones_like(bottom))
-    return torch.where(usable, refitted, current)
+    scale = problem.scale.expand_as(problem.target).clone()
+    width = codes.shape[-1]
+    residual = (problem.values(codes) - problem.target) @ problem.gram
+    for start in range(0, width, size or width):
+        piece = slice(start, start + (size or width))
+        own = steps[:, :, piece]
+        weighted = own @ problem.gram[:, piece]
+        bottom = (weighted[:, :, piece] * own).sum(-1, keepdim=True)
+        slope = (residual[:, :, piece] * own).sum(-1, keepdim=True)
+        change = -slope / torch.where(bottom > 0, bottom, torch.inf)
+        positive = scale[:, :, piece] + change > 0
+        change = torch.where(positive, change, 0.0)
+        scale[:, :, piece] += change
+        residual += change[..., :1] * weighted
+    return scale
 
 
 def nearest_then_refit(row: Tensor, gram: Tensor, qmin: int, qmax: int) -> tuple[Tensor, float]:
@@ -45,7 +56,7 @@ def nearest_then_refit(row: Tensor, gram: Tensor, qmin: int, qmax: int) -> tuple
         qmin=qmin,
         qmax=qmax,
     )
-    scale = refit_scale(problem, codes[None])
+    scale = refit_scale(problem, codes[None])[..., :1]
     objective = problem.with_scale(scale).objective(codes[None])[0]
     place = int(objective.argmin())
     return scale[0, place, 0], float(objective[place])

@@ -173,8 +173,11 @@ class Attr:
 
 @frozen
 class Import:
+    """``attrs`` are values of the library's parameters."""
+
     path: String
     alias: Name | None
+    attrs: tuple[Attr, ...]
     span: Span
 
 

@@ -10,6 +10,7 @@ from qcompile.syntax.nodes import (
     BudgetBlock,
     CalibrateBlock,
     EvaluateBlock,
+    Import,
     Limit,
     ModelBlock,
     Objective,
@@ -45,7 +46,7 @@ def rows_of(node: Line) -> tuple[Row, ...] | None:
             return node.items
         case CalibrateBlock() | EvaluateBlock() | OutputBlock():
             return node.attrs
-        case ModelBlock() | TargetBlock() | Prepare() | TuneBlock():
+        case Import() | ModelBlock() | TargetBlock() | Prepare() | TuneBlock():
             return node.attrs
         case _:
             return None
@@ -53,4 +54,4 @@ def rows_of(node: Line) -> tuple[Row, ...] | None:
 
 def may_lack_block(node: Line) -> bool:
     """Whether the braces may be left out when there is nothing between them."""
-    return isinstance(node, ModelBlock | TargetBlock | Prepare | TuneBlock)
+    return isinstance(node, Import | ModelBlock | TargetBlock | Prepare | TuneBlock)

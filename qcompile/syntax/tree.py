@@ -43,8 +43,10 @@ class Statements(Expressions):
     # ---- names, imports, parameters ---------------------------------------------------------
 
     def import_stmt(self, branch: Branch) -> nodes.Import:
-        path, alias = children(branch)
-        return nodes.Import(self.string(path), self.optional_name(alias), self.span(branch))
+        path, alias, attrs = children(branch)
+        return nodes.Import(
+            self.string(path), self.optional_name(alias), self.attrs(attrs), self.span(branch)
+        )
 
     def let_stmt(self, branch: Branch) -> nodes.Let:
         name, value = children(branch)

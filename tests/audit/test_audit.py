@@ -13,13 +13,27 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from qcompile.audit.audit import audit
+from qcompile.audit.codes import has_code
 from qcompile.audit.findings import MalformedError
 from qcompile.audit.strict_json import table
 from qcompile.audit.tensor_file import tensors as tensors_of
-from qcompile.emit.artifact import model_bytes
+from qcompile.emit.artifact import model_bytes, write_artifact
 from qcompile.policy.core import PlanCore
-from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.policy.number_format import (
+    BlockFormat,
+    CodebookFormat,
+    FloatFormat,
+    IntFormat,
+    NormalFormat,
+    PowerFormat,
+    SumFormat,
+    terms_of,
+)
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.quant.packing import pack
 from qcompile.store.canonical import canonical_json, sha256_hex
+from qcompile.store.disk import Disk
+from tests.emit.planning import plan_of
 from tests.emit.tampering import rewritten
 from tests.interop.exporting import normal, quantized
 from tests.tiny_models import SharedNet, seeded
@@ -28,6 +42,7 @@ W3 = QuantSlot(
     format=IntFormat(bits=3, signed=False), symmetric=False, granularity=PerGroup(size=5)
 )
 W4 = QuantSlot(format=IntFormat(bits=4, signed=True), symmetric=True, granularity=PerChannel())
+FP8 = {"kind": "minifloat", "element": "e4m3"}
 A8 = QuantSlot(format=IntFormat(bits=8, signed=False), symmetric=False, granularity=PerTensor())
 
 
@@ -126,6 +141,9 @@ PLANS = [
     (lambda c: c["sites"][0].update(node="gone"), "no node `gone`"),
     (lambda c: weight(c).update(storage="gone"), "the graph does not read `gone`"),
     (lambda c: weight(c).update(shape=[15]), "another shape in the graph"),
+    (lambda c: c["sites"][0].update(refits=["gone"]), "`gone` was to be refitted"),
+    (lambda c: c["sites"][0].update(refits=["conv.weight"]), "`conv.weight` was to be refitted"),
+    (lambda c: weight(c)["spec"].update(format=FP8), "`conv.weight:codes` is U8[6]"),
 ]
 
 
@@ -138,7 +156,7 @@ def test_a_plan_that_says_something_else_is_found(artifact, change, named):
 def test_an_unknown_number_format_is_not_passed_over(artifact):
     with_plan(artifact, lambda core: None)
     plan = json.loads((artifact / "plan.json").read_bytes())
-    weight(plan["core"])["spec"]["format"]["kind"] = "codebook"
+    weight(plan["core"])["spec"]["format"]["kind"] = "log"
     core = sha256_hex(canonical_json(plan["core"]))
     plan["core_sha256"] = core
     rewritten(artifact, {"plan.json": canonical_json(plan)})
@@ -152,7 +170,126 @@ def test_an_unknown_number_format_is_not_passed_over(artifact):
     del manifest["seal"]
     manifest["seal"] = sha256_hex(canonical_json(manifest))
     (artifact / "manifest.json").write_bytes(canonical_json(manifest))
-    assert "`codebook`, which no auditor knows" in messages(audit(artifact), "QR902")[0]
+    assert "`log`, which no auditor knows" in messages(audit(artifact), "QR902")[0]
+
+
+# ---- formats that are no integers ----------------------------------------------------------------
+
+
+def level_slot(number, granularity=None):
+    blocks = [term.block for term in terms_of(number) if isinstance(term, BlockFormat)]
+    default = PerGroup(blocks[0]) if blocks else PerChannel()
+    return QuantSlot(number, symmetric=True, granularity=granularity or default)
+
+
+SUM = SumFormat((IntFormat(2, signed=True), PowerFormat(3), NormalFormat()))
+LEVELS = [
+    *(PowerFormat(3), PowerFormat(4, 0.5), NormalFormat(), CodebookFormat(5)),
+    *(FloatFormat("e4m3"), FloatFormat("e5m2"), FloatFormat("e2m3"), FloatFormat("e3m2")),
+    *(BlockFormat("mxfp8"), BlockFormat("mxfp6"), BlockFormat("mxfp4"), BlockFormat("nvfp4"), SUM),
+]
+
+
+def of_levels(tmp_path, number, granularity=None):
+    net = seeded(nn.Sequential(nn.Linear(64, 3)))
+    with torch.no_grad():
+        net[0].weight[1] = 0
+    found = quantized(net, (normal(2, 64),), level_slot(number, granularity), None)
+    return found, found.written_to(tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", LEVELS, ids=str)
+def test_every_format_of_weights_passes(tmp_path, number):
+    made, out = of_levels(tmp_path, number)
+    assert audit(out) == []
+    parts = {name.partition(":")[2] for name in made.tensors if ":" in name}
+    assert {"codes", "scale"} <= parts
+
+
+def test_a_sum_has_the_tensors_of_each_term(tmp_path):
+    made, out = of_levels(tmp_path, SUM, PerTensor())
+    assert audit(out) == []
+    names = ("0.weight:term2.exponent", "0.weight:term3.codes")
+    found = messages(changed(made, out, lambda tensors: [tensors.pop(name) for name in names]))
+    assert {f"`{name}` is missing" for name in names} <= set(found)
+
+
+def changed(made, out, change):
+    stored = dict(load_file(out / "model.safetensors"))
+    change(stored)
+    rewritten(out, {"model.safetensors": model_bytes(stored)}, made.plan.core)
+    return audit(out)
+
+
+BAD_LEVELS = [
+    (PowerFormat(8), broken("0.weight:codes", 7, 255), "a code that stands for no number"),
+    (FloatFormat("e4m3"), broken("0.weight:codes", 7, 0x7F), "a code that stands for no number"),
+    (FloatFormat("e5m2"), broken("0.weight:codes", -1, 0xFC), "a code that stands for no number"),
+    (BlockFormat("mxfp8"), broken("0.weight:codes", 0, 0xFF), "a code that stands for no number"),
+    (PowerFormat(3), broken("0.weight:codes", 1, 0xFF), "a code that stands for no number"),
+    (PowerFormat(3), broken("0.weight:exponent", 0, -1.0), "no positive number"),
+    (PowerFormat(3), broken("0.weight:scale", 0, float("inf")), "no positive number"),
+    (CodebookFormat(2), broken("0.weight:levels", 3, float("nan")), "a level that is no number"),
+    (BlockFormat("mxfp4"), broken("0.weight:scale", 2, 0xFF), "a scale that is no number"),
+    (BlockFormat("nvfp4"), broken("0.weight:scale", 2, 0x80), "a scale that is no number"),
+    (BlockFormat("nvfp4"), broken("0.weight:tensor_scale", 0, 0.0), "no positive number"),
+    (CodebookFormat(2), lambda t: t.pop("0.weight:levels"), "`0.weight:levels` is missing"),
+    (NormalFormat(), lambda t: t.update({"0.weight:levels": torch.zeros(16)}), "is in no plan"),
+    (
+        BlockFormat("mxfp4"),
+        lambda t: t.update({"0.weight:scale": torch.ones(3, 2)}),
+        "planned U8[3, 2]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("number", "change", "named"), BAD_LEVELS, ids=lambda item: str(item)[:24])
+def test_a_broken_part_of_a_format_is_named(tmp_path, number, change, named):
+    made, out = of_levels(tmp_path, number)
+    assert any(named in message for message in messages(changed(made, out, change)))
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_a_code_is_found_wherever_it_stands(bits, monkeypatch):
+    monkeypatch.setattr("qcompile.audit.codes.PIECE", 2)
+    wanted, count = (1 << bits) - 1, 45
+    for place in range(count):
+        codes = torch.zeros(count, dtype=torch.int64)
+        codes[place] = wanted
+        stream = memoryview(pack(codes, bits).numpy().tobytes())
+        assert has_code(stream, bits, count, (wanted,))
+        assert not has_code(stream, bits, count, (wanted - 2,) if bits > 2 else (2,))
+
+
+# ---- several lines about one thing ---------------------------------------------------------------
+
+
+class Sum(nn.Module):
+    def forward(self, x):
+        return torch.matmul(x, x.transpose(0, 1) + 1)
+
+
+def test_operands_that_a_share_line_joins_lie_on_one_grid(tmp_path):
+    made = quantized(Sum(), (normal(3, 3),), None, A8)
+    out = made.written_to(tmp_path / "out")
+    line = {"file": "a.qrecipe", "line": 7, "column": 3, "text": "share scale for all"}
+    (site,) = (s for s in made.plan.core.sites if len(s.tensors) == 2)
+    place = made.plan.core.sites.index(site)
+
+    def share(core):
+        for tensor in core["sites"][place]["tensors"]:
+            tensor["shared_by"] = line
+
+    with_plan(out, share)
+    assert audit(out) == []
+    core = PlanCore.model_validate(json.loads((out / "plan.json").read_bytes())["core"])
+    stored = dict(load_file(out / "model.safetensors"))
+    stored[f"{site.key}:act2.scale"] *= 2
+    rewritten(out, {"model.safetensors": model_bytes(stored)}, core)
+    names = f"`{site.key}:act2.scale` and `{site.key}:act.scale`"
+    assert messages(audit(out)) == [f"{names} differ, and are planned to be shared"]
+    with_plan(out, lambda c: c["sites"][place]["tensors"][1].update(shared_by=None))
+    assert audit(out) == []
 
 
 def test_lines_that_share_a_weight_must_agree(tmp_path):
@@ -170,6 +307,23 @@ def test_lines_that_share_a_weight_must_agree(tmp_path):
 
 
 # ---- the float weights ---------------------------------------------------------------------------
+
+
+def test_what_the_run_refitted_is_not_compared_but_has_to_be_there(tmp_path, made):
+    core = made.plan.core
+    site = core.sites[0].model_copy(update={"refits": ("conv.bias",)})
+    plan = plan_of(made.graph, [site])
+    original = {k: v.clone().contiguous() for k, v in made.graph.state_dict().items()}
+    refitted = made.tensors | {"conv.bias": original["conv.bias"] + 1}
+    out, weights = tmp_path / "out", tmp_path / "w.safetensors"
+    save_file(original, weights)
+    assert write_artifact(Disk(), out, made.graph, plan, refitted, {}) == []
+    assert audit(out, (weights,)) == []
+    stored = load_file(out / "model.safetensors")
+    assert torch.equal(stored["conv.bias"], original["conv.bias"] + 1)
+    del stored["conv.bias"]
+    rewritten(out, {"model.safetensors": model_bytes(stored)}, plan.core)
+    assert "`conv.bias` is missing" in messages(audit(out, (weights,)))
 
 
 def test_untouched_tensors_have_the_bytes_of_the_weights(tmp_path, artifact, made):

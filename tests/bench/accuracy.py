@@ -112,7 +112,7 @@ def _cell(row: Row, made: Variant) -> Document:
         "images": row.model.test_images,
         "recipe": made.text,
         "tuning": asdict(recipe.tuning),
-        "schemes": {name: s.model_dump(mode="json") for name, s in recipe.schemes.items()},
+        "schemes": {name: asdict(s) for name, s in recipe.schemes.items()},
         "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES)),
     }
 

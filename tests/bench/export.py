@@ -21,6 +21,8 @@ from torch import Tensor
 import qcompile
 from qcompile.driver.recipes import recipe_path
 from qcompile.driver.run import RunOptions, run_subject
+from qcompile.emit.load import assemble
+from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
 from qcompile.quant.fake_quantize import dequantize_weight
 from qcompile.zoo import fashion_mnist
 from tests.bench.matrix import ROOT
@@ -69,9 +71,8 @@ def measured(case: Case) -> dict[str, object]:
     output = BUILD / f"{case.name}-{case.form}{suffix}"
     _remove(output)
     done = qcompile.export(artifact, case.form, output)
-    model = qcompile.load(artifact)
     given = BUILD / "given.safetensors"
-    expected = _outputs(model) if case.form in {"pt2", "onnx"} else _weights(model)
+    expected = _outputs(artifact) if case.form in {"pt2", "onnx"} else _weights(artifact)
     save_file(expected, given)
     command = [sys.executable, str(READER), case.form, str(output), str(given)]
     read = subprocess.run(command, check=True, capture_output=True, text=True, cwd=BUILD)
@@ -98,14 +99,18 @@ def _artifact(case: Case) -> Path:
     return output
 
 
-def _outputs(model: torch.fx.GraphModule) -> dict[str, Tensor]:
+def _outputs(artifact: Path) -> dict[str, Tensor]:
     """The test images that ship with the package, and what ``simulate`` makes of them."""
     images, _ = fashion_mnist.test()
+    model = qcompile.load(artifact)
     with torch.no_grad():
         return {"x": images, "y": model(images).contiguous()}
 
 
-def _weights(model: torch.fx.GraphModule) -> dict[str, Tensor]:
+def _weights(artifact: Path) -> dict[str, Tensor]:
+    stored = read_artifact(artifact)
+    assert isinstance(stored, StoredArtifact), stored
+    model = assemble(stored)
     found: dict[str, Tensor] = {}
     for node in model.graph.nodes:
         if node.target is dequantize_weight:

@@ -1,13 +1,16 @@
 import networkx as nx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import fx, nn
 
+from qcompile.capture.block_search import innermost
 from qcompile.capture.blocks import find_units
 from qcompile.capture.extract import extract
 from qcompile.capture.graph_view import graph_view
 from qcompile.capture.sites import find_sites
-from qcompile.capture.stretches import computing_nodes
+from qcompile.capture.stretches import Stretch, computing_nodes
 from qcompile.capture.trace import trace
 from qcompile.diagnostics.codes import Code
 from tests.capture.traced_models import CASES, tensors
@@ -208,3 +211,10 @@ def test_each_call_of_a_shared_block_is_a_unit():
     keys = [site.key for site in find_sites(module)]
     assert "block.add_1" in keys
     assert "block.add_1@1" in keys
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=9))
+def test_innermost_blocks_are_those_that_hold_no_other(extents):
+    blocks = [Stretch(str(n), start, start + length) for n, (start, length) in enumerate(extents)]
+    slowly = [one for one in blocks if not any(one.contains(other) for other in blocks)]
+    assert sorted(innermost(blocks), key=lambda one: one.name) == slowly

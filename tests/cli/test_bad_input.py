@@ -276,7 +276,7 @@ def test_wrong_use_of_options_is_a_usage_error(project, tmp_path):
     path = project(tmp_path)
     for arguments in (
         ("plan", path, "-o", "plan.txt"),
-        ("plan", path, "--json", "--trace", "head"),
+        ("plan", path, "-o", "plan.json", "--model", "zoo:resnet20"),
         ("run", path, "--device", "abacus"),
     ):
         assert invoke(*arguments).exit_code == 2

@@ -50,7 +50,7 @@ def test_a_wrong_suffix_and_a_directory_to_replace_are_usage_errors(tmp_path, ma
 def test_a_format_that_cannot_hold_the_plan_is_refused_with_its_code(tmp_path, made):
     target = tmp_path / "m.gguf"
     status, said = called("export", tmp_path / "out", "--to", "gguf", "-o", target)
-    assert (status, "QR540" in said, target.exists()) == (1, True, False)
+    assert (status, "QR550" in said, target.exists()) == (1, True, False)
 
 
 def test_verify_compares_with_the_weights_that_are_given(tmp_path, made):

@@ -187,3 +187,35 @@ def test_own_hooks_format_the_recipes():
     hooks = {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
     assert {"ruff-format", "ruff-check", "qcompile-fmt"} <= hooks.keys()
     assert "fmt --check" in hooks["qcompile-fmt"]["entry"]
+
+
+def piped(text, *options):
+    return CliRunner().invoke(main, ["fmt", "-", *options], input=text)
+
+
+def test_dash_reads_stdin_and_writes_stdout():
+    result = piped(UGLY)
+    assert (result.exit_code, result.stdout) == (0, NEAT)
+    assert piped(NEAT).stdout == NEAT
+
+
+def test_dash_takes_both_forms():
+    as_json = piped(NEAT, "--to", "json").stdout
+    assert json.loads(as_json)["language"] == 1
+    as_text = piped(as_json, "--to", "qrecipe").stdout
+    assert "}  # all\n" in as_text
+    assert piped(as_text, "--to", "json").stdout == as_json
+    assert piped(as_json).stdout == as_json
+
+
+def test_dash_can_be_checked_without_output():
+    assert (piped(UGLY, "--check").exit_code, piped(UGLY, "--check").stdout) == (1, "")
+    assert piped(NEAT, "--check").exit_code == 0
+    assert "+  weight int8" in piped(UGLY, "--diff").stdout
+
+
+def test_dash_prints_nothing_of_what_cannot_be_read():
+    result = piped("qrecipe 1\nscheme {\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "<stdin>" in result.stderr
+    assert piped("qrecipe 1\n", "other.qrecipe").exit_code == 2

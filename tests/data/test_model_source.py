@@ -92,7 +92,7 @@ def test_train_mode_is_a_warning_and_is_left(root, reference):
         ("net:lazy", Code.MODEL_FACTORY, "without data: `weight`, `bias`"),
         ("net:poisoned", Code.NON_FINITE_WEIGHT, "1 NaN value"),
         ("zoo:resnet2", Code.MODEL_REFERENCE, "no model `zoo:resnet2`"),
-        ("hf:minilm", Code.NOT_AVAILABLE, "`hf:`"),
+        ("hf:minilm", Code.MODEL_REFERENCE, "`config.json` of the model cannot be read"),
         ("a.b:c.d", Code.MODEL_REFERENCE, "`a.b:c.d` is not a model reference"),
         ("safetensors:x", Code.MODEL_REFERENCE, "names data, not model"),
     ],

@@ -61,9 +61,7 @@ def test_a_path_or_a_call_gets_the_form_it_was_meant_to_have(text, guess):
     assert problem.help == f"did you mean `{guess}`?"
 
 
-@pytest.mark.parametrize(
-    ("text", "purpose"), [("hf:models/minilm", MODEL), ("text:a.txt", DATA), ("images:dir", DATA)]
-)
+@pytest.mark.parametrize(("text", "purpose"), [("text:a.txt", DATA), ("images:dir", DATA)])
 def test_forms_of_later_versions_say_what_to_do_now(text, purpose):
     problem = parse_reference(text, purpose)
     assert isinstance(problem, Diagnostic)

@@ -1,4 +1,4 @@
-"""The reader that ``docs/format.md`` shows reads what ``qcompile.load`` computes with."""
+"""The reader that ``docs/format.md`` shows reads what ``simulate`` computes with."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from torch import nn
 
 from qcompile.capture.trace import trace
 from qcompile.emit.artifact import write_artifact
-from qcompile.emit.load import load
+from qcompile.emit.load import assemble
+from qcompile.emit.stored_artifact import read_artifact
 from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.quant.fake_quantize import dequantize_weight
 from qcompile.store.disk import Disk
@@ -63,7 +64,7 @@ def test_the_shown_reader_gives_the_bits_of_the_loaded_weight(tmp_path, module, 
     plan = plan_of(module, sites)
     tensors = tensors_of_plan(module, plan.core)
     assert write_artifact(Disk(), tmp_path / "out", module, plan, tensors, {}) == []
-    loaded = load(tmp_path / "out")
+    loaded = assemble(read_artifact(tmp_path / "out"))
     packed = [node for node in loaded.graph.nodes if node.target is dequantize_weight]
     assert len(packed) == len(names)
     for node in packed:

@@ -1,5 +1,6 @@
 """A run is exact, resumable and reproducible."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 
 import qcompile
 from qcompile.data.source_kinds import MemorySource
+from qcompile.driver import identity
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.run import RunOptions, execute, run_subject
@@ -38,6 +40,17 @@ def test_two_runs_of_one_plan_are_equal_to_the_byte(recipe):
     run_subject(recipe, Path("a"), QUIET)
     run_subject(recipe, Path("b"), QUIET)
     assert files("a") == files("b")
+
+
+def test_report_proves_the_sums_of_the_codes_within_those_of_the_formats(recipe):
+    done = run_subject(recipe, Path("a"), QUIET)
+    found = json.loads(Path("a/report.json").read_text())["integer_sums"]
+    planned = {one.site: one for one in done.plan.beside.graph.accumulators}
+    assert [one["site"] for one in found] == list(planned)
+    for one in found:
+        before = planned[one["site"]]
+        assert before.low <= one["low"] < 0 < one["high"] <= before.high
+        assert one["bits"] <= before.bits
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
@@ -167,3 +180,28 @@ def test_plan_does_not_depend_on_the_working_directory_or_hash_seed(recipe, tmp_
 
 def test_memory_source_is_what_a_tensor_becomes():
     assert len(MemorySource(torch.zeros(3, 2))) == 3
+
+
+def test_run_from_python_trusts_what_the_plan_was_made_with(tmp_path, monkeypatch):
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "vendor" / "shelf.py").write_text(FACTORIES)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "vendor")
+    monkeypatch.chdir(tmp_path / "mine")
+    path = make_project(tmp_path / "mine", RECIPE.replace("factories:net", "shelf:net"))
+    trusted = frozenset({"shelf"})
+    made = qcompile.plan(qcompile.bind(qcompile.load_recipe(path), trusted=trusted))
+    with pytest.raises(qcompile.CompileError) as refused:
+        qcompile.run(made, "out", options=QUIET)
+    assert [d.code.number for d in refused.value.diagnostics] == ["QR520"]
+    qcompile.run(made, "out", options=QUIET, trusted=trusted)
+    assert Path("out/manifest.json").exists()
+
+
+def test_identity_of_a_run_tells_how_bf16_is_multiplied(recipe, monkeypatch):
+    made = plan_recipe(recipe).plan
+    found = []
+    for fast in (False, True):
+        monkeypatch.setattr(identity, "fast_bf16", lambda device, fast=fast: fast)
+        found.append(identity.run_identity(made, torch.device("cpu")))
+    assert [one["fast_bf16"] for one in found] == ["false", "true"]

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ W3 = QuantSlot(
     format=IntFormat(bits=3, signed=False), symmetric=False, granularity=PerGroup(size=3)
 )
 A8 = QuantSlot(format=IntFormat(bits=8, signed=False), symmetric=False, granularity=PerTensor())
-DYNAMIC = A8.model_copy(update={"dynamic": True})
+DYNAMIC = replace(A8, dynamic=True)
 
 
 class Convolutions(nn.Module):

@@ -2,7 +2,7 @@
 
 import torch
 
-from qcompile.capture.operands import activations, weights_of
+from qcompile.capture.operands import activations, site_kind, weights_of
 from qcompile.capture.storages import storages_of
 from qcompile.capture.tensors import owned_tensors
 from qcompile.methods.tuning import Tuning
@@ -11,13 +11,15 @@ from qcompile.policy.core import (
     FileHash,
     Plan,
     PlanCore,
-    RuleRef,
     SitePlan,
     TensorPlan,
 )
 from qcompile.policy.identity import core_sha256
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.size import activation_bytes, weight_bytes
 from qcompile.quant.activation_quantizer import ActivationQuantizer
+from qcompile.quant.level_weight import quantize_levels
 from qcompile.quant.quantized_weight import quantize_weight
 from qcompile.quant.range_search import weight_range
 
@@ -64,7 +66,7 @@ def site_of(module, node, weight_spec, act_spec):
         path=node.name,
         call=0,
         node=node.name,
-        kind="linear",
+        kind=site_kind(node, module).value,
         unit="all",
         scheme="s",
         decided_by=RULE,
@@ -101,6 +103,12 @@ def plan_of(module, sites):
     return Plan(core_sha256=core_sha256(core), core=core, beside=beside)
 
 
+def rounded(weight, spec, output_axis):
+    if not isinstance(spec.format, IntFormat):
+        return quantize_levels(weight, spec, output_axis)
+    return quantize_weight(weight, spec, output_axis, weight_range(weight, spec, output_axis))
+
+
 def tensors_of_plan(module, core):
     """Round every weight to nearest; give every static activation the range [-2, 4]."""
     tensors = {}
@@ -109,9 +117,7 @@ def tensors_of_plan(module, core):
         for plan in site.tensors:
             if plan.slot == "weight":
                 weight = module.get_parameter(plan.parameter).detach()
-                grid = weight_range(weight, plan.spec, plan.output_axis)
-                made = quantize_weight(weight, plan.spec, plan.output_axis, grid)
-                tensors |= made.tensors(plan.storage)
+                tensors |= rounded(weight, plan.spec, plan.output_axis).tensors(plan.storage)
                 continue
             further += plan.slot == "act2"
             name = "act" if plan.slot == "act" else f"act{further}"

@@ -42,9 +42,7 @@ def quantized(
 ) -> Quantized:
     graph = trace(net.eval(), inputs, {}).module
     sites = [
-        site_of(graph, node, weight, act).model_copy(
-            update={"kind": site_kind(node, graph).value, "path": path_of(node)}
-        )
+        site_of(graph, node, weight, act).model_copy(update={"path": path_of(node)})
         for node in graph.graph.nodes
         if site_kind(node, graph) in KINDS and only in {None, path_of(node)}
     ]

@@ -23,7 +23,7 @@ def refused(name, leaf, weight, act):
     shape = (2, 64) if isinstance(leaf, nn.Linear) else (2, 64, 4, 4)
     plan = quantized(nn.Sequential(leaf), (normal(*shape),), weight, act).plan
     found = check_plan(plan.core, capability_of(name))
-    assert all(item.code.number == "QR540" for item in found)
+    assert all(item.code.number == "QR550" for item in found)
     return [item.message.removeprefix(f"`{name}` cannot hold ") for item in found]
 
 

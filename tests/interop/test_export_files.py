@@ -138,7 +138,7 @@ def test_a_scale_that_half_precision_loses_is_refused(tmp_path):
     out = found.written_to(tmp_path / "out")
     with pytest.raises(CompileError) as raised:
         export(out, "gguf", tmp_path / "m.gguf")
-    assert [d.code.number for d in raised.value.diagnostics] == ["QR540"]
+    assert [d.code.number for d in raised.value.diagnostics] == ["QR550"]
     assert not (tmp_path / "m.gguf").exists()
 
 
@@ -231,5 +231,5 @@ def test_nothing_is_written_over_or_beside(tmp_path):
 def test_what_a_format_cannot_hold_is_refused_before_anything_is_written(tmp_path):
     found = quantized(seeded(ConvNet()), (normal(2, 3, 8, 8),), slot(4, PerChannel()), None)
     out = found.written_to(tmp_path / "out")
-    assert code_of(lambda: export(out, "gguf", tmp_path / "m.gguf")) == ["QR540", "QR540"]
+    assert code_of(lambda: export(out, "gguf", tmp_path / "m.gguf")) == ["QR550", "QR550"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

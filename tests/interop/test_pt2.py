@@ -73,7 +73,7 @@ def test_a_size_that_follows_another_is_refused():
     facts = node.meta["qcompile"]
     node.meta["qcompile"] = type(facts)(shape=("s0 + 1", 8), dtype="float32")
     (problem,) = pt2_bytes(made.module)
-    assert problem.code.number == "QR542"
+    assert problem.code.number == "QR552"
 
 
 def test_other_numbers_than_the_reference_are_not_written(monkeypatch):
@@ -81,4 +81,4 @@ def test_other_numbers_than_the_reference_are_not_written(monkeypatch):
     other = quantized(seeded(nn.Sequential(nn.Linear(8, 4))), (normal(2, 8),), W4, None)
     monkeypatch.setattr("qcompile.interop.pt2.compact", lambda module: compact(other.module))
     problems = pt2_bytes(made.module)
-    assert [problem.code.number for problem in problems] == ["QR543", "QR543"]
+    assert [problem.code.number for problem in problems] == ["QR553", "QR553"]

@@ -11,9 +11,11 @@ from qcompile.capture.unit import Unit
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, hard_choice
-from qcompile.passes.reconstruct import best, error, reconstruct, split, tick_steps
+from qcompile.passes.held_out import split
+from qcompile.passes.reconstruct import best, error, reconstruct, tick_steps
 from qcompile.passes.sweep import sweep
-from qcompile.policy.core import RuleRef, SitePlan, TensorPlan
+from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import IntFormat, PerChannel, PerTensor, QuantSlot
 from qcompile.quant.quantized_weight import from_tensors
 
@@ -141,7 +143,7 @@ def test_activation_scales_move_only_where_they_are_learned():
 
 
 def test_diverging_optimizer_keeps_the_start_and_says_so():
-    tuning = quick("brecq", lr=1e30, act_lr=1e30)
+    tuning = quick("brecq", act_lr=1e30)
     outcome = run(tuning)
     [(_, account)] = outcome.accounts
     assert account.kept != "learned"

@@ -1,11 +1,12 @@
-from typing import get_args
+from dataclasses import replace
 
 import pytest
 import torch
 
-from qcompile.methods.tuning import Solver, Tuning
-from qcompile.passes.solvers import SOLVERS, LayerProblem, LayerSolution, solve, unit_seed
+from qcompile.methods.tuning import Tuning
+from qcompile.passes.solvers import LayerProblem, solve, unit_seed
 from qcompile.policy.scheme import IntFormat, PerGroup, QuantSlot
+from qcompile.quant.geometry import Dense
 from qcompile.quant.range_search import weight_range
 
 SPEC = QuantSlot(
@@ -13,22 +14,27 @@ SPEC = QuantSlot(
 )
 
 
-def problem(*solvers) -> LayerProblem:
-    weight = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
-    return LayerProblem(
+def problem(*solvers, **changes) -> LayerProblem:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(12, 24, generator=generator)
+    inputs = torch.randn(5, 32, 24, generator=generator) @ torch.randn(24, 24, generator=generator)
+    made = LayerProblem(
         weight=weight,
         spec=SPEC,
         output_axis=0,
         grid=weight_range(weight, SPEC, 0),
-        inputs=lambda: iter(()),
+        samples=lambda batch: (inputs[batch], inputs[batch] @ weight.T),
+        batches=5,
         tuning=Tuning(preset="test", solvers=solvers),
-        generator=torch.Generator().manual_seed(0),
+        geometry=Dense(),
     )
+    return replace(made, **changes)
 
 
-def test_every_solver_of_the_tuning_has_one_entry():
-    of_a_block = {"gradient"}
-    assert {name for name, _ in SOLVERS} == set(get_args(Solver)) - of_a_block
+def output_error(of, found) -> float:
+    weight = of.grouping.restore(found.grid.dequantize(found.codes))
+    errors = [x @ weight.T - y for x, y in map(of.samples, range(of.batches))]
+    return float(torch.stack(errors).square().mean())
 
 
 def test_nearest_has_the_least_weight_error_of_all_codes():
@@ -40,10 +46,38 @@ def test_nearest_has_the_least_weight_error_of_all_codes():
     assert torch.allclose((grid.dequantize(found.codes) - view).abs(), least)
 
 
-def test_solvers_start_from_the_last():
-    twice, once = solve(problem("rtn", "rtn")), solve(problem("rtn"))
-    assert isinstance(twice, LayerSolution)
-    assert torch.equal(twice.codes, once.codes)
+def test_each_solver_goes_on_from_the_last():
+    chains = [("rtn",), ("optq",), ("optq", "cd")]
+    errors = [output_error(problem(*chain), solve(problem(*chain))) for chain in chains]
+    assert errors[0] > errors[1] > errors[2]
+    first = output_error(problem("rtn", "cd"), solve(problem("rtn", "cd")))
+    assert first < errors[0]
+
+
+def test_what_is_no_matrix_product_is_rounded_to_nearest_and_said():
+    found = solve(problem("optq", geometry=None))
+    assert torch.equal(found.codes, solve(problem("rtn")).codes)
+    assert "no matrix product" in found.fallback
+
+
+def test_inputs_that_are_not_numbers_leave_nearest_rounding_and_are_said():
+    of = problem("optq", "cd")
+    spoilt = replace(of, samples=lambda batch: (of.samples(batch)[0] * torch.nan, of.samples(0)[1]))
+    found = solve(spoilt)
+    assert torch.equal(found.codes, solve(problem("rtn")).codes)
+    assert "degenerate" in found.fallback
+
+
+def test_held_out_batches_are_looked_at_only_where_there_is_a_choice():
+    for damping, expected in (((0.01,), 5), ((0.01, 1.0), 5)):
+        of, seen = problem("optq", tuning=Tuning("t", ("optq",), damping=damping)), []
+
+        def watched(batch, of=of, seen=seen):
+            seen.append(batch)
+            return of.samples(batch)
+
+        solve(replace(of, samples=watched))
+        assert len(seen) == len(set(seen)) == expected  # each batch once: no samples are kept
 
 
 def test_a_tuning_without_solvers_is_refused():

@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from qcompile.capture.unit import Unit
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.failure import CompileError
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.solvers import round_to_nearest, unit_seed
+from qcompile.passes.solvers import round_to_nearest
 from qcompile.passes.sweep import sweep
 from qcompile.passes.sweep_state import ChainState
 from qcompile.passes.sweep_streams import Streams
-from qcompile.policy.core import RuleRef, SitePlan, TensorPlan
+from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import (
     IntFormat,
     PerChannel,
@@ -96,8 +98,8 @@ def traced(model):
     return fx.symbolic_trace(model.eval())
 
 
-def run(module, units, sites, batches, **options):
-    return list(sweep(module, units, sites, batches, tuning=RTN, seed=0, device=CPU, **options))
+def run(module, units, sites, batches, tuning=RTN, **options):
+    return list(sweep(module, units, sites, batches, tuning=tuning, seed=0, device=CPU, **options))
 
 
 def merged(outcomes):
@@ -269,28 +271,27 @@ def test_a_state_is_made_of_contiguous_tensors_that_share_nothing():
 
 
 @torch.no_grad()
-def test_a_solver_sees_the_layer_input_of_both_streams(monkeypatch):
-    seen, seeds = {}, []
+def test_a_solver_sees_its_input_behind_the_prefix_and_the_float_output(monkeypatch):
+    seen = {}
 
-    def watching(problem, start):
-        seen[tuple(problem.weight.shape)] = list(problem.inputs())
-        seeds.append(problem.generator.initial_seed())
-        return round_to_nearest(problem, start)
+    def watching(problem):
+        seen[tuple(problem.weight.shape)] = [problem.samples(n) for n in range(problem.batches)]
+        return round_to_nearest(problem)
 
-    monkeypatch.setattr("qcompile.passes.solvers.SOLVERS", (("rtn", watching),))
+    monkeypatch.setattr("qcompile.passes.sweep_site.solve", watching)
     module, units, sites, batches = conv_case()
-    run(module, units, sites, batches)
+    run(module, units, sites, batches, tuning=Tuning("test", ("optq",)))
     model = ConvNet().eval()
     x = batches[0]["x"]
-    plain, quantized = seen[3, 2, 3, 3][0]
-    assert torch.equal(plain, x)
+    quantized, wanted = seen[3, 2, 3, 3][0]
     assert torch.equal(quantized, fit([batch["x"] for batch in batches], A8)(x))
+    bias = model.conv.bias[:, None, None]
+    assert torch.allclose(wanted + bias, model.conv(x), atol=1e-6)
     flat = (torch.relu(model.conv(x)) + x.mean(dim=1, keepdim=True)).reshape(3, -1)
-    plain, quantized = seen[5, 48][0]
-    assert torch.equal(plain, flat)
+    quantized, wanted = seen[5, 48][0]
     assert 0 < float((quantized - flat).abs().max()) < 1
+    assert torch.allclose(wanted + model.head.bias, model.head(flat), atol=1e-5)
     assert len(seen[5, 48]) == len(batches)
-    assert seeds == [unit_seed(0, unit) for unit in ("u0", "u2", "u2")]
 
 
 def test_values_are_freed_after_their_last_use():
@@ -436,7 +437,7 @@ def test_an_operand_that_stands_twice_has_a_range_for_each_plan():
     x = graph.placeholder("x")
     graph.output(graph.call_function(torch.mul, (x, x)))
     module = fx.GraphModule(nn.Module(), graph)
-    coarse = A8.model_copy(update={"format": IntFormat(bits=2, signed=False)})
+    coarse = replace(A8, format=IntFormat(bits=2, signed=False))
     batches = [{"x": torch.linspace(-1, 2, 50)}]
     units = units_of(module, ["mul"])
 

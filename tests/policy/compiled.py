@@ -9,11 +9,15 @@ W8 = "scheme w8 { weight int8 }\n"
 
 
 def compiled(text, name="r.qrecipe"):
-    """``(recipe or None, diagnostics)`` of a recipe; the version line is added."""
+    """``(recipe or None, diagnostics)`` of a recipe; the version line is added.
+
+    With what would be said of a legal recipe when it is planned.
+    """
     source = Source(name, "qrecipe 1\n" + text)
     file, problems = parse(source)
     assert file is not None, marked(problems)
-    return lower(file, source)
+    recipe, diagnostics = lower(file, source)
+    return recipe, [*diagnostics, *(recipe.unavailable if recipe else ())]
 
 
 def recipe_of(text):

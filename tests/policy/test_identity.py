@@ -6,7 +6,9 @@ from pydantic import ValidationError
 
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import DataPlan, FileHash, ParameterPlan, PlanCore
+from qcompile.policy.document import Frozen
 from qcompile.policy.identity import core_sha256, differences, stale_plan
+from qcompile.policy.scheme import IntFormat, PerGroup, QuantSlot
 
 CORE = PlanCore(
     language=1,
@@ -90,3 +92,22 @@ def test_a_tuning_that_was_written_by_hand_is_held_to_its_bounds(name, value):
     with pytest.raises(ValidationError) as refused:
         PlanCore.model_validate_json(json.dumps(document))
     assert name in str(refused.value)
+
+
+def test_values_inside_a_document_are_written_with_their_kind():
+    slot = QuantSlot(format=IntFormat(bits=4, signed=True), symmetric=True,
+                     granularity=PerGroup(size=32))  # fmt: skip
+    document = Slots(spec=slot).model_dump(mode="json")
+    assert document["spec"] == {
+        "kind": "quant", "format": {"kind": "int", "bits": 4, "signed": True}, "symmetric": True,
+        "granularity": {"kind": "per_group", "size": 32}, "observer": {"kind": "mse", "p": 2.4},
+        "dynamic": False,
+    }  # fmt: skip
+    assert Slots.model_validate(document) == Slots(spec=slot)
+    document["spec"]["granularity"]["size"] = 0
+    with pytest.raises(ValidationError, match="`size` out of range"):
+        Slots.model_validate(document)
+
+
+class Slots(Frozen):
+    spec: QuantSlot

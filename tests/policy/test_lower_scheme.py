@@ -1,5 +1,16 @@
 import pytest
 
+from qcompile.policy.number_format import (
+    FORMATS,
+    BlockFormat,
+    CodebookFormat,
+    FloatFormat,
+    LogFormat,
+    NormalFormat,
+    PowerFormat,
+    SumFormat,
+    named,
+)
 from qcompile.policy.scheme import (
     FloatSlot,
     IntFormat,
@@ -85,10 +96,29 @@ def test_slot_line_means(line, expected):
         ("weight uint4 symmetric", ("QR405", "symmetric")),
         ("weight int4; weight float", ("QR210", "weight")),
         ("act with bits=4", ("QR306", "act")),
-        ("kv int8", ("QR290", "kv")),
-        ("bias float", ("QR290", "bias")),
-        ("weight nf4", ("QR290", "nf4")),
-        ("weight int2 + int2", ("QR290", "int2 + int2")),
+        ("weight codebok4", ("QR404", "codebok4")),
+        ("weight power9", ("QR403", "power9")),
+        ("weight log2_1", ("QR403", "log2_1")),
+        ("weight nf4 asymmetric", ("QR405", "asymmetric")),
+        ("weight nf4 bits=3", ("QR405", "bits=3")),
+        ("weight power4 exponent=5", ("QR410", "5")),
+        ("weight int4 exponent=0.5", ("QR405", "exponent=0.5")),
+        ("weight log2_4", ("QR405", "weight log2_4")),
+        ("weight mxfp4 per_channel", ("QR405", "per_channel")),
+        ("weight mxfp4 observer=mse", ("QR405", "observer=mse")),
+        ("weight nvfp4 per_group(32)", ("QR405", "per_group(32)")),
+        ("weight codebook3 observer=mse", ("QR405", "observer=mse")),
+        ("weight int2 + int2 + int2 + int2 + int2", ("QR405", "int2 + int2 + int2 + int2 + int2")),
+        ("weight int2 + uint2", ("QR405", "weight int2 + uint2")),
+        ("weight mxfp4 + nvfp4", ("QR405", "weight mxfp4 + nvfp4")),
+        ("act nf4", ("QR405", "act nf4")),
+        ("act int4 + int4", ("QR405", "act int4 + int4")),
+        ("act mxfp8 per_tensor", ("QR405", "per_tensor")),
+        ("bias power4", ("QR405", "bias power4")),
+        ("bias int8 per_group(4)", ("QR405", "per_group(4)")),
+        ("bias int8 dynamic", ("QR405", "dynamic")),
+        ("kv log2_4", ("QR405", "kv log2_4")),
+        ("kv codebook4", ("QR405", "kv codebook4")),
     ],
 )
 def test_slot_line_is_checked(line, expected):
@@ -145,3 +175,46 @@ def test_spans_lead_to_the_line_that_decided():
     recipe = recipe_of("scheme a { weight int4 }\nscheme b extends a { weight with bits=8 }")
     assert recipe.scheme_spans["a", "weight"].text == "weight int4"
     assert recipe.scheme_spans["b", "weight"].text == "weight with bits=8"
+
+
+@pytest.mark.parametrize("number", FORMATS, ids=str)
+def test_every_format_is_legal_in_the_slots_that_it_is_for(number):
+    legal = {
+        slot
+        for slot in ("weight", "act", "act2", "bias", "kv")
+        if compiled(f"scheme s {{ {slot} {number} }}")[1] == []
+    }
+    match number:
+        case IntFormat():
+            assert legal == {"weight", "act", "act2", "bias", "kv"}
+        case FloatFormat():
+            assert legal == {"weight", "act", "act2", "bias", "kv"}
+        case LogFormat():
+            assert legal == {"act", "act2"}
+        case NormalFormat() | CodebookFormat():
+            assert legal == {"weight"}
+        case PowerFormat() | BlockFormat():
+            assert legal == {"weight", "act", "act2", "kv"}
+
+
+@pytest.mark.parametrize("number", FORMATS, ids=str)
+def test_a_format_is_written_as_it_is_read(number):
+    assert named(str(number)) == number
+
+
+def test_a_sum_and_an_exponent_are_part_of_the_format():
+    scheme = recipe_of("scheme s { weight int2 + nf4; act power4 exponent=0.5 }").schemes["s"]
+    assert scheme.weight.format == SumFormat((IntFormat(2, signed=True), NormalFormat()))
+    assert (str(scheme.weight.format), scheme.weight.bits) == ("int2 + nf4", 6)
+    assert scheme.act.format == PowerFormat(4, 0.5)
+
+
+def test_blocks_bring_their_granularity_and_their_range():
+    scheme = recipe_of("scheme s { weight nvfp4; act mxfp8 }").schemes["s"]
+    assert (scheme.weight.granularity, scheme.weight.dynamic) == (PerGroup(16), False)
+    assert (scheme.act.granularity, scheme.act.dynamic) == (PerGroup(32), True)
+
+
+def test_bits_of_a_family_can_be_set_and_those_of_a_table_cannot():
+    found = recipe_of("scheme a { weight power4 }\nscheme b extends a { weight with bits=3 }")
+    assert found.schemes["b"].weight.format == PowerFormat(3)

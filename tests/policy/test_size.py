@@ -2,6 +2,14 @@
 
 import pytest
 
+from qcompile.policy.number_format import (
+    BlockFormat,
+    CodebookFormat,
+    FloatFormat,
+    NormalFormat,
+    PowerFormat,
+    SumFormat,
+)
 from qcompile.policy.scheme import (
     IntFormat,
     PerChannel,
@@ -10,7 +18,13 @@ from qcompile.policy.scheme import (
     PerToken,
     QuantSlot,
 )
-from qcompile.policy.size import activation_bytes, channel_axis, packed_size, weight_bytes
+from qcompile.policy.size import (
+    activation_bytes,
+    channel_axis,
+    packed_size,
+    weight_bytes,
+    weight_layout,
+)
 
 
 def spec(granularity, *, bits=4, symmetric=True, dynamic=False):
@@ -56,3 +70,24 @@ def test_meaningless_granularities_are_refused():
         activation_bytes(spec(PerGroup(size=2)), 4)
     with pytest.raises(ValueError, match="channel count"):
         activation_bytes(spec(PerChannel(axis=1)), None)
+
+
+@pytest.mark.parametrize(
+    ("number", "granularity", "expected"),
+    [
+        (PowerFormat(4), PerChannel(), 120 + 4 * 5 + 4),
+        (PowerFormat(4, 0.5), PerChannel(), 120 + 4 * 5),
+        (NormalFormat(), PerGroup(16), 120 + 4 * 15),
+        (CodebookFormat(3), PerTensor(), 90 + 4 + 4 * 8),
+        (FloatFormat("e2m3"), PerTensor(), 180 + 4),
+        (BlockFormat("nvfp4"), PerGroup(16), 120 + 15 + 4),
+        (BlockFormat("mxfp6"), PerGroup(32), 180 + 10),
+        (SumFormat((IntFormat(2, signed=True), NormalFormat())), PerChannel(), 60 + 120 + 2 * 20),
+    ],
+    ids=str,
+)
+def test_weight_bytes_count_every_part_of_every_term(number, granularity, expected):
+    found = QuantSlot(format=number, symmetric=True, granularity=granularity)
+    assert weight_bytes(found, (5, 48), 0) == expected
+    names = [part.name("w") for part in weight_layout(found, (5, 48), 0)]
+    assert len(set(names)) == len(names)

@@ -119,7 +119,7 @@ budget_rows = st.one_of(
 )
 reasons = st.none() | strings
 statements = st.one_of(
-    node(nodes.Import, strings, st.none() | names),
+    node(nodes.Import, strings, st.none() | names, attrs),
     node(nodes.Let, names, expressions),
     node(
         nodes.Param,

@@ -141,6 +141,7 @@ def test_refit_is_the_minimum_over_the_scale():
     p = problem(3)
     codes = p.nearest()
     scale = refit_scale(p, codes)
+    assert torch.equal(scale, scale[..., :1].expand(1, 1, 8))
     best = p.with_scale(scale).objective(codes).item()
     for factor in (0.999, 1.001):
         assert p.with_scale(scale * factor).objective(codes).item() > best
@@ -149,7 +150,26 @@ def test_refit_is_the_minimum_over_the_scale():
 
 def test_refit_keeps_the_scale_of_a_row_of_zeros():
     p = problem(3)
-    assert torch.equal(refit_scale(p, torch.zeros(1, 1, 8, dtype=torch.float64)), p.scale)
+    kept = refit_scale(p, torch.zeros(1, 1, 8, dtype=torch.float64))
+    assert torch.equal(kept, p.scale.expand(1, 1, 8))
+
+
+def test_refit_of_pieces_is_a_minimum_in_each_and_never_worse():
+    p = problem(3)
+    codes = p.nearest()
+    before = p.objective(codes).item()
+    for _ in range(200):
+        p = p.with_scale(refit_scale(p, codes, size=4))
+        after = p.objective(codes).item()
+        assert after <= before + 1e-15
+        before = after
+    assert torch.equal(p.scale[..., :4], p.scale[..., :1].expand(1, 1, 4))
+    assert not torch.equal(p.scale[..., :1], p.scale[..., 4:5])
+    for piece in (slice(0, 4), slice(4, 8)):
+        for factor in (0.999, 1.001):
+            moved = p.scale.clone()
+            moved[..., piece] *= factor
+            assert p.with_scale(moved).objective(codes).item() > before
 
 
 def test_asymmetric_target_turns_two_streams_into_one_quadratic():

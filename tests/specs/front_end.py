@@ -10,8 +10,9 @@ from qcompile.analysis.rules.no_weight import no_weight
 from qcompile.analysis.rules.tied_weights import tied_weights
 from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.source import Source
-from qcompile.policy.assertion import Measured, check_assertions
+from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
+from qcompile.policy.executable import not_executable
 from qcompile.policy.imports import StoredTexts
 from qcompile.policy.lower import lower
 from qcompile.policy.recipe import Recipe
@@ -47,11 +48,14 @@ def _diagnose(source: Source, sites: Sequence[Site] | None) -> list[Diagnostic]:
     recipe, meaning = lower(file, source, StoredTexts(LIBRARIES))
     if recipe is None or sites is None:
         return [*syntax, *meaning]
+    if recipe.unavailable:
+        return [*syntax, *meaning, *recipe.unavailable]
     return [*syntax, *meaning, *_bound(recipe, sites)]
 
 
 def _bound(recipe: Recipe, sites: Sequence[Site]) -> list[Diagnostic]:
     resolution, rules = resolve(recipe, sites)
+    rules = [*rules, *not_executable(recipe)]
     blocks, partition = named_blocks(recipe, sites)
     if has_errors(rules):
         return [*rules, *partition]
@@ -59,7 +63,8 @@ def _bound(recipe: Recipe, sites: Sequence[Site]) -> list[Diagnostic]:
     weights = [item for rule in WEIGHT_RULES for item in rule(context)]
     measured = Measured(_bytes(resolution), tuple(block.sites for block in blocks))
     claims = check_assertions(recipe.assertions, sites, resolution, measured)
-    return [*rules, *partition, *weights, *claims]
+    limits = check_limits(recipe.budget, sites, resolution, measured)
+    return [*rules, *partition, *weights, *claims, *limits]
 
 
 def _bytes(resolution: Resolution) -> int:

@@ -1,15 +1,12 @@
-"""Second moments of a layer's inputs, as the layer's own weight sees them.
+"""A layer as a product of matrices: which rows of inputs meet which rows of weights.
 
 A linear layer, and a convolution by im2col, is ``y = rows @ W^T`` for each group: ``rows`` is
-``[groups, samples, k]`` and the weight ``[groups, out / groups, k]``. Moments are accumulated in
-float64.
+``[groups, samples, k]`` and the weight ``[groups, out / groups, k]``.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,29 +30,6 @@ class Convolution:
 
 
 Geometry: TypeAlias = Dense | Convolution
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Moments:
-    """``gram = E[q q^T]`` and ``cross = E[f q^T]``, both ``[groups, k, k]``, and the two means."""
-
-    gram: Tensor
-    cross: Tensor
-    mean_quantized: Tensor
-    """``[groups, k]``"""
-    mean_float: Tensor
-    samples: int
-
-    def centred(self) -> "Moments":
-        """Without the means: covariances, for a solver that sets the bias exactly afterwards."""
-        q, f = self.mean_quantized, self.mean_float
-        return Moments(
-            self.gram - q[:, :, None] * q[:, None, :],
-            self.cross - f[:, :, None] * q[:, None, :],
-            q,
-            f,
-            self.samples,
-        )
 
 
 def rows(x: Tensor, geometry: Geometry) -> Tensor:
@@ -85,41 +59,14 @@ def weight_of_rows(rows_: Tensor, shape: tuple[int, ...], geometry: Geometry) ->
             return rows_.reshape(shape)
 
 
-def gram(inputs: Iterable[Tensor], geometry: Geometry) -> Tensor:
-    """``E[x x^T]`` over batches of inputs, ``[groups, k, k]`` in float64."""
-    total, samples = torch.zeros(()), 0
-    for x in inputs:
-        taken = rows(x.float(), geometry)
-        product = (taken.transpose(1, 2) @ taken).double()
-        total = product if samples == 0 else total + product
-        samples += taken.shape[1]
-    if samples == 0:
-        raise ValueError("moments of no samples")
-    return total / samples
-
-
-def moments(pairs: Iterable[tuple[Tensor, Tensor]], geometry: Geometry) -> Moments:
-    """Over batches of ``(float, quantized)`` inputs of the layer."""
-    gram = cross = torch.zeros(())
-    mean_q = mean_f = torch.zeros(())
-    samples = 0
-    for plain, quantized in pairs:
-        q = rows(quantized.float(), geometry)
-        f = q if plain is quantized else rows(plain.float(), geometry)
-        if samples == 0:
-            groups, _, k = q.shape
-            gram = torch.zeros(groups, k, k, dtype=torch.float64, device=q.device)
-            cross = torch.zeros_like(gram)
-            mean_q = torch.zeros(groups, k, dtype=torch.float64, device=q.device)
-            mean_f = torch.zeros_like(mean_q)
-        gram += q.transpose(1, 2) @ q
-        cross += f.transpose(1, 2) @ q
-        mean_q += q.sum(1, dtype=torch.float64)
-        mean_f += f.sum(1, dtype=torch.float64)
-        samples += q.shape[1]
-    if samples == 0:
-        raise ValueError("moments of no samples")
-    return Moments(gram / samples, cross / samples, mean_q / samples, mean_f / samples, samples)
+def output_rows(y: Tensor, geometry: Geometry) -> Tensor:
+    """``[groups, samples, out / groups]`` of one batch of outputs: ``rows @ W^T``."""
+    match geometry:
+        case Dense():
+            return y.reshape(1, -1, y.shape[-1])
+        case Convolution():
+            split = y.reshape(y.shape[0], geometry.groups, y.shape[1] // geometry.groups, -1)
+            return split.permute(1, 0, 3, 2).reshape(geometry.groups, -1, split.shape[2])
 
 
 def _patches(x: Tensor, geometry: Convolution) -> Tensor:

@@ -1,10 +1,17 @@
-"""Rows and moments against the layers themselves."""
+"""Rows of inputs, weights and outputs against the layers themselves."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from qcompile.quant.gram import Convolution, Dense, gram, moments, rows, weight_of_rows, weight_rows
+from qcompile.quant.geometry import (
+    Convolution,
+    Dense,
+    output_rows,
+    rows,
+    weight_of_rows,
+    weight_rows,
+)
 
 
 def draw(*shape, seed=0):
@@ -30,6 +37,7 @@ def test_rows_times_weight_is_the_convolution(geometry, x_shape, w_shape):
     found = product.reshape(geometry.groups, batch, *positions, -1)
     found = found.permute(1, 0, 4, 2, 3).reshape(batch, channels, *positions)
     assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.allclose(output_rows(expected, geometry), product, atol=1e-12)
     assert torch.equal(weight_of_rows(weight_rows(w, geometry), w_shape, geometry), w)
 
 
@@ -47,18 +55,6 @@ def test_rows_of_a_dense_layer(transposed):
     geometry = Dense(transposed)
     product = rows(x, geometry)[0] @ weight_rows(stored, geometry)[0].T
     assert torch.allclose(product.reshape(2, 3, 5), F.linear(x, w), atol=1e-12)
+    assert torch.allclose(output_rows(F.linear(x, w), geometry)[0], product, atol=1e-12)
     back = weight_of_rows(weight_rows(stored, geometry), tuple(stored.shape), geometry)
     assert torch.equal(back, stored)
-
-
-def test_moments_do_not_depend_on_how_samples_are_batched():
-    f, q = draw(64, 6).float(), draw(64, 6, seed=1).float()
-    whole = moments([(f, q)], Dense())
-    parts = moments([(f[:10], q[:10]), (f[10:], q[10:])], Dense())
-    assert torch.allclose(whole.gram, parts.gram, rtol=1e-6)
-    assert torch.allclose(whole.cross, parts.cross, rtol=1e-6, atol=1e-7)
-    assert torch.allclose(whole.gram[0], (q.double().T @ q.double()) / 64, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(whole.cross[0], (f.double().T @ q.double()) / 64, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(gram([q[:10], q[10:]], Dense()), whole.gram, rtol=1e-5, atol=1e-7)
-    covariance = torch.cov(q.double().T, correction=0)
-    assert torch.allclose(whole.centred().gram[0], covariance, rtol=1e-5, atol=1e-6)

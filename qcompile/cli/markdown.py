@@ -1,0 +1,72 @@
+"""Markdown for comments on a pull request: the summary first, cut to what a comment may hold."""
+
+from collections.abc import Iterable, Sequence
+
+from qcompile.cli.plan_rows import HEADINGS, RIGHT_ALIGNED, rows, summary, title
+from qcompile.cli.quantities import several
+from qcompile.policy.core import Plan
+
+LIMIT = 60_000
+"""Bytes; a comment on GitHub holds 65,535 characters."""
+LEAST = 500
+
+
+def plan_markdown(plan: Plan, *, full: bool = False, limit: int = LIMIT) -> str:
+    kind = "preview" if plan.core.is_preview else "plan"
+    head = [f"### qcompile {kind}: {inline(title(plan.core))}", ""]
+    head += [f"- {inline(line)}" for line in summary(plan)]
+    return cut([*head, ""], table_head(HEADINGS, RIGHT_ALIGNED), rows(plan, full=full), limit)
+
+
+def cut(
+    head: Sequence[str], columns: Sequence[str], body: Iterable[Sequence[str]], limit: int
+) -> str:
+    """``head``, then a table of as many rows as fit into ``limit`` bytes, then what is left out.
+
+    What does not fit is left out in whole rows; ``head`` itself is cut only where even it is too
+    long, so that the result never exceeds ``limit``.
+    """
+    lines = [table_row(cells) for cells in body]
+    text = "\n".join([*head, *(columns if lines else ()), *lines]) + "\n"
+    if _bytes(text) <= limit:
+        return text
+    start = "\n".join([*head, *columns]) + "\n"
+    room = limit - _bytes(start) - _bytes(_left_out(len(lines)))
+    if room < 0:
+        return _cut_text("\n".join(head), limit)
+    kept = 0
+    while kept < len(lines) and room >= _bytes(lines[kept]) + 1:
+        room -= _bytes(lines[kept]) + 1
+        kept += 1
+    shown = "".join(f"{line}\n" for line in lines[:kept])
+    return start + shown + _left_out(len(lines) - kept)
+
+
+def table_head(headings: Sequence[str], right: Iterable[int] = ()) -> list[str]:
+    ruler = ["--:" if place in set(right) else "---" for place in range(len(headings))]
+    return [table_row(headings), f"|{'|'.join(ruler)}|"]
+
+
+def table_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(inline(cell) for cell in cells)} |"
+
+
+def inline(text: str) -> str:
+    """``text`` that stays on one line and means nothing to Markdown; indents stay visible."""
+    bare = text.lstrip(" ")
+    indent = "&nbsp;" * (len(text) - len(bare))
+    marked = "".join(f"\\{char}" if char in r"\`*_[]<|~" else char for char in bare)
+    return indent + " ".join(marked.split())
+
+
+def _left_out(count: int) -> str:
+    return f"\n{several(count, 'row')} left out: `--limit` says how many bytes there may be\n"
+
+
+def _cut_text(text: str, limit: int) -> str:
+    ending = "...\n"
+    return text.encode()[: limit - len(ending)].decode(errors="ignore") + ending
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())

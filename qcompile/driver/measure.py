@@ -1,0 +1,136 @@
+"""Modules on data: each metric once over all batches, for the quantized model and the float one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from qcompile.data.batches import model_arguments, rows, slice_rows, split_labels
+from qcompile.data.metrics import Metric, Outcome, Tally, find_metric, unmeasurable
+from qcompile.data.sources import open_data
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+from qcompile.policy.core import EvaluationPlan
+
+ADD_FLOAT = "add `--float`, or pass `reference=model`"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    metric: str
+    value: float
+    data: str
+    samples: int
+    reference_value: float | None = None
+    """Of the reference model on the same batches, where there is one."""
+
+
+def measure_all(
+    module: nn.Module,
+    reference: nn.Module | None,
+    asked: Sequence[EvaluationPlan],
+    root: Path,
+    trusted: frozenset[str],
+    device: str | torch.device,
+) -> list[Evaluation]:
+    """Everything that is ``asked``, in groups of the same data; modules are on ``device``."""
+    return [
+        evaluation
+        for group in by_data(asked)
+        for evaluation in _measure(module, reference, group, root, trusted, device)
+    ]
+
+
+def by_data(asked: Sequence[EvaluationPlan]) -> list[list[EvaluationPlan]]:
+    """Evaluations of the same data share one pass over it."""
+    groups: dict[tuple[str, int, int | None, str | None], list[EvaluationPlan]] = {}
+    for item in asked:
+        key = (item.reference, item.batch, item.samples, item.labels)
+        groups.setdefault(key, []).append(item)
+    return list(groups.values())
+
+
+def _measure(
+    module: nn.Module,
+    reference: nn.Module | None,
+    group: Sequence[EvaluationPlan],
+    root: Path,
+    trusted: frozenset[str],
+    device: str | torch.device,
+) -> list[Evaluation]:
+    data = group[0].reference
+    source, problems = open_data(data, root, trusted)
+    if source is None:
+        raise CompileError(problems)
+    metrics = [_metric(item.metric, root, trusted) for item in group]
+    for lonely in (m.name for m in metrics if m.needs_reference and reference is None):
+        raise CompileError([unmeasurable(lonely, "compares with the float model", ADD_FLOAT)])
+    first = group[0]
+    labels = first.labels if first.labels is not None else source.labels
+    limit = len(source) if first.samples is None else min(first.samples, len(source))
+    ours, theirs = [[Tally() for _ in metrics] for _ in range(2)]
+    seen = 0
+    with torch.no_grad():
+        for batch in source.batches(first.batch):
+            if seen >= limit:
+                break
+            batch = slice_rows(batch, 0, limit - seen)
+            seen += rows(batch)
+            inputs, target = split_labels(batch, labels)
+            args, kwargs = model_arguments(inputs)
+            args = tuple(value.to(device) for value in args)
+            kwargs = {name: value.to(device) for name, value in kwargs.items()}
+            outcome = Outcome(
+                outputs=_outputs(module, args, kwargs, data),
+                reference=None if reference is None else reference(*args, **kwargs),
+                labels=None if target is None else target.to(device),
+                batch=batch,
+            )
+            ours = [t.plus(m.measure(outcome)) for t, m in zip(ours, metrics, strict=True)]
+            if reference is not None:
+                outcome = replace(outcome, outputs=outcome.reference)
+                theirs = [t.plus(m.measure(outcome)) for t, m in zip(theirs, metrics, strict=True)]
+    return [
+        Evaluation(
+            metric=metric.name,
+            value=our.value(metric),
+            data=data,
+            samples=seen,
+            reference_value=None if reference is None else their.value(metric),
+        )
+        for metric, our, their in zip(metrics, ours, theirs, strict=True)
+    ]
+
+
+def _outputs(
+    module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], data: str
+) -> object:
+    # a GraphModule that is called prints a traceback of its own before it raises
+    run = module.forward if isinstance(module, fx.GraphModule) else module
+    try:
+        return cast("object", run(*args, **kwargs))
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = [list(value.shape) for value in (*args, *kwargs.values())]
+        raise CompileError([does_not_fit(data, shapes, str(error))]) from error
+
+
+def does_not_fit(data: str, shapes: list[list[int]], reason: str) -> Diagnostic:
+    """QR702: the model stopped on a batch of this data."""
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"the model cannot take a batch of `{data}`: {', '.join(map(str, shapes))}",
+        subject=data,
+        notes=tuple(reason.splitlines()[:1]),
+        help="name the tensor that is not for the model with `labels`, or other data with `--data`",
+    )
+
+
+def _metric(name: str, root: Path, trusted: frozenset[str]) -> Metric:
+    metric = find_metric(name, root, trusted)
+    if isinstance(metric, Diagnostic):
+        raise CompileError([metric])
+    return metric

@@ -1,0 +1,49 @@
+"""Which tuning each site of a plan gets."""
+
+from collections.abc import Mapping, Sequence
+
+from qcompile.capture.unit import Unit
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.methods.tuning import Tuning
+from qcompile.policy.core import PlanCore, SitePlan, TunePlan
+from qcompile.policy.recipe import Recipe, reference_to
+from qcompile.policy.selection import Selection
+from qcompile.policy.site import Site
+from qcompile.policy.tuned_sites import Stretch, tuned_sites
+
+
+def plan_tunes(
+    recipe: Recipe,
+    selection: Selection,
+    sites: Sequence[Site],
+    units: Sequence[Unit],
+    planned: Sequence[SitePlan],
+) -> tuple[tuple[TunePlan, ...], list[Diagnostic]]:
+    """One entry for each ``tune ... for`` that decides something, in the order of the text."""
+    if not recipe.tunes:
+        return (), []
+    weighted = {p.key: p.unit for p in planned if any(t.slot == "weight" for t in p.tensors)}
+    stretches = [
+        Stretch(unit.name, tuple(site for site in sites if weighted.get(site.key) == unit.name))
+        for unit in units
+    ]
+    tuned, diagnostics = tuned_sites(recipe, selection, stretches)
+    plans = [
+        TunePlan(
+            tuning=tune.tuning,
+            sites=tuple(key for key, winner in tuned.items() if winner is tune),
+            decided_by=reference_to(tune.span),
+        )
+        for tune in recipe.tunes
+    ]
+    return tuple(plan for plan in plans if plan.sites), diagnostics
+
+
+def tuning_of(general: Tuning, tunes: Sequence[TunePlan], site: SitePlan) -> Tuning:
+    return next((tune.tuning for tune in tunes if site.key in tune.sites), general)
+
+
+def tunings_by_node(core: PlanCore) -> Mapping[str, Tuning]:
+    """By the name of a site's node; what is not there has ``core.tuning``."""
+    nodes = {site.key: site.node for site in core.sites}
+    return {nodes[key]: tune.tuning for tune in core.tunes for key in tune.sites}

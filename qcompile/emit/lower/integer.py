@@ -1,0 +1,151 @@
+"""Layers as integer products of oneDNN: uint8 activations, int8 weights, packed here."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import Argument
+
+from qcompile.compat.onednn_operations import OneDnn
+from qcompile.emit.lower.fusion import Fusion, fusion
+from qcompile.emit.lower.kernels import dynamic_linear, quantize
+from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
+from qcompile.emit.lower.rewriting import Rewriting
+from qcompile.passes.sweep_node import is_in_place
+
+
+@dataclass(slots=True)
+class IntegerLowering:
+    rewriting: Rewriting
+    onednn: OneDnn
+
+    def static(self, layers: list[Layer]) -> dict[str, tuple[str, ...]]:
+        """Replace the layers, in the order of the graph; give what each took over, by node.
+
+        All quantizers are made before the first product, which looks for the one behind it.
+        """
+        for layer in layers:
+            self._quantize_input(layer)
+        taken: dict[str, tuple[str, ...]] = {}
+        for layer in layers:
+            name = layer.node.name
+            found = fusion(self.rewriting.module, layer)
+            taken[name] = found.names
+            self._emit(found)
+        return taken
+
+    def dynamic(self, layer: Layer) -> None:
+        ranges, weight = layer.quantizer, layer.weight
+        assert isinstance(ranges, DynamicInput)
+        codes, scale = weight.centred(), weight.scale[:, 0].contiguous()
+        sums = codes.sum(1, dtype=torch.int64).to(torch.float32) * scale
+        name = layer.node.name
+        rewriting = self.rewriting
+        with rewriting.graph.inserting_before(layer.node):
+            made = rewriting.call(
+                dynamic_linear,
+                layer.source,
+                rewriting.buffer(f"{name}_packed", self._packed_linear(codes)),
+                rewriting.buffer(f"{name}_scale", scale),
+                rewriting.buffer(f"{name}_sums", sums),
+                layer.bias,
+                *(ranges.qmin, ranges.qmax, ranges.symmetric, ranges.per_token),
+                self.onednn.linear,
+            )
+        rewriting.replace(layer.node, made)
+
+    # ---- inputs ---------------------------------------------------------------------------------
+
+    def _quantize_input(self, layer: Layer) -> None:
+        """Make the codes of the layer's input, or take those that another layer made of it.
+
+        The simulated quantizer goes, so that its source shows who really reads it.
+        """
+        simulated = cast("fx.Node", layer.node.args[0])
+        codes = self._codes(layer, simulated)
+        layer.node.args = (codes, *layer.node.args[1:])
+        self.rewriting.drop(simulated)
+
+    def _codes(self, layer: Layer, simulated: fx.Node) -> fx.Node:
+        grid = layer.quantizer
+        assert isinstance(grid, StaticInput)
+        wanted = (layer.source, grid.scale, grid.zero_point, grid.top)
+        readers = list(layer.source.users)
+        if not any(is_in_place(self.rewriting.module, reader) for reader in readers):
+            for reader in readers:
+                if reader.target is quantize and reader.args == wanted:
+                    return reader
+        with self.rewriting.graph.inserting_before(simulated):
+            return self.rewriting.call(quantize, *wanted)
+
+    # ---- products -------------------------------------------------------------------------------
+
+    def _emit(self, found: Fusion) -> None:
+        layer, conv = found.layer, found.layer.conv
+        codes = layer.node.args[0]
+        rewriting, name = self.rewriting, found.layer.node.name
+        scale = layer.weight.scale[:, 0].contiguous()
+        with rewriting.graph.inserting_before(found.last):
+            weight = self._packed(layer, scale)
+            operands = (
+                *(codes, *_input(layer), rewriting.buffer(f"{name}_packed", weight)),
+                rewriting.buffer(f"{name}_scale", scale),
+                rewriting.buffer(f"{name}_zeros", torch.zeros(scale.numel(), dtype=torch.int64)),
+            )
+            if conv is None:
+                made = self._linear(found, operands)
+            else:
+                made = self._conv(found, conv, operands)
+        made.meta.update(found.last.meta)
+        rewriting.replace(found.last, made)
+
+    def _linear(self, found: Fusion, operands: tuple[Argument, ...]) -> fx.Node:
+        bias, result, unary = found.layer.bias, _result(found), _unary(found)
+        if found.other is None:
+            return self.rewriting.call(self.onednn.linear, *operands, bias, *result, *unary)
+        added = (1.0, 0, "add", 1.0)
+        return self.rewriting.call(
+            self.onednn.linear_add, *operands, found.other, bias, *result, *added, *unary
+        )
+
+    def _conv(self, found: Fusion, conv: ConvShape, operands: tuple[Argument, ...]) -> fx.Node:
+        bias, result, unary = found.layer.bias, _result(found), _unary(found)
+        shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
+        if found.other is None:
+            return self.rewriting.call(self.onednn.conv2d, *operands, bias, *shape, *result, *unary)
+        added = (1.0, 0, "sum", 1.0)
+        return self.rewriting.call(
+            *(self.onednn.conv2d_add, *operands, found.other, bias, *shape, *result),
+            *(*added, *unary),
+        )
+
+    def _packed(self, layer: Layer, scale: Tensor) -> Tensor:
+        codes = layer.weight.centred()
+        conv = layer.conv
+        if conv is None:
+            return self._packed_linear(codes)
+        shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
+        return cast("Tensor", self.onednn.pack_conv(codes, scale, *_input(layer), *shape, None))
+
+    def _packed_linear(self, codes: Tensor) -> Tensor:
+        return cast("Tensor", self.onednn.pack_linear(codes, None))
+
+
+def _input(layer: Layer) -> tuple[float, int]:
+    grid = layer.quantizer
+    assert isinstance(grid, StaticInput)
+    return grid.scale, grid.zero_point
+
+
+def _result(found: Fusion) -> tuple[float, int, torch.dtype]:
+    """Scale, zero point and type of what is written."""
+    if found.codes is None:
+        return 1.0, 0, torch.float32
+    return found.codes.scale, found.codes.zero_point, torch.uint8
+
+
+def _unary(found: Fusion) -> tuple[str, list[float], str]:
+    if found.unary is None:
+        return "none", [], ""
+    return found.unary.name, list(found.unary.arguments), found.unary.algorithm

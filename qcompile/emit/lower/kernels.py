@@ -1,0 +1,97 @@
+"""What stands in a lowered graph beside the operations of oneDNN."""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qcompile.compat.onednn_operations import Operation
+from qcompile.compat.quantize_to_bytes import BYTE, quantize_to_bytes
+from qcompile.compat.weight_only_operations import multiply_int4, multiply_int8
+from qcompile.quant.grid import covering
+
+
+def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
+    """``x`` as uint8 codes in ``[0, top]``; images with channels last, as oneDNN wants them."""
+    codes = quantize_to_bytes(x, scale, zero_point)
+    if top < BYTE[1]:
+        codes = codes.clamp_max_(top)
+    return codes.contiguous(memory_format=torch.channels_last) if codes.dim() == 4 else codes
+
+
+def dynamic_linear(
+    x: Tensor,
+    packed: Tensor,
+    scale: Tensor,
+    column_sums: Tensor,
+    bias: Tensor | None,
+    qmin: int,
+    qmax: int,
+    symmetric: bool,
+    per_token: bool,
+    multiply: Operation,
+) -> Tensor:
+    """An integer product of ``x`` on the grid that just covers it, or each of its rows.
+
+    ``column_sums [out]`` are those of the weight: what a zero point is multiplied by. ``multiply``
+    is oneDNN's product.
+    """
+    if x.numel() == 0:
+        return x.new_zeros(*x.shape[:-1], scale.numel())
+    low, high = x.aminmax(dim=-1, keepdim=True) if per_token else x.aminmax()
+    grid = covering(low, high, qmin, qmax, symmetric=symmetric)
+    offset = grid.zero_point - qmin
+    codes = (x / grid.scale).round_().add_(offset).clamp_(0, qmax - qmin).to(torch.uint8)
+    zeros = torch.zeros(scale.numel(), dtype=torch.int64)
+    tail = (1.0, 0, torch.float32, "none", [], "")
+    zero_point = -qmin if symmetric else 0
+    product = cast("Tensor", multiply(codes, 1.0, zero_point, packed, scale, zeros, None, *tail))
+    if not symmetric:
+        product = product.sub_(offset * column_sums)
+    product = product.mul_(grid.scale)
+    return product if bias is None else product.add_(bias)
+
+
+def int4_linear(
+    x: Tensor,
+    packed: Tensor,
+    group: int,
+    scales_and_zeros: Tensor,
+    weight: tuple[Tensor, Tensor, Tensor],
+    bias: Tensor | None,
+    few_rows: int,
+) -> Tensor:
+    """Few rows by packed 4-bit codes in bfloat16, many by a float32 weight made for the call.
+
+    ``weight`` is codes (two in a byte, ``[out, in / 2]``), scale and zero point ``[out, groups]``.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    if rows.shape[0] > few_rows:
+        return functional.linear(x, _two_in_a_byte(*weight), bias)
+    made = multiply_int4(rows.to(torch.bfloat16), packed, group, scales_and_zeros)
+    product = made.to(x.dtype).reshape(*x.shape[:-1], made.shape[-1])
+    return product if bias is None else product.add_(bias)
+
+
+def _two_in_a_byte(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    outputs, groups = scale.shape
+    wide = torch.stack((codes & 15, codes >> 4), -1).view(outputs, groups, -1).to(torch.float32)
+    return wide.sub_(zero_point[..., None]).mul_(scale[..., None]).view(outputs, -1)
+
+
+def int8_linear(
+    x: Tensor,
+    codes: Tensor,
+    scale: Tensor,
+    narrow_scale: Tensor,
+    bias: Tensor | None,
+    few_rows: int,
+) -> Tensor:
+    """Few rows by 8-bit codes in bfloat16, many by a float32 weight made for the call."""
+    rows = x.reshape(-1, x.shape[-1])
+    if rows.shape[0] > few_rows:
+        return functional.linear(x, codes.to(torch.float32).mul_(scale[:, None]), bias)
+    made = multiply_int8(rows.to(torch.bfloat16), codes, narrow_scale)
+    product = made.to(x.dtype).reshape(*x.shape[:-1], made.shape[-1])
+    return product if bias is None else product.add_(bias)

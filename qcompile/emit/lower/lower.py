@@ -1,0 +1,113 @@
+"""The reference graph made ready for a target: kernels where there are, float where not.
+
+Nothing is chosen by trying: the target's table and the form of each layer decide, and every layer
+that stays in float is in the result with the reason.
+"""
+
+from torch import Tensor, fx
+
+from qcompile.compat.onednn_operations import onednn
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.lower.integer import IntegerLowering
+from qcompile.emit.lower.layer import Layer, layer_of
+from qcompile.emit.lower.limits import why_not
+from qcompile.emit.lower.lowering import Lowering
+from qcompile.emit.lower.machine import refused, unmet
+from qcompile.emit.lower.rewriting import Rewriting
+from qcompile.emit.lower.weight_only import int4, int8
+from qcompile.policy.core import PlanCore, SitePlan
+from qcompile.policy.layer_forms import layer_form
+from qcompile.quant.fake_quantize import dequantize_weight
+from qcompile.targets.report import LoweredLayer, LoweringReport
+from qcompile.targets.target import Answer, Kernel, Target
+
+Served = dict[str, tuple[Kernel, Layer]]
+
+
+def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering | list[Diagnostic]:
+    """Lower ``reference``, which stays as it is.
+
+    QR541: the machine or this program cannot run the target; QR507: the target refuses layers.
+    """
+    answers = {site.node: target.answer(layer_form(site)) for site in core.sites if site.tensors}
+    problems = unmet(target) or refused(target, core, answers)
+    if problems:
+        return problems
+    rewriting = Rewriting(reference)
+    served, reasons = _served(rewriting, answers)
+    fused = _replace(rewriting, served, target)
+    _fold_weights(rewriting)
+    layers = tuple(
+        _lowered(site, answers[site.node], served, reasons, fused)
+        for site in core.sites
+        if site.tensors
+    )
+    return Lowering(rewriting.finished(), LoweringReport(target.name, layers))
+
+
+def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, dict[str, str]]:
+    """Give the layers that get a kernel, and why others that the table promised one do not."""
+    served: Served = {}
+    reasons: dict[str, str] = {}
+    for node in rewriting.graph.nodes:
+        answer = answers.get(node.name)
+        if answer is None or answer.kernel is None or answer.kernel == "reference":
+            continue
+        found = layer_of(rewriting.module, node)
+        reason = why_not(answer.kernel, found) if isinstance(found, Layer) else found
+        if isinstance(found, Layer) and reason is None:
+            served[node.name] = (answer.kernel, found)
+        elif reason is not None:
+            reasons[node.name] = reason
+    return served, reasons
+
+
+def _replace(rewriting: Rewriting, served: Served, target: Target) -> dict[str, tuple[str, ...]]:
+    static: list[Layer] = []
+    dynamic: list[Layer] = []
+    for kernel, layer in served.values():
+        match kernel:
+            case "onednn_qconv" | "onednn_qlinear":
+                static.append(layer)
+            case "onednn_qlinear_dynamic":
+                dynamic.append(layer)
+            case "int4_weight_only":
+                int4(rewriting, layer, target.few_rows)
+            case "int8_weight_only":
+                int8(rewriting, layer, target.few_rows)
+            case "reference" | "elsewhere":
+                raise ValueError(f"`{kernel}` is no kernel of this program")
+    names = onednn()
+    if names is None:
+        return {}
+    integer = IntegerLowering(rewriting, names)
+    for layer in dynamic:
+        integer.dynamic(layer)
+    return integer.static(static)
+
+
+def _fold_weights(rewriting: Rewriting) -> None:
+    """Take weights that stay in float off their codes once, instead of in every call."""
+    for node in list(rewriting.graph.nodes):
+        if node.target is not dequantize_weight:
+            continue
+        arguments = [
+            rewriting.attributes[str(arg.target)] if isinstance(arg, fx.Node) else arg
+            for arg in node.args
+        ]
+        weight: Tensor = dequantize_weight(*arguments)  # pyright: ignore[reportArgumentType]
+        with rewriting.graph.inserting_before(node):
+            made = rewriting.buffer(f"{node.name}_float", weight)
+        rewriting.replace(node, made)
+
+
+def _lowered(
+    site: SitePlan,
+    answer: Answer,
+    served: Served,
+    reasons: dict[str, str],
+    fused: dict[str, tuple[str, ...]],
+) -> LoweredLayer:
+    if site.node in served or answer.kernel == "reference":
+        return LoweredLayer(site.key, answer.kernel, fused.get(site.node, ()))
+    return LoweredLayer(site.key, because=reasons.get(site.node, answer.because))

@@ -1,0 +1,70 @@
+"""Linear layers whose weight alone is on a grid: packed codes for few rows, float for many."""
+
+import torch
+from torch import Tensor
+
+from qcompile.compat.weight_only_operations import pack_int4
+from qcompile.emit.lower.kernels import int4_linear, int8_linear
+from qcompile.emit.lower.layer import Layer
+from qcompile.emit.lower.rewriting import Rewriting
+from qcompile.emit.lower.stored_weight import StoredWeight
+
+GROUPS = (256, 128, 64, 32)
+"""Sizes that the 4-bit kernel knows; a whole row is cut into the largest that fits."""
+MOST_CODES = 16
+MIDDLE = 8
+"""The code that the 4-bit kernel takes for zero."""
+
+
+def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
+    weight, name = layer.weight, layer.node.name
+    outputs, inputs = weight.codes.shape
+    columns = weight.scale.shape[1]
+    group = inputs // columns
+    if columns == 1:
+        group = next(size for size in GROUPS if inputs % size == 0)
+    scale, zero_point = (
+        part.repeat_interleave(inputs // group // columns, 1)
+        for part in (weight.scale, weight.zero_point)
+    )
+    shift = _shift(layer.weight)
+    offset = (MIDDLE - zero_point - shift) * scale
+    both = torch.stack((scale, offset), -1).transpose(0, 1).to(torch.bfloat16).contiguous()
+    halves = weight.codes.view(outputs, inputs // 2, 2)
+    two_in_a_byte = halves[..., 0] | (halves[..., 1] << 4)
+    with rewriting.graph.inserting_before(layer.node):
+        kept = (
+            rewriting.buffer(f"{name}_codes", two_in_a_byte.contiguous()),
+            rewriting.buffer(f"{name}_scale", weight.scale),
+            rewriting.buffer(f"{name}_zero_point", weight.zero_point),
+        )
+        packed = rewriting.buffer(f"{name}_packed", pack_int4(weight.codes.to(torch.int32) + shift))
+        narrow = rewriting.buffer(f"{name}_narrow", both)
+        made = rewriting.call(
+            int4_linear, layer.source, packed, group, narrow, kept, layer.bias, few_rows
+        )
+    rewriting.replace(layer.node, made)
+
+
+def _shift(weight: StoredWeight) -> int:
+    """What brings zero next to the kernel's own: the offset that is left is kept in bfloat16."""
+    wanted = MIDDLE - round(weight.zero_point.mean().item())
+    lowest, highest = int(weight.codes.amin()), int(weight.codes.amax())
+    return max(-lowest, min(wanted, MOST_CODES - 1 - highest))
+
+
+def int8(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
+    name = layer.node.name
+    codes: Tensor = layer.weight.centred()
+    scale = layer.weight.scale[:, 0].contiguous()
+    with rewriting.graph.inserting_before(layer.node):
+        made = rewriting.call(
+            int8_linear,
+            layer.source,
+            rewriting.buffer(f"{name}_codes", codes),
+            rewriting.buffer(f"{name}_scale", scale),
+            rewriting.buffer(f"{name}_narrow", scale.to(torch.bfloat16)),
+            layer.bias,
+            few_rows,
+        )
+    rewriting.replace(layer.node, made)

@@ -1,0 +1,11 @@
+"""Which calibration batches take part in a fit, and which judge it."""
+
+HELD_OUT = 8
+"""One batch in eight, at least one, is kept from the fit and decides what is kept."""
+
+
+def split(batches: int) -> tuple[list[int], list[int]]:
+    """Batches of the fit and of the guard; with a single batch they are the same."""
+    held = max(batches // HELD_OUT, 1)
+    numbers = list(range(batches))
+    return (numbers[:-held], numbers[-held:]) if batches > 1 else (numbers, numbers)

@@ -1,0 +1,36 @@
+"""What the quantization of a site may look at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+
+from qcompile.methods.tuning import Tuning
+from qcompile.passes.sweep_streams import Streams
+from qcompile.passes.sweep_values import Value
+from qcompile.quant.activation_quantizer import ActivationQuantizer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteContext:
+    module: fx.GraphModule
+    device: torch.device
+    streams: Streams
+    batches: int
+    tuning: Tuning
+    generator: torch.Generator
+
+
+def quantized_operand(
+    streams: Streams,
+    quantizers: Mapping[int, ActivationQuantizer],
+    batch: int,
+    position: int,
+    used: fx.Node,
+) -> Value:
+    """One operand of a site, behind the prefix and the site's own quantizer of that position."""
+    value = streams.quantized_values(used.name)[batch]
+    quantizer = quantizers.get(position)
+    return value if quantizer is None else quantizer(cast("Tensor", value))

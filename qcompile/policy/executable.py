@@ -1,0 +1,74 @@
+"""What a recipe may say, and this version cannot yet do: refused when it is planned (QR290)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.source import Span
+from qcompile.methods.axes import Solver
+from qcompile.methods.executed import unexecuted
+from qcompile.methods.presets import PRESETS, preset
+from qcompile.methods.tuning import Tuning
+from qcompile.policy.attributes import listed
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.recipe import Recipe, UseScheme
+from qcompile.policy.scheme import ALL_SLOTS, QuantSlot, Slot
+from qcompile.policy.unavailable import not_available
+
+
+def not_executable(recipe: Recipe) -> list[Diagnostic]:
+    tunings = [(recipe.tuning, recipe.tuning_spans)]
+    tunings += [(tune.tuning, tune.spans) for tune in recipe.tunes]
+    solvers: list[Solver] = [solver for tuning, _ in tunings for solver in tuning.solvers]
+    found = [problem for one in tunings for problem in _tuning(recipe, *one)]
+    return [*found, *_formats(recipe, solvers)]
+
+
+def _tuning(recipe: Recipe, tuning: Tuning, spans: Mapping[str, Span]) -> Iterator[Diagnostic]:
+    if preset(tuning.preset) is None:
+        way_out = f"use {listed(item.preset for item in PRESETS)}"
+        where = _span(recipe, spans, "preset")
+        yield not_available(f"the preset `{tuning.preset}`", where, way_out)
+    for one in unexecuted(tuning):
+        if preset(tuning.preset) is not None or one.setting in spans:
+            where = _span(recipe, spans, one.setting)
+            way_out = f"use {listed(one.instead)}"
+            yield not_available(f"`{one.setting} = {one.value}`", where, way_out)
+
+
+def _formats(recipe: Recipe, solvers: Sequence[Solver]) -> Iterator[Diagnostic]:
+    """Of the schemes that the policy uses."""
+    actions = [rule.action for rule in recipe.rules]
+    used = {action.scheme for action in actions if isinstance(action, UseScheme)}
+    for name in sorted(used):
+        scheme = recipe.schemes[name]
+        for slot in ALL_SLOTS:
+            spec: Slot = getattr(scheme, slot)
+            span = recipe.scheme_spans.get((name, slot))
+            if isinstance(spec, QuantSlot) and span is not None:
+                yield from _format(slot, spec, solvers, span)
+
+
+def _format(
+    slot: str, spec: QuantSlot, solvers: Sequence[Solver], span: Span
+) -> Iterator[Diagnostic]:
+    others = [solver for solver in solvers if solver != "rtn"]
+    if slot in ("bias", "kv"):
+        yield not_available(f"the slot `{slot}`", span, "leave the line out")
+    elif isinstance(spec.format, IntFormat):
+        return
+    elif slot != "weight":
+        yield not_available(f"`{slot} {spec.format}`", span, "use `int2`..`int8`")
+    elif others:
+        what = f"the solver `{others[0]}` on `{spec.format}`"
+        yield not_available(
+            what, span, "use `tune rtn`, which serves every format, or `int2`..`int8`"
+        )
+
+
+def _span(recipe: Recipe, spans: Mapping[str, Span], setting: str) -> Span:
+    """Of the setting, else of the statement's preset, else of the model."""
+    found = spans.get(setting) or spans.get("preset")
+    if found is not None:
+        return found
+    assert recipe.model is not None, "only a recipe with a model is planned"
+    return recipe.model.span

@@ -1,0 +1,121 @@
+"""The ``budget`` statement: limits on the artifact and on the run, and what to make small."""
+
+from collections.abc import Sequence
+
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.source import Span
+from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.policy.attributes import given_twice, listed
+from qcompile.policy.claim import AfterRun, Measure, Resource, measures
+from qcompile.policy.expression import Checker
+from qcompile.policy.lower_assertion import too_early
+from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule
+from qcompile.policy.type_errors import wrong_type
+from qcompile.policy.unavailable import not_available
+from qcompile.syntax import nodes
+from qcompile.syntax.nodes import BudgetBlock, Ref
+
+MINIMIZE = ("loss_increase", "size", "macs", "time", "ram")
+MAXIMIZE = ("accuracy", "agreement")
+
+
+def lower_budget(node: BudgetBlock, checker: Checker) -> Budget:
+    limits: list[Limit] = []
+    seen: dict[str, Span] = {}
+    objectives: list[Objective] = []
+    for row in node.items:
+        match row:
+            case nodes.Limit():
+                limit = _limit(row, seen, checker)
+                limits += [] if limit is None else [limit]
+            case nodes.Objective():
+                objective = _objective(row, checker)
+                if objectives:
+                    again = given_twice("minimize or maximize", row.span, objectives[0].span)
+                    checker.report(again)
+                objectives += [] if objective is None else [objective]
+    return Budget(tuple(limits), objectives[0] if objectives else None, node.span)
+
+
+def _limit(row: nodes.Limit, seen: dict[str, Span], checker: Checker) -> Limit | None:
+    claim = checker.claim(row.expr)
+    if claim is None:
+        return None
+    found = list(measures(claim))
+    if not found:
+        wanted = "a limit such as `size <= 60MB` or `time <= 2h`"
+        checker.report(wrong_type(wanted, "another statement", row.expr.span))
+        return None
+    for measure in found:
+        _check_measure(measure, checker)
+    if len(found) == 1:  # two limits on one figure: one of them says nothing
+        text = found[0].span.text
+        if text in seen:
+            checker.report(given_twice(text, row.span, seen[text]))
+        seen.setdefault(text, row.span)
+    return Limit(claim, row.span)
+
+
+def _check_measure(measure: Measure, checker: Checker) -> None:
+    match measure:
+        case AfterRun():
+            problem = too_early(measure, "a row of `budget`")
+            if problem is not None:
+                checker.report(problem)
+        case Resource(which):
+            way_out = "leave the row out, and watch the run: it can be stopped and resumed"
+            checker.report(not_available(f"a limit on `{which}`", measure.span, way_out))
+        case _:
+            pass
+
+
+def _objective(row: nodes.Objective, checker: Checker) -> Objective | None:
+    direction = "minimize" if row.direction.text == "minimize" else "maximize"
+    known = MINIMIZE if direction == "minimize" else MAXIMIZE
+    if not isinstance(row.expr, Ref):
+        checker.report(wrong_type(f"one of {listed(known)}", "another expression", row.expr.span))
+        return None
+    if row.expr.text not in known:
+        checker.report(unknown_objective(row.expr, direction, known))
+        return None
+    return Objective(direction, row.expr.text, row.span)
+
+
+def check_choices(budget: Budget | None, rules: Sequence[Rule], checker: Checker) -> None:
+    """QR604: something to choose from and something to choose by need one another."""
+    choices = [rule for rule in rules if isinstance(rule.action, ChooseScheme)]
+    if budget is None and choices:
+        checker.report(nothing_to_choose_by(choices[0]))
+    if budget is not None and budget.objective is not None and not choices:
+        checker.report(nothing_to_choose(budget.objective))
+
+
+def nothing_to_choose_by(rule: Rule) -> Diagnostic:
+    """QR604."""
+    return Diagnostic(
+        Code.CHOICE_WITHOUT_BUDGET,
+        "`choose` needs the statement `budget`",
+        Label(rule.span, "nothing says which to choose"),
+        help="add `budget { size <= 60MB; minimize loss_increase }`",
+    )
+
+
+def nothing_to_choose(objective: Objective) -> Diagnostic:
+    """QR604."""
+    return Diagnostic(
+        Code.CHOICE_WITHOUT_BUDGET,
+        f"`{objective.direction} {objective.figure}` has nothing to choose from",
+        Label(objective.span, "no rule says `choose`"),
+        help="add a rule such as `choose w4a8, w8a8 for conv`, or leave the row out",
+    )
+
+
+def unknown_objective(ref: Ref, direction: str, known: Sequence[str]) -> Diagnostic:
+    """QR201."""
+    return Diagnostic(
+        Code.UNKNOWN_NAME,
+        f"unknown figure `{ref.text}` to {direction}",
+        Label(ref.span),
+        help=did_you_mean(ref.text, known) or f"{direction} one of {listed(known)}",
+    )

@@ -1,0 +1,48 @@
+"""The ``output`` and ``target`` statements: what is written, and what is to run it."""
+
+from dataclasses import replace
+
+from qcompile.diagnostics.diagnostic import Label
+from qcompile.policy.attributes import Attribute, Shape, listed, read
+from qcompile.policy.expression import Checker
+from qcompile.policy.recipe import Output, TargetName
+from qcompile.policy.unavailable import not_available
+from qcompile.syntax.nodes import OutputBlock, TargetBlock
+from qcompile.targets.names import BUILTIN, REFERENCE, SUFFIX, unknown_target
+
+LATER_TARGETS = ("generic-int", "x86-vnni")
+
+OUTPUT = (
+    Attribute("dir", Shape.TEXT),
+    Attribute(
+        "format",
+        Shape.TEXTS,
+        choices=("fx",),
+        later=("pt2", "onnx", "compressed-tensors", "gguf"),
+    ),
+    Attribute("report", Shape.TEXTS, choices=("json",), later=("html", "markdown")),
+    Attribute("target", Shape.TEXT, choices=(REFERENCE,), later=(*BUILTIN[1:], *LATER_TARGETS)),
+)
+TARGET = (Attribute("threads", Shape.INTEGER, low=1, carried_out=False),)
+
+
+def lower_output(node: OutputBlock, checker: Checker) -> Output:
+    settings = read("`output`", node.attrs, OUTPUT, checker, node.span)
+    return Output(
+        directory=settings.text("dir"),
+        formats=settings.texts("format"),
+        reports=settings.texts("report"),
+        target=settings.text("target"),
+        span=node.span,
+    )
+
+
+def lower_target(node: TargetBlock, checker: Checker) -> TargetName:
+    target = node.target
+    if target.value in LATER_TARGETS:
+        way_out = f"write {listed(BUILTIN)}, or leave it out"
+        checker.report(not_available(f"the target `{target.value}`", target.span, way_out))
+    elif target.value not in BUILTIN and not target.value.endswith(SUFFIX):
+        checker.report(replace(unknown_target(target.value), primary=Label(target.span)))
+    read("`target`", node.attrs, TARGET, checker, node.span)
+    return TargetName(target.value, target.span)

@@ -1,0 +1,82 @@
+"""The ``prepare`` statements: rewrites that keep the function of the model, in order."""
+
+from collections.abc import Sequence
+
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.source import Span
+from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.policy.attributes import Attribute, Shape, given_twice, read
+from qcompile.policy.expression import Checker
+from qcompile.policy.recipe import Transform
+from qcompile.policy.unavailable import not_available
+from qcompile.syntax.nodes import Name, Prepare
+
+FOLD = "fold_bn"
+TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
+    (FOLD, ()),
+    ("equalize", (Attribute("iterations", Shape.INTEGER, low=1),)),
+    ("smoothquant", (Attribute("alpha", Shape.NUMBER, high=1),)),
+    ("awq", (Attribute("grid", Shape.INTEGER, low=1), Attribute("clip", Shape.FLAG))),
+    ("ln_reparam", ()),
+    (
+        "rotate",
+        (
+            Attribute("matrix", Shape.WORD, choices=("hadamard",)),
+            Attribute("block", Shape.INTEGER, low=2),
+        ),
+    ),
+    ("bias_correction", ()),
+)
+"""Each with its settings; ``fold_bn`` is carried out even where it is not written."""
+
+
+def lower_prepare(nodes: Sequence[Prepare], checker: Checker, at: Span) -> tuple[Transform, ...]:
+    """In the order of the text; one that selects other layers may stand again.
+
+    ``at`` stands for the transform that nobody wrote.
+    """
+    first: dict[str, Name] = {}
+    found: list[Transform] = []
+    for node in nodes:
+        name = node.transform
+        if node.selector is None and name.text in first:
+            span = first[name.text].span
+            checker.report(given_twice(f"prepare {name.text}", name.span, span))
+            continue
+        if node.selector is None:
+            first[name.text] = name
+        transform = _transform(node, checker)
+        if transform is not None:
+            found.append(transform)
+    if FOLD not in {item.name for item in found}:
+        found.insert(0, Transform(FOLD, {}, None, at))
+    return tuple(found)
+
+
+def _transform(node: Prepare, checker: Checker) -> Transform | None:
+    name = node.transform
+    settings = next((table for known, table in TRANSFORMS if known == name.text), None)
+    if settings is None:
+        checker.report(unknown_transform(name))
+        return None
+    given = read(f"`prepare {name.text}`", node.attrs, settings, checker, node.span)
+    selector = None if node.selector is None else checker.rule_selector(node.selector)
+    if name.text != FOLD:
+        way_out = f"leave it out: `{FOLD}` is the transform there is"
+        checker.report(not_available(f"`prepare {name.text}`", name.span, way_out))
+    elif node.selector is not None:
+        way_out = "leave `for` out, and `skip` the layers that are to stay as they are"
+        checker.report(not_available(f"`prepare {FOLD} for`", node.selector.span, way_out))
+    return Transform(name.text, given.values(), selector, node.span)
+
+
+def unknown_transform(name: Name) -> Diagnostic:
+    """QR201."""
+    return Diagnostic(
+        Code.UNKNOWN_NAME,
+        f"unknown transform `{name.text}`",
+        Label(name.span),
+        help=did_you_mean(name.text, [known for known, _ in TRANSFORMS])
+        or f"write `prepare {FOLD}`",
+    )

@@ -1,0 +1,138 @@
+"""Products of the engine's axes that have no meaning, as far as the recipe alone tells (QR405).
+
+The rules are those of the methods themselves; a value of ``tune`` is legal alone, and one that the
+statement wrote is blamed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.source import Span
+from qcompile.methods.tuning import Tuning
+from qcompile.policy.attributes import listed
+from qcompile.policy.recipe import Calibration
+from qcompile.policy.scheme import QuantSlot, Scheme
+
+Spans = Mapping[str, Span]
+"""Of the settings that are written."""
+
+OF_STEPS = ("steps", "variable", "optimizer", "schedule", "regularizer", "beta", "warmup", "select")
+"""Without effect where no solver takes steps (``gradient``, ``gram``)."""
+OF_BLOCKS = ("learn", "loss", "drop", "augment", "batch", "patience", "precision", "inputs")
+"""Without effect where no solver learns a block (``gradient``)."""
+OF_GATES = ("regularizer", "beta", "warmup")
+"""Without effect on a variable that cannot stop between two codes."""
+GRID_PARAMETERS = ("scale", "zero_point", "exponent", "levels")
+
+
+def illegal_products(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    for rule in (_unused, _gates, _solvers, _gate_on_a_moving_grid, _prediction, _loss_terms):
+        yield from rule(tuning, spans)
+
+
+def _unused(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    unused = () if tuning.learns else OF_BLOCKS
+    if tuning.uses_moments:  # its layers learn scales and biases
+        unused = tuple(name for name in unused if name != "learn")
+    else:
+        unused = (*unused, "target")
+    if not tuning.takes_steps:
+        unused = (*OF_STEPS, *unused)
+    if set(tuning.solvers) == {"rtn"}:
+        unused = (*unused, "samples")
+    if "optq" not in tuning.solvers:
+        unused = (*unused, "order")
+    solvers = listed(tuning.solvers)
+    for name in unused:
+        if name in spans:
+            yield without_effect(name, f"the solvers {solvers}", spans[name])
+
+
+def _gates(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    if tuning.variable == "gate" or not tuning.takes_steps:
+        return
+    for name in OF_GATES:
+        if name in spans:
+            yield without_effect(name, f"the variable `{tuning.variable}`", spans[name])
+
+
+def _solvers(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    if "solver" not in spans:
+        return
+    twice = [s for n, s in enumerate(tuning.solvers) if s in tuning.solvers[:n]]
+    if twice:
+        yield illegal(
+            f"the solver `{twice[0]}` is listed twice", spans["solver"], "keep one of them"
+        )
+    if "rtn" in tuning.solvers[1:]:
+        yield illegal(
+            "`rtn` rounds anew, and loses what the solvers before it found",
+            spans["solver"],
+            "put it first, or leave it out",
+        )
+
+
+def _gate_on_a_moving_grid(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    moved = [name for name in tuning.learn if name in GRID_PARAMETERS]
+    if tuning.variable != "gate" or tuning.frozen_base or "rounding" not in tuning.learn:
+        return
+    if tuning.uses_moments:  # the layer's solvers fit the scale, and the gates take it as it is
+        moved = [name for name in moved if name != "scale"]
+    where = spans.get("learn") or spans.get("variable")
+    if moved and where is not None:
+        yield illegal(
+            f"a gate chooses between two fixed neighbours, and `{moved[0]}` would move them",
+            where,
+            "use `variable = additive`, or leave it out of `learn`",
+        )
+
+
+def _prediction(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    names = [term.name for term in tuning.loss]
+    where = spans.get("loss") or spans.get("partition")
+    if "prediction" in names and tuning.partition == "network" and where is not None:
+        yield illegal(
+            "`prediction` runs the float layers behind what is learned, and behind the whole"
+            " network there are none",
+            where,
+            "use `kl`, or `partition = block`",
+        )
+
+
+def _loss_terms(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    names = [term.name for term in tuning.loss]
+    twice = [name for n, name in enumerate(names) if name in names[:n]]
+    if twice and "loss" in spans:
+        yield illegal(f"the term `{twice[0]}` stands twice", spans["loss"], "keep one of them")
+
+
+def against_recipe(
+    tuning: Tuning, spans: Spans, calibration: Calibration | None, schemes: Iterable[Scheme]
+) -> Iterator[Diagnostic]:
+    """What the other statements of the recipe leave no room for."""
+    available = calibration.samples if calibration else None
+    if available and tuning.samples and tuning.samples > available and "samples" in spans:
+        yield illegal(
+            f"`calibrate` has {available} samples, and `samples` asks for {tuning.samples}",
+            spans["samples"],
+            "raise `samples` of `calibrate`",
+        )
+    slots = [slot for one in schemes for slot in (one.act, one.act2)]
+    dynamic = [slot.dynamic for slot in slots if isinstance(slot, QuantSlot)]
+    if "act_scale" in tuning.learn and "learn" in spans and dynamic and all(dynamic):
+        yield illegal(
+            "activations with `dynamic` ranges have no scale to learn",
+            spans["learn"],
+            "leave `act_scale` out, or make a range static",
+        )
+
+
+def illegal(message: str, span: Span, way_out: str) -> Diagnostic:
+    """QR405."""
+    return Diagnostic(Code.ILLEGAL_COMBINATION, message, Label(span), help=way_out)
+
+
+def without_effect(name: str, on: str, span: Span) -> Diagnostic:
+    """QR405."""
+    return illegal(f"`{name}` has no effect on {on}", span, "leave it out")

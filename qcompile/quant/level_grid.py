@@ -1,0 +1,41 @@
+"""A grid of any levels: nearest codes, and back."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LevelGrid:
+    """The numbers ``scale * levels[code]``."""
+
+    levels: Tensor
+    """``[codes]``, in any order; NaN where there is no such code."""
+    scale: Tensor
+    """Broadcasts against the tensors in use; 0 only where all of them are zero."""
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Codes (int16) of the nearest levels; a tie goes to the even code."""
+        values, codes = _in_order(self.levels)
+        if len(values) == 1:  # a codebook of one number, over and over
+            return codes.expand(x.shape).contiguous()
+        middles = (values[1:] + values[:-1]) / 2
+        scaled = (x / torch.where(self.scale == 0, 1, self.scale)).contiguous()
+        place = torch.searchsorted(middles, scaled)
+        at_tie = middles[place.clamp(max=len(middles) - 1)] == scaled
+        place += at_tie & (codes[place] % 2 == 1)
+        return codes[place]
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        return self.levels[codes.long()] * self.scale
+
+
+def _in_order(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Values that rise strictly, and the code of each; of two zeros the positive one."""
+    codes = (~levels.isnan()).nonzero()[:, 0]
+    values, order = levels[codes].sort(stable=True)
+    codes = codes[order]
+    first = torch.ones_like(values, dtype=torch.bool)
+    first[1:] = values[1:] != values[:-1]
+    return values[first].contiguous(), codes[first].to(torch.int16)

@@ -1,0 +1,122 @@
+"""``make bench-kernels``: how fast each target is beside float, and how close to the simulation.
+
+Writes ``build/bench/kernels.json`` and prints a table. Finished cells are kept: call it again to
+continue. The baseline is the faster of the two memory layouts in float. Loads no torch.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from tests.bench.cells import Budget, Document, Json, Store, code_version
+from tests.bench.matrix import ROOT
+
+BUILD = ROOT / "build" / "bench"
+MINUTES = 60
+RUNS = 15
+IMAGES, ROWS = (1, 8, 32), (1, 32, 128)
+VISION = ("ResNet-20", "ResNet-18 shape", "EfficientNet-Lite0", "ViT-S/14")
+WEIGHT_ONLY = ("cpu-int4", "cpu-int8-weight-only")
+SOURCES = (
+    *("qcompile/compat", "qcompile/emit", "qcompile/quant", "qcompile/targets"),
+    *("tests/bench/kernel_cell.py", "tests/bench/kernel_models.py"),
+)
+COLUMNS = (
+    *("model", "target", "threads", "batch", "ms", "float_ms", "bf16_ms", "speedup"),
+    *("max_rel_err", "int_mac_share"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    model: str
+    target: str
+    threads: int
+    batches: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} {self.target} {self.threads}"
+
+
+def cells() -> Iterator[Cell]:
+    for threads in (1, 2):
+        for model in VISION:
+            yield Cell(model, "x86-int8", threads, IMAGES)
+        for target in ("x86-int8", *WEIGHT_ONLY):
+            yield Cell("linear 2048x2048", target, threads, ROWS)
+
+
+def result(cell: Cell, store: Store, budget: Budget, runs: int) -> Document | None:
+    """``None`` when the time is up, or when it failed."""
+    request: Document = {
+        "model": cell.model,
+        "target": cell.target,
+        "threads": cell.threads,
+        "batches": list(cell.batches),
+        "runs": runs,
+    }
+    content = {"kind": "kernels", **request, "code": code_version(ROOT, SOURCES)}
+    found = store.find(content)
+    if found is not None or budget.is_spent:
+        return found
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.bench.kernel_cell"],
+            input=json.dumps(request),
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            timeout=budget.left,
+            check=True,
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        print(f"{cell.label}: not measured", file=sys.stderr)
+        return None
+    made = cast("Document", json.loads(done.stdout))
+    store.save(content, made)
+    print(f"{cell.label}: done", file=sys.stderr)
+    return made
+
+
+def table(rows: list[dict[str, Json]]) -> str:
+    """Format numbers as they are read: milliseconds with one digit, shares in percent."""
+    formats = {"ms": ".2f", "float_ms": ".2f", "bf16_ms": ".2f", "speedup": ".2f"}
+    formats |= {"max_rel_err": ".1e", "int_mac_share": ".1%"}
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    for row in rows:
+        shown = [format(row[name], formats.get(name, "")) for name in COLUMNS]
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of this call")
+    parser.add_argument("--full", action="store_true", help="no time limit")
+    parser.add_argument("--runs", type=int, default=RUNS, help="of each form in a cell")
+    parser.add_argument("--only", default="", help="cells whose label contains this text")
+    given = parser.parse_args()
+    budget = Budget(None if given.full else given.minutes * 60)
+    store = Store(BUILD / "cells")
+    rows: list[dict[str, Json]] = []
+    machine: Json = None
+    for cell in cells():
+        made = result(cell, store, budget, given.runs) if given.only in cell.label else None
+        if made is None:
+            continue
+        machine = made["machine"]
+        shared = {"model": cell.model, "target": cell.target, "threads": cell.threads}
+        rows += [{**shared, **row} for row in cast("list[dict[str, Json]]", made["rows"])]
+    BUILD.mkdir(parents=True, exist_ok=True)
+    document = {"machine": machine, "rows": rows}
+    (BUILD / "kernels.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(f"{table(rows)}\n\n{json.dumps(machine)}")
+
+
+if __name__ == "__main__":
+    main()

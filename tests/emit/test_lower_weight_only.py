@@ -1,0 +1,154 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from qcompile.capture.trace import trace
+from qcompile.compat.cpu_features import has_avx2
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.lower.agreement import relative
+from qcompile.emit.lower.kernels import int4_linear, int8_linear
+from qcompile.emit.lower.lower import lower
+from qcompile.emit.lower.lowering import Lowering
+from qcompile.emit.materialize import materialize
+from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.targets.catalogue import find_target
+from qcompile.targets.target import Target
+
+pytestmark = pytest.mark.skipif(not has_avx2(), reason="this processor has no AVX2")
+
+FEW = 32
+BF16 = 6e-3
+"""Rows and scales are rounded to 8 bits of mantissa, the result once more."""
+
+
+def slot(bits, signed, symmetric, granularity):
+    return QuantSlot(
+        format=IntFormat(bits=bits, signed=signed), symmetric=symmetric, granularity=granularity
+    )
+
+
+def lowered(planned, net, x, weight, target, act=None):
+    module = trace(net.eval(), (x,), {}).module
+    plan, tensors = planned(module, weight, act)
+    reference = materialize(module, plan.core, tensors)
+    return reference, lower(reference, plan.core, find_target(target))
+
+
+def kernels(made):
+    return [n.target for n in made.module.graph.nodes if n.op == "call_function"]
+
+
+INT4 = [
+    slot(4, True, True, PerGroup(size=32)),
+    slot(4, False, False, PerGroup(size=64)),
+    slot(3, True, True, PerGroup(size=128)),
+    slot(2, False, False, PerChannel()),
+    slot(4, True, True, PerTensor()),
+]
+
+
+@pytest.mark.parametrize("weight", INT4, ids=lambda s: f"{s.format}-{s.granularity}")
+@pytest.mark.parametrize("bias", [True, False])
+def test_4_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, weight, bias):
+    net = nn.Sequential(nn.Linear(384, 48, bias=bias))
+    x = torch.randn(2, FEW, 384, generator=torch.Generator().manual_seed(0))
+    reference, made = lowered(planned, net, x, weight, "cpu-int4")
+    assert kernels(made) == [int4_linear]
+    few = made.module(x[:, :5])
+    assert 0 < relative(few, reference(x[:, :5])) < BF16
+    torch.testing.assert_close(made.module(x), reference(x), rtol=1e-4, atol=1e-4)
+    assert few.dtype == torch.float32
+
+
+INT8 = [
+    slot(8, True, True, PerChannel()),
+    slot(8, True, True, PerTensor()),
+    slot(5, False, False, PerChannel()),
+]
+
+
+@pytest.mark.parametrize("weight", INT8, ids=lambda s: f"{s.format}-{s.granularity}")
+@pytest.mark.parametrize("outputs", [5, 48])
+def test_8_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, weight, outputs):
+    x = torch.randn(FEW + 1, 48, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Linear(48, outputs))
+    reference, made = lowered(planned, net, x, weight, "cpu-int8-weight-only")
+    assert kernels(made) == [int8_linear]
+    assert 0 < relative(made.module(x[:FEW]), reference(x[:FEW])) < BF16
+    torch.testing.assert_close(made.module(x), reference(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_without_rows_gives_no_rows(planned):
+    x = torch.randn(2, 64)
+    for weight, target in ((INT4[0], "cpu-int4"), (INT8[0], "cpu-int8-weight-only")):
+        _, made = lowered(planned, nn.Sequential(nn.Linear(64, 16)), x, weight, target)
+        assert made.module(torch.zeros(0, 64)).shape == (0, 16)
+
+
+@pytest.mark.parametrize("inputs", [40, 31])
+def test_rows_that_the_8_bit_kernel_would_overrun_stay_in_float_whatever_a_file_says(
+    planned, inputs
+):
+    """torch 2.13 reads past the end of rows that are no multiple of 16 long."""
+    row = {"ops": ["linear"], "weight": "any", "act": "any", "outcome": "kernel"}
+    target = Target.model_validate(
+        {"name": "careless", "title": "", "support": [row | {"kernel": "int8_weight_only"}]}
+    )
+    module = trace(
+        nn.Sequential(nn.Linear(inputs, 16)).eval(), (torch.randn(2, inputs),), {}
+    ).module
+    plan, tensors = planned(module, INT8[0], None)
+    reference = materialize(module, plan.core, tensors)
+    made = lower(reference, plan.core, target)
+    x = torch.randn(3, inputs)
+    assert torch.equal(made.module(x), reference(x))
+    (layer,) = made.report.in_float
+    assert "multiple of 16" in layer.because
+
+
+CARELESS = ["onednn_qconv", "onednn_qlinear", "onednn_qlinear_dynamic", "int4_weight_only"]
+
+
+@pytest.mark.parametrize("kernel", [*CARELESS, "int8_weight_only"])
+def test_a_kernel_that_cannot_take_a_layer_is_never_given_it(planned, kernel):
+    """Per-group 8-bit weights of float activations: no kernel has them, one file promises them."""
+    row = {"ops": ["*"], "weight": "any", "act": "any", "outcome": "kernel", "kernel": kernel}
+    target = Target.model_validate({"name": "careless", "title": "", "support": [row]})
+    module = trace(nn.Sequential(nn.Linear(64, 16)).eval(), (torch.randn(2, 64),), {}).module
+    plan, tensors = planned(module, slot(8, False, False, PerGroup(size=16)), None)
+    reference = materialize(module, plan.core, tensors)
+    made = lower(reference, plan.core, target)
+    assert kernels(made) == [F.linear]
+    assert len(made.report.in_float) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize("name", ["cuda-int8", "cuda-fp8", "cuda-int4"])
+def test_a_target_that_the_machine_cannot_run_says_what_would_work(planned, name):
+    _, problems = lowered(
+        planned, nn.Sequential(nn.Linear(64, 16)), torch.randn(2, 64), INT8[0], name
+    )
+    (problem,) = problems
+    assert isinstance(problem, Diagnostic)
+    assert problem.code.number == "QR541"
+    assert "a CUDA device" in problem.message
+    assert "simulate" in problem.help
+
+
+def test_a_target_that_refuses_a_layer_is_not_loaded(planned):
+    row = {"ops": ["linear"], "weight": "any", "act": "any", "outcome": "refuse", "because": "no"}
+    target = Target.model_validate({"name": "strict", "title": "", "support": [row]})
+    module = trace(nn.Sequential(nn.Linear(64, 16)).eval(), (torch.randn(2, 64),), {}).module
+    plan, tensors = planned(module, INT8[0], None)
+    (problem,) = lower(materialize(module, plan.core, tensors), plan.core, target)
+    assert (problem.code.number, problem.subject) == ("QR507", "_0")
+
+
+def test_the_reference_target_is_the_reference(planned, conv_graph, conv_batch):
+    plan, tensors = planned(conv_graph)
+    reference = materialize(conv_graph, plan.core, tensors)
+    made = lower(reference, plan.core, find_target("simulate"))
+    assert isinstance(made, Lowering)
+    assert made.report.in_float == ()
+    assert torch.equal(made.module(*conv_batch), reference(*conv_batch))

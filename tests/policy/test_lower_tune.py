@@ -1,0 +1,151 @@
+from typing import get_args
+
+import pytest
+
+from qcompile.methods import axes
+from qcompile.methods.axes import Augment, LossTerm, Optimizer, Select
+from qcompile.methods.presets import LATER_PRESETS, PRESETS
+from qcompile.policy.executable import not_executable
+from qcompile.policy.lower_tune import AUGMENTS, DROPS, LOSSES, OPTIMIZERS, SELECTS
+from tests.policy.compiled import W8, compiled, marked, recipe_of
+
+MODEL = 'model "zoo:resnet20"\n'
+MAIN = W8 + "policy main { use w8 for conv }\n"
+DATA = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 64; seed = 1 }\n'
+
+
+def tuned(text):
+    return recipe_of(f"tune {text}").tuning
+
+
+def test_every_word_of_the_table_is_read_as_written():
+    assert tuned("brecq { partition = network }").partition == "network"
+    assert tuned("brecq { solver = [gram, cd, gradient] }").solvers == ("gram", "cd", "gradient")
+    assert tuned("brecq { variable = weight }").variable == "weight"
+    assert tuned("brecq { learn = [rounding, bias, norm] }").learn == ("rounding", "bias", "norm")
+    found = tuned("brecq { regularizer = 4; beta = 15..3.5; warmup = 10% }")
+    assert (found.hardening, found.beta_start, found.beta_end, found.warmup) == (4, 15, 3.5, 0.1)
+    found = tuned("brecq { steps = 9; batch = 8; samples = 32; seed = 3; patience = 5 }")
+    assert (found.steps, found.batch, found.samples) == (9, 8, 32)
+    assert (found.seed, found.patience) == (3, 5)
+    found = tuned("brecq { precision = bf16; inputs = mixed; schedule = cosine }")
+    assert (found.precision, found.inputs, found.schedule) == ("bf16", "mixed", "cosine")
+
+
+def test_words_have_arguments_by_place_by_name_and_by_default():
+    assert tuned("brecq { loss = mse }").loss == (LossTerm("mse"),)
+    assert tuned("brecq { loss = mse(2.4) + trimmed(0.1%) + kl }").loss == (
+        LossTerm("mse", p=2.4),
+        LossTerm("trimmed", share=0.001),
+        LossTerm("kl"),
+    )
+    prediction = LossTerm("prediction", temperature=4, weight=2)
+    assert tuned("brecq { loss = prediction(weight=2) }").loss == (prediction,)
+    found = tuned("brecq { drop = act(0.25) }")
+    assert (found.drop, found.keep_quantized) == ("act", 0.25)
+    assert tuned("brecq { augment = noise(0.1) }").augment == Augment("noise", 0.1)
+    assert tuned("brecq { select = near_threshold(20%) }").select == Select("near_threshold", 0.2)
+    lion = Optimizer("lion", lr=0.01, beta1=0.9, weight_decay=0.1)
+    assert tuned("brecq { optimizer = lion(0.01, beta1=0.9, weight_decay=0.1) }").optimizer == lion
+
+
+def test_a_value_of_a_parameter_is_a_value():
+    text = "param n: int = 7\ntune brecq { steps = n; drop = both(n / 10) }"
+    found = recipe_of(text).tuning
+    assert (found.steps, found.keep_quantized) == (7, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("forms", "names"),
+    [
+        (LOSSES, axes.LossName),
+        (DROPS, axes.DropPlace),
+        (AUGMENTS, axes.AugmentName),
+        (SELECTS, axes.SelectName),
+        (OPTIMIZERS, axes.OptimizerName),
+    ],
+)
+def test_every_name_of_an_axis_has_a_form_in_the_language(forms, names):
+    assert {form.word for form in forms} == set(get_args(names))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("brecq { loss = mes }", ("QR410", "mes")),
+        ("brecq { loss = mse + mse(p=2.4) }", ("QR405", "loss = mse + mse(p=2.4)")),
+        ("brecq { loss = mse + 3 }", ("QR401", "3")),
+        ("brecq { loss = trimmed }", ("QR405", "trimmed")),
+        ("brecq { loss = trimmed(60%) }", ("QR410", "60%")),
+        ("brecq { loss = kl(2) }", ("QR409", "2")),
+        ("brecq { loss = prediction(t=4) }", ("QR409", "t")),
+        ("brecq { loss = prediction(4, T=4) }", ("QR210", "T=4")),
+        ("brecq { drop = none(0.5) }", ("QR409", "0.5")),
+        ("brecq { drop = both(0.5, 0.5) }", ("QR409", "0.5")),
+        ("brecq { optimizer = adamn }", ("QR410", "adamn")),
+        ("brecq { optimizer = adam(momentum=0.9) }", ("QR409", "momentum")),
+        ("brecq { optimizer = adam(lr=0) }", ("QR410", "0")),
+        ("brecq { select = salient }", ("QR405", "salient")),
+        ("brecq { augment = noise(-1) }", ("QR410", "-1")),
+        ("brecq { beta = 20 }", ("QR401", "20")),
+        ("brecq { beta = 20..0 }", ("QR410", "0")),
+        ("brecq { warmup = 100% }", ("QR410", "100%")),
+        ("brecq { regularizer = 0 }", ("QR410", "0")),
+        ("brecq { patience = 0 }", ("QR410", "0")),
+        ("brecq { learn = [rounding, scales] }", ("QR410", "scales")),
+        # products
+        ("brecq { learn = [rounding, scale] }", ("QR405", "learn = [rounding, scale]")),
+        ("brecq { solver = [gradient, rtn] }", ("QR405", "solver = [gradient, rtn]")),
+        ("brecq { solver = [cd, cd] ; steps = 3 }", ("QR405", "solver = [cd, cd]")),
+        ("brecq { variable = additive; beta = 20..2 }", ("QR405", "beta = 20..2")),
+        ("brecq { loss = prediction; partition = network }", ("QR405", "loss = prediction")),
+        ("rtn { select = salient(0.1) }", ("QR405", "select = salient(0.1)")),
+        ("rtn { order = natural }", ("QR405", "order = natural")),
+        ("rtn { samples = 8 }", ("QR405", "samples = 8")),
+        ("optq { patience = 8 }", ("QR405", "patience = 8")),
+    ],
+)
+def test_an_illegal_value_or_product_is_reported_at_its_text(text, expected):
+    assert expected in marked(compiled(f"tune {text}")[1])
+
+
+def test_more_samples_than_there_are_is_an_error():
+    text = MODEL + MAIN + DATA + "tune brecq { samples = 65 }"
+    assert marked(compiled(text)[1]) == [("QR405", "samples = 65")]
+
+
+def test_dynamic_activations_have_no_scale_to_learn():
+    scheme = "scheme d { weight int4; act int8 per_token }\npolicy main { use d for linear }\n"
+    text = "tune brecq { learn = [rounding, act_scale] }"
+    assert marked(compiled(scheme + text)[1]) == [("QR405", "learn = [rounding, act_scale]")]
+    assert compiled(scheme.replace("per_token", "per_tensor") + text)[1] == []
+
+
+@pytest.mark.parametrize("name", [*(one.preset for one in PRESETS), *LATER_PRESETS])
+def test_every_preset_is_known_to_check(name):
+    assert tuned(name).preset == name
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("brecq", []),
+        ("qdrop { steps = 5; optimizer = adam(lr=0.1); beta = 10..2; drop = act(0.1) }", []),
+        ("hybrid", []),
+        ("hybrid { learn = [rounding, scale]; target = asymmetric }", []),
+        ("genie", ["genie"]),
+        ("genie { loss = kl }", ["genie", "loss = kl"]),
+        ("brecq { partition = stage }", ["partition = stage"]),
+        ("brecq { variable = additive }", ["variable = additive"]),
+        ("brecq { loss = mse(p=2.4) }", ["loss = mse(p=2.4)"]),
+        ("brecq { loss = mse(p=2) }", []),
+        ("brecq { drop = gradual }", ["drop = gradual"]),
+        ("brecq { optimizer = adam(beta1=0.8) }", ["optimizer = adam(beta1=0.8)"]),
+        ("brecq { samples = 8; inputs = float }", ["samples = 8", "inputs = float"]),
+        ("rtn { solver = gram; variable = division }", ["solver = gram"]),
+    ],
+)
+def test_what_is_not_executed_is_refused_when_it_is_planned(text, refused):
+    recipe = recipe_of(MODEL + MAIN + DATA + f"tune {text}")
+    found = marked(not_executable(recipe))
+    assert found == [("QR290", one) for one in refused]

@@ -1,0 +1,205 @@
+"""The layer solver against brute force, against the samples, and against itself."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from qcompile.methods.presets import preset
+from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.quant.geometry import Convolution, Dense, output_rows, rows, weight_rows
+from qcompile.quant.layer import Layer
+from qcompile.quant.layer_solver import fit_layer, ridge_target
+from qcompile.quant.moments import Moments, moments
+from qcompile.quant.optq import NotPositiveDefiniteError
+from qcompile.quant.rounding import nearest
+
+HYBRID = preset("hybrid")
+assert HYBRID is not None
+CHANNEL = PerChannel()
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def w(bits, granularity=CHANNEL, *, symmetric=False):
+    format_ = IntFormat(bits=bits, signed=symmetric)
+    return QuantSlot(format=format_, symmetric=symmetric, granularity=granularity)
+
+
+def layer_of(spec, *, transposed=False, seed=0, out=24, k=16):
+    weight = draw(out, k, seed=seed).float()
+    stored = weight.T.contiguous() if transposed else weight
+    return Layer(stored, spec, int(transposed), Dense(transposed))
+
+
+def samples(layer, n=600, seed=5, noise=0.2):
+    """Correlated inputs with a mean, behind a prefix that adds noise; float outputs plus a bias."""
+    k = layer.rows().shape[-1]
+    mix = draw(k, k, seed=99) * torch.arange(1, k + 1) ** -0.7
+    plain = draw(n, k, seed=seed) @ mix.T + 0.5
+    quantized = plain + noise * draw(n, k, seed=seed + 1)
+    return quantized, plain @ layer.rows()[0].T + 0.3
+
+
+def fitted(layer, tuning=HYBRID, *, refits_bias=True, seed=5, **options):
+    grid = layer.range_of(layer.rows())
+    fit = moments([samples(layer, seed=seed, **options)], Dense())
+    held = moments([samples(layer, seed=seed + 10)], Dense()) if len(tuning.damping) > 1 else None
+    return fit_layer(layer, tuning, grid, fit, held, refits_bias=refits_bias)
+
+
+def true_error(layer, found, seed=40):
+    q, t = samples(layer, seed=seed, n=4000)
+    bias = 0.0 if found.bias is None else found.bias[0]
+    return float((q @ found.weight[0].T + bias - t).square().mean())
+
+
+@pytest.mark.parametrize("spec", [w(2), w(3), w(4), w(3, symmetric=True), w(3, PerGroup(size=4))])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_step_of_the_composition_pays_on_new_samples(spec, transposed):
+    layer = layer_of(spec, transposed=transposed)
+    plain = replace(HYBRID, solvers=("rtn",), target="symmetric", learn=("rounding",))
+    one = {"damping": (0.01,), "scale_factors": (1.0,)}
+    chain = [
+        (replace(plain, **one), False),
+        (replace(HYBRID, **one, target="symmetric", learn=("rounding",), solvers=("optq",)), False),
+        (replace(HYBRID, **one, target="asymmetric", learn=("rounding",)), False),
+        (replace(HYBRID, **one), True),
+    ]
+    errors = [true_error(layer, fitted(layer, t, refits_bias=bias)) for t, bias in chain]
+    assert all(later < earlier for earlier, later in pairwise(errors)), errors
+
+
+def test_the_target_is_the_least_squares_weight():
+    layer = layer_of(w(3))
+    q, t = samples(layer)
+    fit = moments([(q, t)], Dense())
+    target, _, used = ridge_target(layer.rows(), fit, 1e-9)
+    exact = torch.linalg.lstsq(q, t).solution.T
+    assert used == 1e-9
+    assert torch.allclose(target[0], exact, atol=1e-4)
+
+
+def test_much_damping_leaves_the_weight_as_it_is():
+    layer = layer_of(w(3))
+    target, _, _ = ridge_target(layer.rows(), moments([samples(layer)], Dense()), 1e6)
+    assert torch.allclose(target, layer.rows(), atol=1e-4)
+
+
+def test_equal_streams_leave_the_target_at_the_weight():
+    layer = layer_of(w(3))
+    q, _ = samples(layer)
+    fit = moments([(q, q @ layer.rows()[0].T)], Dense())
+    target, gram, _ = ridge_target(layer.rows(), fit, 0.01)
+    off = target - layer.rows()
+    moved = ((off @ gram) * off).sum() / ((layer.rows() @ gram) * layer.rows()).sum()
+    assert float(moved) < 1e-10  # what float32 sums over the samples leave
+
+
+def test_a_tiny_layer_is_solved_as_well_as_brute_force():
+    layer = layer_of(w(2), out=3, k=5)
+    tuning = replace(HYBRID, damping=(0.01,), scale_factors=(1.0,), refits=0)
+    q, t = samples(layer)
+    fit = moments([(q, t)], Dense())
+    grid = layer.range_of(layer.rows())
+    found = fit_layer(layer, tuning, grid, fit, None, refits_bias=False)
+    target, gram, _ = ridge_target(layer.rows(), fit, 0.01)
+    codes = torch.cartesian_prod(*[torch.arange(4.0, dtype=torch.float64)] * 5)
+    for row in range(3):
+        values = (codes - found.zero_point[0, row]) * found.scale[0, row]
+        off = values - target[0, row]
+        best = ((off @ gram[0]) * off).sum(1).min()
+        mine = found.weight[0, row] - target[0, row]
+        assert float(mine @ gram[0] @ mine) <= 1.05 * float(best)
+        assert float(mine @ gram[0] @ mine) >= float(best) - 1e-12
+
+
+def test_codes_and_grid_stand_for_the_fitted_weight():
+    for spec, transposed in [
+        (w(3), True),
+        (w(3, PerGroup(size=4)), False),
+        (w(3, PerTensor()), False),
+    ]:
+        layer = layer_of(spec, transposed=transposed)
+        found = fitted(layer)
+        grid = layer.grid_of(found.scale, found.zero_point, found.grid)
+        values = grid.dequantize(layer.codes_of(found.codes))
+        rebuilt = weight_rows(layer.grouping.restore(values), layer.geometry)
+        assert torch.allclose(rebuilt.double(), found.weight, rtol=1e-6, atol=1e-7)
+        assert int(found.codes.min()) >= grid.qmin
+        assert int(found.codes.max()) <= grid.qmax
+
+
+def test_one_scale_for_the_whole_tensor_stays_one():
+    found = fitted(layer_of(w(3, PerTensor())))
+    assert found.scale.unique().numel() == 1
+
+
+def test_depthwise_channels_are_problems_of_their_own():
+    geometry = Convolution((3,), (1,), ((1, 1),), (1,), 4)
+    layer = Layer(draw(4, 1, 3).float(), w(2), 0, geometry)
+    x = draw(50, 4, 9, seed=1).float() + 1
+    wanted = torch.nn.functional.conv1d(x, layer.weight, padding=1, groups=4)
+    tuning = replace(HYBRID, damping=(0.01,))
+    found = fit_layer(
+        layer,
+        tuning,
+        layer.range_of(layer.rows()),
+        moments([(x, wanted)], geometry),
+        None,
+        refits_bias=True,
+    )
+    off = rows(x, geometry).double() @ found.weight.transpose(1, 2) + found.bias[:, None]
+    error = (off - output_rows(wanted, geometry)).square().mean((1, 2))
+    plain = nearest(layer.grouping.view(layer.weight), grid := layer.range_of(layer.rows()))
+    rounded = layer.grouping.restore(grid.dequantize(plain))
+    off = torch.nn.functional.conv1d(x, rounded, padding=1, groups=4) - wanted
+    assert bool((error <= off.square().mean((0, 2)) + 1e-9).all())
+
+
+def test_nearest_rounding_is_kept_where_the_fit_does_not_carry_over():
+    """Held-out samples that contradict the fit: whatever was learned is worse on them."""
+    layer = layer_of(w(4))
+    q, t = samples(layer, noise=0.0)
+    misled = moments([(q, t.flip(1))], Dense())
+    honest = moments([(q, q @ layer.rows()[0].T)], Dense())
+    grid = layer.range_of(layer.rows())
+    found = fit_layer(layer, HYBRID, grid, misled, honest, refits_bias=False)
+    assert found.kept == "nearest"
+    assert found.damping == 0
+    codes = layer.codes_of(found.codes)
+    assert torch.equal(codes, nearest(layer.grouping.view(layer.weight), grid))
+
+
+def test_few_samples_take_more_damping_than_many():
+    layer = layer_of(w(3), k=48)
+    few = fitted(layer, n=40).damping
+    many = fitted(layer, n=4000).damping
+    assert few > many
+
+
+def test_dead_inputs_and_rank_deficiency_are_survived():
+    layer = layer_of(w(3))
+    q, t = samples(layer, n=6)
+    q[:, 3] = 0
+    found = fit_layer(
+        layer,
+        replace(HYBRID, damping=(0.01,)),
+        layer.range_of(layer.rows()),
+        moments([(q, t)], Dense()),
+        None,
+        refits_bias=True,
+    )
+    assert bool(torch.isfinite(found.weight).all())
+    assert bool((found.scale > 0).all())
+
+
+def test_useless_moments_are_refused():
+    layer = layer_of(w(3))
+    fit = moments([samples(layer)], Dense())
+    bad = Moments(fit.gram * torch.nan, fit.cross, fit.mean_input, fit.mean_target, fit.power, 1)
+    with pytest.raises(NotPositiveDefiniteError):
+        ridge_target(layer.rows(), bad, 0.01)
