@@ -72,6 +72,9 @@ def summary(plan: Plan) -> Iterable[str]:
     folds = [item for item in core.transforms if item.name == "fold_bn"]
     if folds:
         yield f"transforms: fold_bn into {several(len(folds), 'layer')}"
+    refits = sum(len(site.refits) for site in core.sites)
+    if refits:
+        yield f"biases set anew with the codes: {several(refits, 'layer')}"
     yield from (f"after the run: {text}" for text in plan.beside.requirements)
 
 

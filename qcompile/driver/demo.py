@@ -12,8 +12,18 @@ from qcompile.driver.recipes import recipe_path
 from qcompile.driver.run import RunOptions, run_subject
 
 DEMO = (
-    ("ResNet-20", ("resnet20-w8a8", "resnet20-w4a8", "resnet20-w2a8", "resnet20-w2a8-brecq")),
-    ("ViT (small)", ("vit_small-w8a8", "vit_small-w4a8", "vit_small-w2a8")),
+    (
+        "ResNet-20",
+        (
+            *("resnet20-w8a8", "resnet20-w4a8"),
+            *("resnet20-w2a8", "resnet20-w2a8-brecq", "resnet20-w2a8-hybrid"),
+            *("resnet20-w3a3", "resnet20-w3a3-hybrid"),
+        ),
+    ),
+    (
+        "ViT (small)",
+        ("vit_small-w8a8", "vit_small-w4a8", "vit_small-w2a8", "vit_small-w2a8-hybrid"),
+    ),
 )
 """Model, and the packaged recipes that are run for it."""
 

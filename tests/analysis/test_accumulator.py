@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -91,7 +92,7 @@ def test_no_input_at_all_leaves_the_bound(spec, symmetric, seed):
 @given(slots, slots, st.integers(1, 3), st.integers(0, 2**31))
 def test_bound_of_the_formats_holds_for_all_codes_and_some_codes_attain_it(w, a, out, seed):
     generator = torch.Generator().manual_seed(seed)
-    act = a.model_copy(update={"granularity": PerTensor()})
+    act = replace(a, granularity=PerTensor())
     _, weight = weight_of(w, (out, 4), 0, generator)
     terms = terms_of(w, (out, 4), 0)
     ends = [x * y for x in steps(w) for y in steps(act)]

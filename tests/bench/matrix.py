@@ -16,11 +16,11 @@ BASELINE = "rtn"
 """Rounding to nearest with clipped scales: what every other preset has to beat."""
 
 PRESETS: tuple[tuple[Bits, tuple[str, ...]], ...] = (
-    ("w3", (BASELINE, "optq", "adaround", "brecq")),
-    ("w4", (BASELINE, "optq", "adaround", "brecq")),
-    ("w4a4", (BASELINE, "optq", "adaround", "brecq", "qdrop")),
-    ("w4a8", (BASELINE, "optq", "brecq")),
-    ("w8a8", (BASELINE, "brecq")),
+    ("w3", (BASELINE, "hybrid", "optq", "adaround", "brecq")),
+    ("w4a4", (BASELINE, "hybrid", "optq", "adaround", "brecq", "qdrop")),
+    ("w4", (BASELINE, "hybrid", "optq", "adaround", "brecq")),
+    ("w4a8", (BASELINE, "hybrid", "optq", "brecq")),
+    ("w8a8", (BASELINE, "hybrid")),
 )
 """What is worth a run at which bits, the telling ones first: a bench that is stopped has those."""
 

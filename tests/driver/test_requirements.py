@@ -121,7 +121,7 @@ def test_a_budget_is_held_against_the_exact_forecast(project):
         ("budget { ram <= 8GB }", "ram"),
         ("require accuracy_drop <= 1% else w4a8", "w4a8"),
         ("prepare smoothquant { alpha = 0.5 }", "smoothquant"),
-        ('target "x86-int8"', '"x86-int8"'),
+        ('target "x86-vnni"', '"x86-vnni"'),
         ('output { dir = "x"; report = "html" }', '"html"'),
     ],
 )

@@ -121,8 +121,6 @@ def test_a_later_line_takes_operands_from_an_earlier_one(project):
     [
         (SHARED.replace(" or add", ""), "are float"),
         (SHARED.replace("inputs_of(add)", '"blocks.0.conv1"'), "no operation reads two"),
-        (SHARED.replace("  act uint8", "  act2 uint4\n  act uint8"), "`uint8` and `uint4`"),
-        (SHARED.replace("  act uint8", "  act2 float\n  act uint8"), "one operand is float"),
         (SHARED.replace("asymmetric per_tensor", "per_token"), "found at run time"),
     ],
 )
@@ -131,6 +129,13 @@ def test_what_cannot_share_is_refused_with_the_reason(project, recipe, reason):
         plan_recipe(project(recipe))
     assert {d.code.number for d in caught.value.diagnostics} == {"QR312"}
     assert reason in caught.value.diagnostics[0].message
+
+
+@pytest.mark.parametrize("line", ["act2 uint4", "act2 float"])
+def test_operands_of_an_addition_in_two_formats_are_refused_before_they_could_share(project, line):
+    with pytest.raises(CompileError) as caught:
+        plan_recipe(project(SHARED.replace("  act uint8", f"  {line}\n  act uint8")))
+    assert {d.code.number for d in caught.value.diagnostics} == {"QR503"}
 
 
 def test_a_share_that_selects_nothing_is_refused_like_any_rule(project):

@@ -78,7 +78,7 @@ MAIN = W8 + "policy main { use w8 for conv }\n"
         ("budget { size <= 3MB }", []),
         ('target "x86-int9"', [("QR201", '"x86-int9"')]),
         ('target "generic-int"', [("QR290", '"generic-int"')]),
-        ('target "x86-int8" { threads = 2 }', [("QR290", "threads")]),
+        ('target "x86-int8" { threads = 2 }', [("QR290", "threads = 2")]),
         ("prepare equalize", [("QR290", "equalize")]),
         ("prepare fold_nb", [("QR201", "fold_nb")]),
         ("prepare fold_bn { a = 1 }", [("QR409", "a")]),

@@ -12,6 +12,7 @@ import torch
 from qcompile.quant.coordinate_descent import coordinate_descent
 from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic, damped
+from qcompile.quant.rounding_gate import BetaSchedule, SoftRound, hard_steps, initial_variable
 from qcompile.quant.scale_refit import nearest_then_refit, refit_scale
 
 T = torch.arange(16, dtype=torch.float64)[:, None]
@@ -203,3 +204,32 @@ def test_solvers_are_scale_invariant_and_rows_are_independent():
         coordinate_descent(halved, halved.nearest(), max_flips=9).codes,
         coordinate_descent(p, p.nearest(), max_flips=9).codes,
     )
+
+
+def adaround(p, strength, steps=5000):
+    """AdaRound as published (2004.10568) on the quadratic: Adam at 1e-2, beta from 20 to 2."""
+    floor = torch.floor(p.target / p.scale)
+    variable = initial_variable(p.target / p.scale, floor).requires_grad_()
+    optimizer, schedule = torch.optim.Adam([variable], lr=1e-2), BetaSchedule(steps)
+    for step in range(steps):
+        optimizer.zero_grad()
+        on = strength if schedule.is_warm(step) else 0.0
+        limits, beta = (p.qmin, p.qmax), schedule.at(step)
+        soft = SoftRound.apply(variable, floor, p.scale, p.zero_point, limits, on, beta)
+        off = soft - p.target
+        ((off @ p.gram) * off).sum().backward()
+        optimizer.step()
+    return hard_steps(variable.detach(), floor).clamp(p.qmin, p.qmax)
+
+
+@pytest.mark.parametrize(
+    ("bits", "strength", "expected"),
+    [
+        (3, 1e-1, 0.007505311962),
+        (2, 1e-2, 0.269599277367),  # the gates do not harden, and closing them gives nearest
+        (2, 1e-1, 0.069149979048),
+    ],
+)
+def test_adaround_with_the_published_regulariser(bits, strength, expected):
+    p = problem(bits)
+    assert error(p, adaround(p, strength)) == pytest.approx(expected, abs=EXACT)

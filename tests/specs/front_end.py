@@ -48,14 +48,14 @@ def _diagnose(source: Source, sites: Sequence[Site] | None) -> list[Diagnostic]:
     recipe, meaning = lower(file, source, StoredTexts(LIBRARIES))
     if recipe is None or sites is None:
         return [*syntax, *meaning]
-    if recipe.unavailable:
-        return [*syntax, *meaning, *recipe.unavailable]
+    refused = [*recipe.unavailable, *not_executable(recipe)]
+    if refused:
+        return [*syntax, *meaning, *refused]
     return [*syntax, *meaning, *_bound(recipe, sites)]
 
 
 def _bound(recipe: Recipe, sites: Sequence[Site]) -> list[Diagnostic]:
     resolution, rules = resolve(recipe, sites)
-    rules = [*rules, *not_executable(recipe)]
     blocks, partition = named_blocks(recipe, sites)
     if has_errors(rules):
         return [*rules, *partition]
