@@ -1,5 +1,8 @@
 """``export`` and ``verify --weights`` as a user calls them."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -9,6 +12,7 @@ from qcompile.cli.export_command import SUFFIXES
 from qcompile.cli.main import main
 from qcompile.interop.capability import CAPABILITIES
 from qcompile.policy.scheme import IntFormat, PerChannel, QuantSlot
+from tests.driver.project import FACTORIES, RECIPE, make_project
 from tests.interop.exporting import normal, quantized
 from tests.tiny_models import Mlp, seeded
 
@@ -51,6 +55,32 @@ def test_a_format_that_cannot_hold_the_plan_is_refused_with_its_code(tmp_path, m
     target = tmp_path / "m.gguf"
     status, said = called("export", tmp_path / "out", "--to", "gguf", "-o", target)
     assert (status, "QR550" in said, target.exists()) == (1, True, False)
+
+
+def test_plan_is_held_to_the_formats_that_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = make_project(tmp_path, RECIPE)
+    held = called("plan", recipe, "--for", "pt2", "--for", "onnx", "-o", "plan.json")
+    assert (held[0], Path("plan.json").exists()) == (0, True), held[1]
+    refused = called("plan", recipe, "--for", "onnx", "--for", "gguf", "-o", "other.json")
+    assert (refused[0], Path("other.json").exists()) == (1, False)
+    assert "`gguf` cannot hold quantized activations" in refused[1]
+    assert "decided by `use w4a8 for conv or linear`" in refused[1]
+    preview = called("plan", recipe, "--for", "gguf", "--preview")
+    assert (preview[0], "QR550" in preview[1]) == (1, True)
+    assert called("plan", recipe, "--for", "tflite")[0] == 2
+
+
+def test_plan_names_the_operations_that_onnx_cannot_express(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = make_project(tmp_path, RECIPE)
+    assert FACTORIES.count("x.mean((2, 3))") == 1
+    changed = FACTORIES.replace("x.mean((2, 3))", "x.cumsum(2).mean((2, 3))")
+    (tmp_path / "factories.py").write_text(changed)
+    assert called("plan", recipe, "--for", "pt2")[0] == 0
+    status, said = called("plan", recipe, "--for", "onnx", "--json")
+    codes = [item["code"] for item in json.loads(said)["diagnostics"]]
+    assert (status, codes.count("QR551")) == (1, 1)
 
 
 def test_verify_compares_with_the_weights_that_are_given(tmp_path, made):

@@ -2,7 +2,16 @@ import pytest
 from torch import nn
 
 from qcompile.interop.capability import CAPABILITIES, FORMATS, capability_of, check_plan
-from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from qcompile.policy.number_format import (
+    BlockFormat,
+    CodebookFormat,
+    FloatFormat,
+    IntFormat,
+    NormalFormat,
+    PowerFormat,
+    SumFormat,
+)
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 from tests.interop.exporting import normal, quantized
 
 
@@ -17,6 +26,10 @@ STATIC = slot(8, PerTensor(), signed=False, symmetric=False)
 TOKEN = slot(8, PerToken(), dynamic=True)
 LINEAR = nn.Linear(64, 8)
 CONV = nn.Conv2d(64, 8, 1)
+LEVELS = [
+    *(PowerFormat(4), NormalFormat(), CodebookFormat(4), FloatFormat("e4m3"), BlockFormat("mxfp4")),
+    SumFormat((IntFormat(4, signed=True), IntFormat(2, signed=True))),
+]
 
 
 def refused(name, leaf, weight, act):
@@ -75,6 +88,15 @@ GGUF = [
 @pytest.mark.parametrize(("leaf", "weight", "act", "reasons"), GGUF)
 def test_gguf_holds_blocks_of_32(leaf, weight, act, reasons):
     assert refused("gguf", leaf, weight, act) == reasons
+
+
+@pytest.mark.parametrize("name", ["onnx", "compressed-tensors", "gguf"])
+@pytest.mark.parametrize("number", LEVELS, ids=str)
+def test_only_pt2_holds_weights_that_are_no_integers(name, number):
+    granularity = PerGroup(number.block) if isinstance(number, BlockFormat) else PerChannel()
+    spec = QuantSlot(format=number, symmetric=True, granularity=granularity)
+    assert refused(name, LINEAR, spec, None) == [f"the number format {number}"]
+    assert refused("pt2", LINEAR, spec, None) == []
 
 
 def test_one_reason_is_told_once_with_the_line_that_asked_for_it():

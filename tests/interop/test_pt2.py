@@ -9,7 +9,16 @@ from torch import nn
 
 from qcompile.interop import compact_unpacking
 from qcompile.interop.pt2 import compact, pt2_bytes
-from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.policy.number_format import (
+    BlockFormat,
+    CodebookFormat,
+    FloatFormat,
+    IntFormat,
+    NormalFormat,
+    PowerFormat,
+    SumFormat,
+)
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.quant.fake_quantize import dequantize_weight
 from qcompile.quant.packing import pack
 from tests.interop.exporting import normal, quantized
@@ -44,6 +53,32 @@ def test_a_fresh_process_with_torch_alone_computes_the_same_bits(tmp_path):
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         assert torch.equal(load_file(tmp_path / "y.safetensors")["y"], made.module(x))
+
+
+LEVELS = [
+    *(PowerFormat(3), NormalFormat(), CodebookFormat(5), FloatFormat("e4m3"), FloatFormat("e3m2")),
+    *(BlockFormat("mxfp6"), BlockFormat("nvfp4")),
+    SumFormat((IntFormat(2, signed=True), PowerFormat(4))),
+]
+
+
+@pytest.mark.parametrize("number", LEVELS, ids=str)
+def test_weights_on_any_levels_compute_the_same_bits_from_their_codes(tmp_path, number):
+    granularity = PerGroup(number.block) if isinstance(number, BlockFormat) else PerChannel()
+    spec = QuantSlot(format=number, symmetric=True, granularity=granularity)
+    made = quantized(seeded(nn.Sequential(nn.Linear(64, 48))), (normal(2, 64),), spec, None)
+    data = pt2_bytes(made.module)
+    assert isinstance(data, bytes)
+    x = normal(5, 64, seed=1)
+    (tmp_path / "m.pt2").write_bytes(data)
+    program = torch.export.load(tmp_path / "m.pt2")
+    with torch.no_grad():
+        assert torch.equal(program.module()(x), made.module(x))
+    stored = {**program.state_dict, **program.constants}.values()
+    codes = {name: tensor for name, tensor in made.tensors.items() if name.endswith("codes")}
+    for tensor in codes.values():
+        assert any(torch.equal(tensor, found) for found in stored if found.dtype == torch.uint8)
+    assert not any(tuple(found.shape) == (48, 64) for found in stored)
 
 
 def test_the_file_names_no_path_of_this_machine():
