@@ -1,5 +1,6 @@
 """What a plan promises of each tensor, read from its JSON alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import cast
@@ -50,35 +51,37 @@ class Line:
         return self.slot == "weight"
 
 
-def lines(plan: Table) -> tuple[Line, ...]:
-    """Every line of the plan, in its order. Raises ``MalformedError``."""
-    found: list[Line] = []
-    for site in tables(field(plan, "core", dict), "sites"):
-        further = 1
-        for stated in tables(site, "tensors"):
-            slot = field(stated, "slot", str)
-            further += slot == "act2"
-            numbered = f"act{further}" if slot == "act2" else slot
-            found.append(_line(site, stated, numbered))
-    return tuple(found)
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """All that an artifact is held to."""
 
-
-def core_number(plan: Table, key: str) -> int:
-    return field(field(plan, "core", dict), key, int)
-
-
-def rewritten(plan: Table) -> tuple[str, ...]:
-    """Modules whose tensors a transform of the plan changed."""
-    core = cast("dict[str, Json]", field(plan, "core", dict))
-    return tuple(field(item, "target", str) for item in tables(core, "transforms"))
-
-
-def refitted(plan: Table) -> frozenset[str]:
+    lines: tuple[Line, ...]
+    """In the order of the plan."""
+    refitted: frozenset[str]
     """Tensors that stayed float and were set anew with the codes beside them."""
-    paths: set[str] = set()
-    for site in tables(field(plan, "core", dict), "sites"):
-        paths.update(strings(site, "refits"))
-    return frozenset(paths)
+    rewritten: tuple[str, ...]
+    """Modules whose tensors a transform of the plan changed."""
+    nbytes: int
+
+
+def promises(plan: Table) -> Promises:
+    """Raise ``MalformedError``."""
+    core = cast("dict[str, Json]", field(plan, "core", dict))
+    sites = tables(core, "sites")
+    return Promises(
+        lines=tuple(line for site in sites for line in _lines(site)),
+        refitted=frozenset(path for site in sites for path in strings(site, "refits")),
+        rewritten=tuple(field(item, "target", str) for item in tables(core, "transforms")),
+        nbytes=field(core, "bytes_after", int),
+    )
+
+
+def _lines(site: Table) -> Iterator[Line]:
+    further = 1
+    for stated in tables(site, "tensors"):
+        slot = field(stated, "slot", str)
+        further += slot == "act2"
+        yield _line(site, stated, f"act{further}" if slot == "act2" else slot)
 
 
 def _line(site: Table, stated: Table, slot: str) -> Line:

@@ -11,7 +11,7 @@ from qcompile.audit.audit import audit
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.artifact_files import REPORT_FILE, Manifest
-from qcompile.emit.load import load_for
+from qcompile.emit.load import assemble, load_for
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact, read_manifest
 from qcompile.policy.core import Plan
@@ -37,14 +37,17 @@ def verify(directory: str | Path, weights: Sequence[Path] = ()) -> list[Diagnost
     """Everything in which an artifact differs from its own plan and hashes; empty if all holds.
 
     The auditor shares no code with what wrote the artifact. Where it finds nothing, the graph is
-    loaded as well. ``weights`` are the safetensors files that the float model came from: tensors
+    built as well. ``weights`` are the safetensors files that the float model came from: tensors
     that nothing touched must have their bytes.
     """
     problems = audit(Path(directory), weights)
     if problems:
         return problems
+    stored = read_artifact(Path(directory))
+    if not isinstance(stored, StoredArtifact):
+        return stored
     try:
-        load(directory)
+        assemble(stored)
     except CompileError as error:
         return error.diagnostics
     return []
