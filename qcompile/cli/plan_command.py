@@ -9,6 +9,7 @@ import click
 
 from qcompile.cli.console import finish, json_object, promise_json, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
+from qcompile.cli.export_command import SUFFIXES
 from qcompile.cli.markdown import LEAST, LIMIT, plan_markdown
 from qcompile.cli.options import json_option, param_option, policy_option, trust_option
 from qcompile.cli.plan_view import plan_text
@@ -34,6 +35,8 @@ class _Asked:
     format: str
     full: bool
     limit: int
+    held_to: tuple[str, ...]
+    """Formats that an artifact of the plan will be exported to."""
 
 
 @click.command("plan")
@@ -64,6 +67,13 @@ class _Asked:
 )
 @click.option("--full", is_flag=True, help="Do not fold equal blocks.")
 @click.option("--exit-code", is_flag=True, help="Exit 3 when anything would be quantized.")
+@click.option(
+    "--for",
+    "held_to",
+    multiple=True,
+    type=click.Choice(tuple(SUFFIXES)),
+    help="Refuse what `export --to` could not hold; several, one after another.",
+)
 @param_option
 @policy_option
 @json_option
@@ -79,6 +89,7 @@ def command(
     limit: int,
     full: bool,
     exit_code: bool,
+    held_to: tuple[str, ...],
     params: dict[str, str],
     packs: tuple[str, ...],
     as_json: bool,
@@ -94,7 +105,9 @@ def command(
     shown_as = "json" if as_json else format_
     if shown_as == "json":
         promise_json(click.get_current_context())
-    asked = _Asked(recipe, frozenset(trust), params, packs, preview, traced, shown_as, full, limit)
+    asked = _Asked(
+        recipe, frozenset(trust), params, packs, preview, traced, shown_as, full, limit, held_to
+    )
     outcomes = [_plan(asked, model) for model in models or (None,)]
     planned = [one for one in outcomes if not isinstance(one, list)]
     _write(planned, output, graph)
@@ -129,7 +142,7 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
     from qcompile.driver.plan import plan_recipe
 
     try:
-        return plan_recipe(
+        planned = plan_recipe(
             asked.recipe,
             trusted=asked.trusted,
             params=asked.params,
@@ -137,8 +150,13 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
             model=model,
             preview=asked.preview,
         )
+        if asked.held_to:
+            from qcompile.driver.export import hold_to_formats
+
+            hold_to_formats(planned, asked.held_to)
     except CompileError as error:
         return error.diagnostics
+    return planned
 
 
 def _diagnostics(outcome: "Planned | list[Diagnostic]") -> list[Diagnostic]:

@@ -11,17 +11,24 @@ from qcompile.cli.options import json_option, target_option
 
 @click.command("verify")
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Safetensors of the float model: what nothing touched must have its bytes.",
+)
 @target_option
 @json_option
-def command(artifact: Path, target: str | None, as_json: bool) -> None:
-    """Check hashes, every planned tensor, and sizes of ARTIFACT.
+def command(artifact: Path, weights: tuple[Path, ...], target: str | None, as_json: bool) -> None:
+    """Check hashes, every line of the plan, and sizes of ARTIFACT.
 
-    With --target also that its kernels compute what the simulation computes.
+    The check shares no code with what wrote the artifact. With --target also that its kernels
+    compute what the simulation computes.
     """
     from qcompile.cli.lowering_view import lowering_json, lowering_text
     from qcompile.driver.load import lowering, plan_of, verify
 
-    diagnostics = verify(artifact)
+    diagnostics = verify(artifact, weights)
     lowered = None if target is None or diagnostics else lowering(artifact, target)
     if as_json:
         more = {} if lowered is None else {"lowering": lowering_json(lowered.report)}
@@ -31,7 +38,9 @@ def command(artifact: Path, target: str | None, as_json: bool) -> None:
         if not diagnostics:
             core = plan_of(artifact).core
             tensors = sum(len(site.tensors) for site in core.sites)
-            click.echo(f"{artifact}: hashes, {tensors} planned tensors and all sizes hold")
+            held = f"hashes, {tensors} planned tensors and all sizes hold"
+            also = ", untouched tensors have the bytes of the weights" if weights else ""
+            click.echo(f"{artifact}: {held}{also}")
         if lowered is not None:
             click.echo(lowering_text(lowered.report), nl=False)
     finish(diagnostics)

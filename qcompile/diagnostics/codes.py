@@ -102,6 +102,10 @@ class Code(Enum):
     SPECIALISED = ("QR531", "specialised", Severity.WARNING)
     TARGET_FILE = ("QR540", "target-file", Severity.ERROR)
     TARGET_NOT_HERE = ("QR541", "target-not-here", Severity.ERROR)
+    EXPORT_FORMAT = ("QR550", "export-format", Severity.ERROR)
+    EXPORT_OPERATION = ("QR551", "export-operation", Severity.ERROR)
+    EXPORT_INPUTS = ("QR552", "export-inputs", Severity.ERROR)
+    EXPORT_DIFFERS = ("QR553", "export-differs", Severity.ERROR)
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy

@@ -1,18 +1,19 @@
 """Artifacts read back: as a module, as a plan, as a report."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from torch import fx
 
+from qcompile.audit.audit import audit
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.artifact_files import REPORT_FILE, Manifest
-from qcompile.emit.load import load_for
+from qcompile.emit.load import assemble, load_for
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact, read_manifest
-from qcompile.emit.verify import verify as verify_artifact
 from qcompile.policy.core import Plan
 from qcompile.targets.names import REFERENCE
 
@@ -32,9 +33,24 @@ def lowering(directory: str | Path, target: str, *, check: bool = True) -> Lower
     return load_for(directory, target, check=check)
 
 
-def verify(directory: str | Path) -> list[Diagnostic]:
-    """Everything in which an artifact differs from its own plan and hashes; empty if all holds."""
-    return verify_artifact(directory)
+def verify(directory: str | Path, weights: Sequence[Path] = ()) -> list[Diagnostic]:
+    """Everything in which an artifact differs from its own plan and hashes; empty if all holds.
+
+    The auditor shares no code with what wrote the artifact. Where it finds nothing, the graph is
+    built as well. ``weights`` are the safetensors files that the float model came from: tensors
+    that nothing touched must have their bytes.
+    """
+    problems = audit(Path(directory), weights)
+    if problems:
+        return problems
+    stored = read_artifact(Path(directory))
+    if not isinstance(stored, StoredArtifact):
+        return stored
+    try:
+        assemble(stored)
+    except CompileError as error:
+        return error.diagnostics
+    return []
 
 
 def plan_of(directory: str | Path) -> Plan:

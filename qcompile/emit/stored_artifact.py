@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -51,7 +51,7 @@ def read_artifact(directory: Path) -> StoredArtifact | list[Diagnostic]:
     files: dict[str, bytes] = {}
     problems: list[Diagnostic] = []
     for name, entry in sorted(manifest.files.items()):
-        data = _checked(directory / name, name, entry)
+        data = _checked(directory, name, entry)
         if isinstance(data, bytes):
             files[name] = data
         else:
@@ -98,9 +98,13 @@ def _with_plain_names(manifest: Manifest) -> Manifest | list[Diagnostic]:
     return problems or manifest
 
 
-def _checked(path: Path, name: str, entry: FileEntry) -> bytes | Diagnostic:
+def _checked(directory: Path, name: str, entry: FileEntry) -> bytes | Diagnostic:
+    path = directory / name
+    inside = path.parents[: len(PurePosixPath(name).parents) - 1]
     try:
-        if path.is_symlink() or not path.is_file():
+        if any(place.is_symlink() for place in (path, *inside)):
+            return corrupt(name, "is a link, or lies behind one")
+        if not path.is_file():
             return corrupt(name, "is missing")
         if path.stat().st_size != entry.size:
             return corrupt(name, f"has not the {entry.size} bytes it was written with")

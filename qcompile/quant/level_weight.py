@@ -1,6 +1,6 @@
 """A weight on a grid of levels as it lies on disk, one set of tensors for each term."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -154,16 +154,18 @@ def dequantize_levels(
     shape: tuple[int, ...],
     output_axis: int,
     dtype: torch.dtype,
+    unpacked: Callable[[Tensor, int, int], Tensor] = unpack,
 ) -> Tensor:
     """The weight behind packed codes, in the arithmetic of the sweep: may stand in an ``fx`` graph.
 
-    ``output_axis`` is the axis of ``shape`` that a per-channel or per-group scale follows.
+    ``output_axis`` is the axis of ``shape`` that a per-channel or per-group scale follows;
+    ``unpacked`` gives what ``unpack`` gives.
     """
     total: Tensor | None = None
     for packed, scale, tensor_scale, table, bits in terms:
         view = grouping_of_scale(tuple(scale.shape), tuple(shape), output_axis)
         true = _true_scale(scale, tensor_scale).reshape(view.outer, view.groups, 1)
-        codes = view.view(unpack(packed, bits, prod(shape)).reshape(shape))
+        codes = view.view(unpacked(packed, bits, prod(shape)).reshape(shape))
         term = view.restore(LevelGrid(table, true).dequantize(codes))
         total = term if total is None else total + term
     assert total is not None, "a format has at least one term"

@@ -96,6 +96,15 @@ def check_free(final: Path, replace: bool = False) -> list[Diagnostic]:
     return [] if replace else [_occupied(final, "holds an artifact already")]
 
 
+def check_new_file(path: Path, replace: bool = False) -> list[Diagnostic]:
+    """Say whether a file may be written to ``path``, before any work is done for it."""
+    if path.is_dir() and not path.is_symlink():
+        return [_occupied(path, "is a directory", "name a file")]
+    if os.path.lexists(path) and not replace:
+        return [_occupied(path, "exists already", "choose another name, or add `--replace`")]
+    return []
+
+
 def is_artifact(directory: Path) -> bool:
     """Tell by its manifest whether we wrote ``directory``."""
     manifest = directory / MANIFEST
@@ -170,13 +179,15 @@ def _holds_something(path: Path) -> bool:
     return path.is_dir() and any(path.iterdir())
 
 
-def _occupied(path: Path, why: str) -> Diagnostic:
+def _occupied(
+    path: Path, why: str, way_out: str = "choose an empty or new directory"
+) -> Diagnostic:
     """QR901."""
     return Diagnostic(
         Code.OUTPUT_OCCUPIED,
         f"the output `{path.name}` {why}",
         subject=str(path),
-        help="choose an empty or new directory",
+        help=way_out,
     )
 
 

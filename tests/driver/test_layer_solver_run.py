@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import qcompile
 from qcompile.cli.plan_view import plan_text
+from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.run import RunOptions, execute, run_subject
 from qcompile.emit.materialize import materialize
-from qcompile.emit.verify import verify
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))
@@ -51,14 +51,17 @@ def test_only_the_named_biases_change_and_the_artifact_holds(project):
     run_subject(project("rtn"), Path("nearest"), QUIET)
     path = project("hybrid")
     run_subject(path, Path("solved"), QUIET)
-    named = refits(plan_recipe(path))
+    made = plan_recipe(path)
+    named = refits(made)
     nearest, solved = stored("nearest"), stored("solved")
     floats = {name for name in solved if ":" not in name}
     assert named < floats
     assert nearest.keys() == solved.keys()
     for name in floats:
         assert torch.equal(nearest[name], solved[name]) == (name not in named), name
-    assert verify("solved") == []
+    given = {name: tensor.contiguous() for name, tensor in made.bound.graph.state_dict().items()}
+    save_file(given, "float.safetensors")
+    assert verify("solved", [Path("float.safetensors")]) == []
 
 
 def test_the_loaded_model_has_the_new_biases_and_a_smaller_error(project):

@@ -10,9 +10,9 @@ from qcompile.cli.main import main
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.evaluate import compare
+from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import RunOptions, run_subject
-from qcompile.emit.verify import verify
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))

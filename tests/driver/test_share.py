@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 import qcompile
 from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import RunOptions, run_subject
 from qcompile.emit.artifact import write_artifact
-from qcompile.emit.verify import verify
 from qcompile.store.disk import Disk
 from tests.driver.project import RECIPE, make_project
 

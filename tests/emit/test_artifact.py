@@ -7,20 +7,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.load import verify
 from qcompile.emit.artifact import model_bytes, write_artifact
 from qcompile.emit.artifact_files import (
-    Manifest,
-    artifact_identity,
-    file_entry,
     is_artifact_path,
     recipe_files,
     sealed,
 )
 from qcompile.emit.load import load
 from qcompile.emit.materialize import materialize
-from qcompile.emit.verify import verify
 from qcompile.store.canonical import canonical_json, sha256_hex
 from qcompile.store.disk import Disk
+from tests.emit.tampering import rewritten
 
 REPORT = {"units": [{"name": "stem", "error": 0.25}], "seconds": 1.5}
 
@@ -54,20 +52,6 @@ def conv_artifact(tmp_path, conv_graph, planned, specs):
     out = tmp_path / "conv"
     assert write_artifact(Disk(), out, conv_graph, plan, tensors, REPORT) == []
     return out, conv_graph, plan, tensors
-
-
-def rewritten(directory, changes, core=None):
-    """Change files as an attacker would who can hash: manifest, identity and seal follow."""
-    for name, data in changes.items():
-        (directory / name).write_bytes(data)
-    raw = json.loads((directory / "manifest.json").read_bytes())
-    del raw["seal"]
-    manifest = Manifest.model_validate(raw)
-    entries = {name: file_entry((directory / name).read_bytes()) for name in manifest.files}
-    model, graph = entries["model.safetensors"].sha256, entries["graph.json"].sha256
-    identity = artifact_identity(model, graph, core) if core else manifest.identity
-    made = manifest.model_copy(update={"files": entries, "identity": identity})
-    (directory / "manifest.json").write_bytes(sealed(made.model_dump(mode="json")))
 
 
 def test_an_artifact_is_whole_and_verifies(conv_artifact, attention_artifact):

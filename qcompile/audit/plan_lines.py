@@ -1,0 +1,140 @@
+"""What a plan promises of each tensor, read from its JSON alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+from qcompile.audit.findings import MalformedError
+from qcompile.audit.number_grids import Grid, grids
+from qcompile.audit.strict_json import (
+    Json,
+    Table,
+    canonical,
+    field,
+    naturals,
+    optional,
+    strings,
+    tables,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One quantized tensor; ``name`` is its prefix in the tensor file."""
+
+    site: str
+    node: str
+    slot: str
+    name: str
+    grids: tuple[Grid, ...]
+    """One, or one for each term of a sum."""
+    symmetric: bool
+    granularity: str
+    scales: tuple[int, ...]
+    """Shape of scale and zero point."""
+    group: int | None
+    shape: tuple[int, ...]
+    """Of a weight."""
+    row: int
+    """Elements of a weight that lie behind one index of its channel axis."""
+    nbytes: int
+    at_run_time: bool
+    grid: bytes
+    """All that the plan says of the grid, to compare lines with."""
+    shared_by: bytes
+    """The line of the recipe that puts it on one grid with others of its site; empty: none."""
+    parameter: str = ""
+
+    @property
+    def is_weight(self) -> bool:
+        return self.slot == "weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """All that an artifact is held to."""
+
+    lines: tuple[Line, ...]
+    """In the order of the plan."""
+    refitted: frozenset[str]
+    """Tensors that stayed float and were set anew with the codes beside them."""
+    rewritten: tuple[str, ...]
+    """Modules whose tensors a transform of the plan changed."""
+    nbytes: int
+
+
+def promises(plan: Table) -> Promises:
+    """Raise ``MalformedError``."""
+    core = cast("dict[str, Json]", field(plan, "core", dict))
+    sites = tables(core, "sites")
+    return Promises(
+        lines=tuple(line for site in sites for line in _lines(site)),
+        refitted=frozenset(path for site in sites for path in strings(site, "refits")),
+        rewritten=tuple(field(item, "target", str) for item in tables(core, "transforms")),
+        nbytes=field(core, "bytes_after", int),
+    )
+
+
+def _lines(site: Table) -> Iterator[Line]:
+    further = 1
+    for stated in tables(site, "tensors"):
+        slot = field(stated, "slot", str)
+        further += slot == "act2"
+        yield _line(site, stated, f"act{further}" if slot == "act2" else slot)
+
+
+def _line(site: Table, stated: Table, slot: str) -> Line:
+    spec = cast("dict[str, Json]", field(stated, "spec", dict))
+    form = cast("dict[str, Json]", field(spec, "format", dict))
+    if slot != "weight" and form.get("kind") != "int":
+        raise MalformedError(f"has `{form.get('kind')}` activations, which no auditor knows")
+    step = cast("dict[str, Json]", field(spec, "granularity", dict))
+    shape = naturals(stated, "shape")
+    kind = field(step, "kind", str)
+    axis = _channel_axis(field(stated, "output_axis", int), step, len(shape))
+    channels = shape[axis] if shape else optional(stated, "channels", int) or 1
+    row = prod(shape) // max(channels, 1)
+    group = optional(step, "size", int)
+    key = field(site, "key", str)
+    storage = optional(stated, "storage", str) or optional(stated, "parameter", str) or ""
+    return Line(
+        site=key,
+        node=field(site, "node", str),
+        slot=slot,
+        name=storage if slot == "weight" else f"{key}:{slot}",
+        grids=grids(form),
+        symmetric=field(spec, "symmetric", bool),
+        granularity=kind,
+        scales=_scales(kind, channels, row, group),
+        group=group,
+        shape=shape,
+        row=row,
+        nbytes=field(stated, "bytes_after", int),
+        at_run_time=field(spec, "dynamic", bool) or kind == "per_token",
+        grid=repr((form, spec.get("symmetric"), step, shape, axis)).encode(),
+        shared_by=canonical(stated["shared_by"]) if stated.get("shared_by") else b"",
+        parameter=optional(stated, "parameter", str) or "",
+    )
+
+
+def _channel_axis(output_axis: int, step: Table, rank: int) -> int:
+    """``per_channel(k)`` counts with the output axis in front."""
+    first = output_axis % max(rank, 1)
+    chosen = optional(step, "axis", int) or 0
+    axes = [first, *(axis for axis in range(rank) if axis != first)]
+    if not -len(axes) <= chosen < len(axes):
+        return 0
+    return axes[chosen]
+
+
+def _scales(kind: str, channels: int, row: int, group: int | None) -> tuple[int, ...]:
+    match kind:
+        case "per_tensor" | "per_token":
+            return (1,)
+        case "per_channel":
+            return (channels,)
+        case "per_group":
+            return (channels, -(-row // max(group or 1, 1)))
+        case _:
+            raise MalformedError(f"has the granularity `{kind}`, which no auditor knows")

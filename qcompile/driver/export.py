@@ -1,0 +1,75 @@
+"""An artifact written in another format."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.plan import Planned
+from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
+from qcompile.interop.capability import Capability, capability_of
+from qcompile.interop.export import check_export, exported
+from qcompile.store.atomic import check_free, check_new_file, publish_files, write_file
+from qcompile.store.disk import Disk
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was written; ``bytes`` counts all files."""
+
+    path: Path
+    format: str
+    bytes: int
+    tensor_bytes: int
+    """Of the artifact, to compare with."""
+
+
+def export(directory: str | Path, to: str, output: str | Path, *, replace: bool = False) -> Export:
+    """Write the artifact in ``directory`` to ``output`` in the format ``to``, whole or not at all.
+
+    Raises ``CompileError``: QR290 for an unknown format, QR901 for an occupied output, QR550 to
+    QR553 for what the format cannot hold, and all that ``load`` raises.
+    """
+    output = Path(output)
+    capability = _capability(to)
+    _stop_at(_check_output(output, capability, replace))
+    stored = read_artifact(Path(directory))
+    if not isinstance(stored, StoredArtifact):
+        raise CompileError(stored)
+    made = exported(stored, capability, version("qcompile"))
+    match made:
+        case list():
+            raise CompileError(made)
+        case bytes():
+            _stop_at(write_file(Disk(), output, made))
+            size = len(made)
+        case dict():
+            _stop_at(publish_files(Disk(), output, made))
+            size = sum(map(len, made.values()))
+    return Export(output, to, size, stored.header.tensor_bytes)
+
+
+def hold_to_formats(planned: Planned, formats: Sequence[str]) -> None:
+    """Raise ``CompileError`` with all that keeps the plan from being exported to ``formats``."""
+    core, graph = planned.plan.core, planned.bound.graph
+    _stop_at([p for name in formats for p in check_export(core, graph, _capability(name))])
+
+
+def _capability(name: str) -> Capability:
+    found = capability_of(name)
+    if isinstance(found, list):
+        raise CompileError(found)
+    return found
+
+
+def _check_output(output: Path, capability: Capability, replace: bool) -> list[Diagnostic]:
+    if capability.suffix:
+        return check_new_file(output, replace)
+    return check_free(output)
+
+
+def _stop_at(problems: list[Diagnostic]) -> None:
+    if problems:
+        raise CompileError(problems)

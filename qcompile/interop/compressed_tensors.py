@@ -1,0 +1,170 @@
+"""An artifact as the directory that compressed-tensors (and with it vLLM and transformers) reads.
+
+``pack-quantized`` for weights alone, ``int-quantized`` for 8-bit weights with 8-bit activations.
+Integers there are signed: ours, counted from 0, are shifted by ``2^(bits - 1)``, with the zero
+point.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from pydantic import JsonValue
+from safetensors.torch import save
+from torch import Tensor
+
+from qcompile.emit.stored_artifact import StoredArtifact
+from qcompile.interop.packed_matrix import PackedMatrix, packed_matrices
+from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from qcompile.quant.activation_quantizer import has_run_time_range
+from qcompile.quant.packing import pack
+from qcompile.store.canonical import canonical_json
+
+CONFIG_FILE = "config.json"
+MODEL_FILE = "model.safetensors"
+WORD_BITS = 32
+
+Json = JsonValue
+
+
+def compressed_tensors_files(
+    stored: StoredArtifact, tensors: Mapping[str, Tensor]
+) -> dict[str, bytes]:
+    """``tensors`` are those of the artifact; its plan has passed ``check_plan``."""
+    core = stored.plan.core
+    matrices = packed_matrices(core, tensors)
+    made = {
+        record.name: tensors[record.name]
+        for record in stored.graph.tensors
+        if record.alias is None and record.name not in matrices
+    }
+    for site in core.sites:
+        weight = _weight(site)
+        if weight is None:
+            continue
+        matrix = matrices[weight.storage or ""]
+        packed = _activation(site) is None
+        made |= _packed(site.path, matrix) if packed else _plain(site.path, matrix)
+        made |= _static_range(site, tensors)
+    plain = {name: tensor.contiguous() for name, tensor in sorted(made.items())}
+    config = {"quantization_config": _configuration(core)}
+    return {CONFIG_FILE: canonical_json(config), MODEL_FILE: save(plain, {"format": "pt"})}
+
+
+def _packed(module: str, matrix: PackedMatrix) -> dict[str, Tensor]:
+    """``[out, words]`` along the input; zero points along the output, four or eight to a word."""
+    made = {
+        f"{module}.weight_packed": _words(matrix.codes, matrix.bits),
+        f"{module}.weight_scale": _scale(matrix),
+        f"{module}.weight_shape": torch.tensor(matrix.codes.shape, dtype=torch.int64),
+    }
+    if not matrix.plan.spec.symmetric:
+        zero = matrix.zero_point
+        per_tensor = isinstance(matrix.plan.spec.granularity, PerTensor)
+        shifted = (zero - _shift(matrix)).to(torch.int8).reshape(-1)
+        packed = shifted if per_tensor else _words(zero.t(), matrix.bits).t()
+        made[f"{module}.weight_zero_point"] = packed
+    return made
+
+
+def _plain(module: str, matrix: PackedMatrix) -> dict[str, Tensor]:
+    codes = matrix.codes.to(torch.int16) - _shift(matrix)
+    made = {f"{module}.weight": codes.to(torch.int8), f"{module}.weight_scale": _scale(matrix)}
+    if not matrix.plan.spec.symmetric:
+        zero = (matrix.zero_point - _shift(matrix)).to(torch.int8)
+        made[f"{module}.weight_zero_point"] = zero.reshape(_scale(matrix).shape)
+    return made
+
+
+def _static_range(site: SitePlan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    plan = _activation(site)
+    if plan is None or has_run_time_range(plan.spec):
+        return {}
+    made = {f"{site.path}.input_scale": tensors[f"{site.key}:act.scale"]}
+    if not plan.spec.symmetric:
+        zero = tensors[f"{site.key}:act.zero_point"].to(torch.int16) - 128
+        made[f"{site.path}.input_zero_point"] = zero.to(torch.int8)
+    return made
+
+
+def _words(rows: Tensor, bits: int) -> Tensor:
+    """Each row as one bit stream, filled up to whole int32."""
+    padded = torch.nn.functional.pad(rows, (0, -rows.shape[1] % (WORD_BITS // bits)))
+    return pack(padded, bits).view(torch.int32).reshape(rows.shape[0], -1)
+
+
+def _scale(matrix: PackedMatrix) -> Tensor:
+    """``[1]`` for one scale, otherwise ``[out, groups]``."""
+    per_tensor = isinstance(matrix.plan.spec.granularity, PerTensor)
+    return matrix.scale.reshape(1) if per_tensor else matrix.scale
+
+
+def _shift(matrix: PackedMatrix) -> int:
+    return 1 << (matrix.bits - 1)
+
+
+# ---- config.json --------------------------------------------------------------------------------
+
+
+def _configuration(core: PlanCore) -> dict[str, Json]:
+    """Modules of equal slots are one group, named by the modules themselves."""
+    members: dict[bytes, list[str]] = defaultdict(list)
+    groups: dict[bytes, dict[str, Json]] = {}
+    formats: set[str] = set()
+    for site in core.sites:
+        weight = _weight(site)
+        if weight is None:
+            continue
+        activation = _activation(site)
+        form = "pack-quantized" if activation is None else "int-quantized"
+        group: dict[str, Json] = {
+            "weights": _arguments(weight.spec),
+            "input_activations": None if activation is None else _arguments(activation.spec),
+            "output_activations": None,
+            "format": form,
+        }
+        key = canonical_json(group)
+        groups[key] = group
+        members[key].append(site.path)
+        formats.add(form)
+    return {
+        "quant_method": "compressed-tensors",
+        "format": formats.pop() if len(formats) == 1 else "mixed-precision",
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{number}": {**group, "targets": cast("Json", members[key])}
+            for number, (key, group) in enumerate(groups.items())
+        },
+        "ignore": [],
+        "kv_cache_scheme": None,
+    }
+
+
+def _arguments(spec: QuantSlot) -> dict[str, Json]:
+    match spec.granularity:
+        case PerTensor():
+            strategy, size = "tensor", None
+        case PerChannel():
+            strategy, size = "channel", None
+        case PerGroup(size=size):
+            strategy = "group"
+        case PerToken():
+            strategy, size = "token", None
+    return {
+        "num_bits": spec.bits,
+        "type": "int",
+        "symmetric": spec.symmetric,
+        "strategy": strategy,
+        "group_size": size,
+        "dynamic": has_run_time_range(spec),
+    }
+
+
+def _weight(site: SitePlan) -> TensorPlan | None:
+    return next((plan for plan in site.tensors if plan.slot == "weight"), None)
+
+
+def _activation(site: SitePlan) -> TensorPlan | None:
+    return next((plan for plan in site.tensors if plan.slot != "weight"), None)

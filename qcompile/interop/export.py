@@ -1,0 +1,61 @@
+"""An artifact in another format: a pure function of its files."""
+
+from safetensors.torch import load as tensors_from
+from torch import fx
+
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.load import assemble
+from qcompile.emit.stored_artifact import StoredArtifact
+from qcompile.interop.capability import Capability, check_plan
+from qcompile.interop.compressed_tensors import compressed_tensors_files
+from qcompile.interop.gguf import gguf_file
+from qcompile.interop.onnx_emit import check_operations, emit
+from qcompile.interop.onnx_file import MAX_BYTES, model_bytes
+from qcompile.interop.pt2 import pt2_bytes
+from qcompile.interop.refusals import too_large
+from qcompile.policy.core import PlanCore
+
+TOOL = "qcompile"
+IDENTITY = "qcompile.identity"
+"""Key of the artifact's identity in the metadata of an exported file."""
+
+Exported = bytes | dict[str, bytes]
+
+
+def check_export(core: PlanCore, graph: fx.GraphModule, capability: Capability) -> list[Diagnostic]:
+    """All that stands between a plan and a format, before anything is spent.
+
+    ``graph`` is the float graph of the plan. QR550 what the format cannot hold, QR551 what ONNX
+    cannot express.
+    """
+    problems = check_plan(core, capability)
+    return problems + (check_operations(graph) if capability.name == "onnx" else [])
+
+
+def exported(
+    stored: StoredArtifact, capability: Capability, version: str
+) -> Exported | list[Diagnostic]:
+    """The bytes of the file, or those of each file of the directory; nothing is written."""
+    problems = check_plan(stored.plan.core, capability)
+    if problems:
+        return problems
+    match capability.name:
+        case "pt2":
+            return pt2_bytes(assemble(stored))
+        case "onnx":
+            return _onnx(stored, version)
+        case "compressed-tensors":
+            return compressed_tensors_files(stored, tensors_from(stored.model))
+        case "gguf":
+            return gguf_file(stored, tensors_from(stored.model))
+        case _:
+            raise AssertionError(capability.name)
+
+
+def _onnx(stored: StoredArtifact, version: str) -> bytes | list[Diagnostic]:
+    metadata = {IDENTITY: stored.manifest.identity}
+    model = emit(assemble(stored), stored.plan.core.model, (TOOL, version), metadata)
+    if isinstance(model, list):
+        return model
+    data = model_bytes(model)
+    return data if len(data) <= MAX_BYTES else [too_large(len(data), MAX_BYTES)]

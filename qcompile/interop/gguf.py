@@ -1,0 +1,152 @@
+"""An artifact as GGUF, in the blocks that our grids are: 32 codes and one or two half floats.
+
+The codes are ours, bit for bit. The scale is stored in half precision, as the format has it, so a
+weight differs from ``simulate`` by at most ``2^-11`` of itself (and, where the block has an offset,
+of that); a scale that half precision would lose is refused.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.stored_artifact import StoredArtifact
+from qcompile.interop.gguf_file import MAX_NAME, MAX_RANK, GgmlType, GgufTensor, gguf_bytes
+from qcompile.interop.packed_matrix import PackedMatrix, packed_matrices
+
+BLOCK = 32
+HALF = BLOCK // 2
+ARCHITECTURE = "qcompile"
+"""No program runs it by this name; it says whose names the tensors have."""
+
+BLOCK_TYPES: Mapping[tuple[int, bool], GgmlType] = MappingProxyType(
+    {
+        (8, True): GgmlType.Q8_0,
+        (5, True): GgmlType.Q5_0,
+        (5, False): GgmlType.Q5_1,
+        (4, True): GgmlType.Q4_0,
+        (4, False): GgmlType.Q4_1,
+    }
+)
+"""By bits, and whether the grid is symmetric."""
+
+FLOAT_TYPES: Mapping[torch.dtype, GgmlType] = MappingProxyType(
+    {
+        torch.float32: GgmlType.F32,
+        torch.float16: GgmlType.F16,
+        torch.bfloat16: GgmlType.BF16,
+        torch.float64: GgmlType.F64,
+        torch.int8: GgmlType.I8,
+        torch.int16: GgmlType.I16,
+        torch.int32: GgmlType.I32,
+        torch.int64: GgmlType.I64,
+    }
+)
+
+
+def gguf_file(stored: StoredArtifact, tensors: Mapping[str, Tensor]) -> bytes | list[Diagnostic]:
+    """``tensors`` are those of the artifact; its plan has passed ``check_plan``."""
+    matrices = packed_matrices(stored.plan.core, tensors)
+    problems: list[Diagnostic] = []
+    made: list[GgufTensor] = []
+    for record in stored.graph.tensors:
+        if record.alias is not None:
+            continue
+        problems += _unfitting(record.name, record.shape)
+        matrix = matrices.get(record.name)
+        if matrix is not None and _scale_is_lost(matrix):
+            problems.append(_cannot_hold(record.name, "a scale outside of half precision"))
+        elif matrix is not None:
+            made.append(_blocks(matrix))
+        elif tensors[record.name].dtype in FLOAT_TYPES:
+            made.append(_plain(record.name, tensors[record.name]))
+        else:
+            problems.append(_cannot_hold(record.name, f"a tensor of {record.dtype}"))
+    if problems:
+        return problems
+    tied = {
+        f"{ARCHITECTURE}.tied.{record.name}": record.alias
+        for record in stored.graph.tensors
+        if record.alias is not None
+    }
+    metadata = {
+        "general.architecture": ARCHITECTURE,
+        "general.quantization_version": 2,
+        f"{ARCHITECTURE}.identity": stored.manifest.identity,
+        **tied,
+    }
+    return gguf_bytes(metadata, made)
+
+
+def _blocks(matrix: PackedMatrix) -> GgufTensor:
+    """Scales of wider groups are repeated for each block."""
+    ggml_type = BLOCK_TYPES[matrix.bits, matrix.plan.spec.symmetric]
+    rows, columns = matrix.codes.shape
+    blocks = columns // BLOCK
+    codes = matrix.codes.reshape(rows * blocks, BLOCK)
+    scale = _by_block(matrix.scale, rows, blocks)
+    fields = [_half(scale)]
+    if ggml_type in {GgmlType.Q4_1, GgmlType.Q5_1}:
+        fields.append(_half(-scale * _by_block(matrix.zero_point, rows, blocks)))
+    if ggml_type is GgmlType.Q8_0:
+        fields.append((codes.to(torch.int16) - 128).to(torch.int8).view(torch.uint8))
+    else:
+        fields += _nibbles(codes, matrix.bits)
+    data = torch.cat(fields, dim=1).contiguous().numpy().tobytes()
+    return GgufTensor(matrix.name, ggml_type, (rows, columns), data)
+
+
+def _nibbles(codes: Tensor, bits: int) -> list[Tensor]:
+    """Byte ``i`` has the low four bits of the codes ``i`` and ``i + 16``; fifth bits go before."""
+    low = codes & 0xF
+    packed = low[:, :HALF] | low[:, HALF:] << 4
+    if bits == 4:
+        return [packed]
+    fifth = (codes >> 4).reshape(-1, 4, 8)
+    places = torch.arange(8, dtype=torch.uint8)
+    return [(fifth << places).sum(2).to(torch.uint8), packed]
+
+
+def _by_block(values: Tensor, rows: int, blocks: int) -> Tensor:
+    """``[rows or 1, groups]`` to one number a block, ``[rows * blocks, 1]``."""
+    groups = values.expand(rows, -1)
+    return groups.repeat_interleave(blocks // groups.shape[1], dim=1).reshape(-1, 1)
+
+
+def _half(values: Tensor) -> Tensor:
+    return values.to(torch.float16).view(torch.uint8).reshape(values.shape[0], 2)
+
+
+def _scale_is_lost(matrix: PackedMatrix) -> bool:
+    """Above the range, in the denormal numbers, or with an offset above the range."""
+    limits = torch.finfo(torch.float16)
+    offset = matrix.scale * matrix.zero_point
+    too_small = matrix.scale < limits.tiny
+    return bool((too_small | (matrix.scale > limits.max) | (offset > limits.max)).any())
+
+
+def _plain(name: str, tensor: Tensor) -> GgufTensor:
+    plain = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return GgufTensor(name, FLOAT_TYPES[tensor.dtype], tuple(tensor.shape), plain)
+
+
+def _unfitting(name: str, shape: tuple[int, ...]) -> list[Diagnostic]:
+    problems: list[Diagnostic] = []
+    if len(name.encode()) > MAX_NAME:
+        problems.append(_cannot_hold(name, f"a name of more than {MAX_NAME} bytes"))
+    if len(shape) > MAX_RANK:
+        problems.append(_cannot_hold(name, f"a tensor of {len(shape)} axes"))
+    return problems
+
+
+def _cannot_hold(name: str, what: str) -> Diagnostic:
+    """QR550."""
+    return Diagnostic(
+        Code.EXPORT_FORMAT,
+        f"`gguf` cannot hold {what}",
+        subject=name,
+        help="export to `onnx` or `pt2`",
+    )

@@ -1,0 +1,277 @@
+"""ONNX files of ours, read by the reference implementation of ONNX."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+from torch.nn import functional as F
+
+from qcompile.interop.onnx_emit import check_operations, emit
+from qcompile.interop.onnx_file import OnnxModel, model_bytes
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from tests.interop.exporting import normal, quantized
+from tests.tiny_models import AttentionBlock, ConvNet, ResidualNet, SharedNet, seeded
+
+
+def slot(bits, granularity, *, signed=True, symmetric=True, dynamic=False):
+    number = IntFormat(bits=bits, signed=signed)
+    return QuantSlot(format=number, symmetric=symmetric, granularity=granularity, dynamic=dynamic)
+
+
+A8 = slot(8, PerTensor(), signed=False, symmetric=False)
+
+
+def read(module):
+    model = emit(module, "net", ("qcompile", "0"), {"qcompile.identity": "1"})
+    assert isinstance(model, OnnxModel), model
+    read_back = onnx.load_from_string(model_bytes(model))
+    onnx.checker.check_model(read_back, full_check=True)
+    return read_back
+
+
+def evaluated(model, *inputs):
+    names = [value.name for value in model.graph.input]
+    feed = dict(zip(names, (value.numpy() for value in inputs), strict=True))
+    return ReferenceEvaluator(model).run(None, feed)
+
+
+def assert_same(module, *inputs, at_most=1e-5):
+    """Sums run in another order, so a float operation may differ in its last bits."""
+    with torch.no_grad():
+        expected = module(*inputs)
+    (found,) = evaluated(read(module), *inputs)
+    assert found.shape == tuple(expected.shape)
+    np.testing.assert_allclose(found, expected.numpy(), atol=at_most, rtol=1e-4)
+
+
+WEIGHTS = [
+    slot(bits, granularity, signed=signed, symmetric=symmetric)
+    for bits in (2, 3, 4, 5, 8)
+    for granularity in (PerTensor(), PerChannel(), PerChannel(axis=1), PerGroup(size=4))
+    for signed, symmetric in ((True, True), (False, False))
+]
+
+
+class Product(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 6)
+        self.right = nn.Parameter(normal(6, 8))
+
+    def forward(self, x):
+        return torch.matmul(self.fc(x), self.right)
+
+
+@pytest.mark.parametrize("spec", WEIGHTS, ids=lambda s: f"{s.format}-{s.granularity}")
+def test_every_weight_is_dequantized_to_its_own_numbers(spec):
+    spec = (
+        spec
+        if spec.granularity.kind != "per_group"
+        else replace(spec, granularity=PerGroup(size=2))
+    )
+    made = quantized(seeded(Product()), (normal(2, 8),), spec, None)
+    assert_same(made.module, normal(3, 8))
+    stored = {tensor.data_type for tensor in read(made.module).graph.initializer}
+    half = onnx.TensorProto.INT4 if spec.format.signed else onnx.TensorProto.UINT4
+    whole = onnx.TensorProto.INT8 if spec.format.signed else onnx.TensorProto.UINT8
+    assert (half if spec.bits <= 4 else whole) in stored
+
+
+@pytest.mark.parametrize("spec", WEIGHTS[::3], ids=lambda s: f"{s.format}-{s.granularity}")
+def test_convolution_weights_keep_their_channel_axis(spec):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+            self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
+
+        def forward(self, x):
+            return self.up(self.conv(x))
+
+    spec = (
+        spec
+        if spec.granularity.kind != "per_group"
+        else replace(spec, granularity=PerGroup(size=6))
+    )
+    made = quantized(seeded(Net()), (normal(2, 4, 6, 6),), spec, None)
+    assert_same(made.module, normal(3, 4, 6, 6))
+
+
+ACTS = [
+    A8,
+    slot(8, PerTensor(), signed=True, symmetric=True),
+    slot(4, PerTensor(), signed=False, symmetric=False),
+    slot(3, PerTensor(), signed=True, symmetric=False),
+    slot(8, PerTensor(), signed=False, symmetric=False, dynamic=True),
+    slot(8, PerToken(), signed=True, symmetric=True, dynamic=True),
+    slot(4, PerToken(), signed=False, symmetric=False, dynamic=True),
+    slot(6, PerToken(), signed=False, symmetric=True, dynamic=True),
+]
+
+
+def with_range(made, spec):
+    """A range that saturates, and a zero point inside of the grid."""
+    for name in made.tensors:
+        if name.endswith("act.scale"):
+            made.tensors[name] = torch.tensor([3.0 / (1 << spec.bits)])
+        if name.endswith("act.zero_point"):
+            made.tensors[name] = torch.tensor([1 << (spec.bits - 2)], dtype=torch.uint8)
+    return made
+
+
+@pytest.mark.parametrize(
+    "spec", ACTS, ids=lambda s: f"{s.format}-{s.granularity}-{s.symmetric}-{s.dynamic}"
+)
+def test_activations_are_rounded_to_the_same_numbers(spec):
+    net = nn.Sequential(nn.Linear(4, 4, bias=False))
+    nn.init.eye_(net[0].weight)
+    made = quantized(net, (normal(2, 4),), None, spec)
+    made = with_range(made, spec)
+    made = type(made)(made.graph, made.plan, made.tensors, rebuilt(made))
+    x = 2 * normal(64, 4, seed=3)
+    with torch.no_grad():
+        expected = made.module(x)
+    model = read(made.module)
+    (found,) = evaluated(model, x)
+    assert np.array_equal(found, expected.numpy())
+    clips = [node for node in model.graph.node if node.op_type == "Clip"]
+    assert bool(clips) == (spec.bits < 8 and not spec.dynamic)
+
+
+def rebuilt(made):
+    from qcompile.emit.materialize import materialize
+
+    return materialize(made.graph, made.plan.core, made.tensors)
+
+
+NETS = [
+    (ConvNet, (3, 3, 8, 8)),
+    (ResidualNet, (3, 3, 8, 8)),
+    (AttentionBlock, (3, 5, 16)),
+]
+
+
+@pytest.mark.parametrize(("net", "shape"), NETS, ids=lambda item: getattr(item, "__name__", ""))
+def test_whole_nets_compute_the_same_at_another_batch(net, shape):
+    spec = slot(4, PerChannel())
+    made = quantized(seeded(net()), (normal(*shape),), spec, A8)
+    assert_same(made.module, normal(5, *shape[1:], seed=2))
+
+
+def test_tied_weights_are_stored_once():
+    ids = torch.randint(0, 11, (2, 5), generator=torch.Generator().manual_seed(0))
+    made = quantized(seeded(SharedNet()), (ids,), slot(4, PerChannel()), None)
+    model = read(made.module)
+    codes = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT4]
+    assert len(codes) == 2
+    assert_same(made.module, ids)
+
+
+class Shapes(nn.Module):
+    """Indices, free sizes, and results of several tensors."""
+
+    def forward(self, x):
+        n, t, c = x.shape
+        a, b = x.chunk(2, dim=-1)
+        y = torch.cat([a[:, 1:, None], b[..., 1:, :].unsqueeze(2)], dim=2)
+        z = y.reshape(n, t - 1, c).transpose(1, 2).permute(0, 2, 1)
+        return {"z": z[:, -1], "rest": (x.mean((0, 1)), x[:, :2].flatten(1), x.expand(n, -1, -1))}
+
+
+def test_shapes_and_named_outputs():
+    made = quantized(Shapes(), (normal(2, 6, 4),), None, None)
+    model = read(made.module)
+    assert [value.name for value in model.graph.output] == ["z", "rest.0", "rest.1", "rest.2"]
+    x = normal(3, 6, 4)
+    expected = made.module(x)
+    for found, wanted in zip(evaluated(model, x), (expected["z"], *expected["rest"]), strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-5, atol=1e-6)
+
+
+class Masked(nn.Module):
+    def forward(self, q, k, v, mask):
+        return F.scaled_dot_product_attention(q, k, v, mask) + F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask.float(), scale=0.3
+        )
+
+
+def test_attention_with_a_mask():
+    q, k, v = (normal(2, 2, 4, 6, seed=seed) for seed in range(3))
+    mask = torch.ones(2, 1, 4, 4, dtype=torch.bool).tril()
+    made = quantized(Masked(), (q, k, v, mask), None, None)
+    assert_same(made.module, q, k, v, mask)
+
+
+LEAVES = [
+    (nn.Sequential(nn.ReLU6(), nn.Hardtanh(-0.3, 0.4)), (2, 3)),
+    (nn.Sequential(nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Hardsigmoid()), (2, 3)),
+    (nn.Sequential(nn.GELU("tanh"), nn.LeakyReLU(0.2), nn.ELU(0.7), nn.Tanh()), (2, 3)),
+    (nn.Sequential(nn.Softmax(1), nn.LogSoftmax(-1), nn.Sigmoid()), (2, 3)),
+    (nn.Sequential(nn.LayerNorm(3, elementwise_affine=False), nn.Flatten()), (2, 4, 3)),
+    (nn.Sequential(nn.ZeroPad2d((1, 2, 0, 3)), nn.MaxPool2d(3, 2, 1)), (2, 3, 8, 9)),
+    (nn.Sequential(nn.ReflectionPad2d(2), nn.AvgPool2d(2, padding=1)), (2, 3, 8, 8)),
+    (nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.AdaptiveAvgPool2d(1)), (2, 3, 8, 8)),
+    (nn.Conv2d(3, 4, (2, 3), padding="same", dilation=2), (2, 3, 8, 8)),
+    (nn.Conv1d(3, 6, 3, stride=2, groups=3), (2, 3, 9)),
+    (nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1), (2, 3, 4, 4)),
+    (nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.Identity()), (2, 3, 4, 4)),
+]
+
+
+@pytest.mark.parametrize(("leaf", "shape"), LEAVES, ids=lambda item: str(item)[:30])
+def test_modules_and_their_settings(leaf, shape):
+    net = seeded(leaf)
+    assert_same(quantized(nn.Sequential(net), (normal(*shape),), None, None).module, normal(*shape))
+
+
+def problems(net, *inputs):
+    found = emit(quantized(net, inputs, None, None).module, "net", ("qcompile", "0"), {})
+    assert isinstance(found, list)
+    return [(item.code.number, item.message) for item in found]
+
+
+class Unknown(nn.Module):
+    def forward(self, x):
+        return torch.cumsum(torch.fft.fft(x).real if False else x.cumsum(0), 0) + torch.cross(x, x)
+
+
+def test_every_operation_without_a_row_is_named_before_anything_is_made():
+    module = quantized(Unknown(), (normal(3, 3),), None, None).graph
+    messages = [item.message for item in check_operations(module)]
+    assert messages == [
+        "the ONNX export cannot express `cumsum`",
+        "the ONNX export cannot express `cross`",
+    ]
+
+
+def test_settings_without_a_row_are_refused():
+    assert problems(nn.Sequential(nn.AdaptiveAvgPool2d(2)), normal(2, 3, 8, 8))[0][0] == "QR551"
+    assert problems(nn.Sequential(nn.MaxPool2d(2, ceil_mode=True)), normal(2, 3, 7, 7))
+
+
+class WritesInPlace(nn.Module):
+    def forward(self, x):
+        y = x * 2
+        z = y.view(-1)
+        y.relu_()
+        return z + 1
+
+
+def test_a_value_that_is_overwritten_and_read_again_is_refused():
+    ((code, message),) = problems(WritesInPlace(), normal(2, 3))
+    assert (code, "read again after it was written to" in message) == ("QR551", True)
+
+
+def test_two_exports_give_the_same_bytes():
+    made = quantized(seeded(ConvNet()), (normal(2, 3, 8, 8),), slot(4, PerChannel()), A8)
+    first, second = (
+        model_bytes(emit(made.module, "net", ("qcompile", "0"), {"b": "1", "a": "2"}))
+        for _ in range(2)
+    )
+    assert first == second
+    assert len(first) < sum(p.numel() for p in seeded(ConvNet()).parameters()) * 4 + 6000
