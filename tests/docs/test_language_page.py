@@ -79,7 +79,7 @@ WORDS = {
         for row in table
     },
     **{f"choice of tune {name}": [form.word for form in forms] for name, forms in FORMS.items()},
-    "argument of an optimizer": {a.name for form in OPTIMIZERS for a in form.arguments},
+    "argument of an optimizer": sorted({a.name for form in OPTIMIZERS for a in form.arguments}),
 }
 """What the code knows, by how a person calls it."""
 
