@@ -75,7 +75,7 @@ def _read(text: str) -> tuple[RecipeFile, tuple[Placed, ...]]:
         raise Malformed("$.language", "expected a whole number")
     statements = decode(document["statements"], tuple[Statement, ...], "$.statements")
     version = Number(language, NOWHERE)
-    file = RecipeFile(version, cast("tuple[Statement, ...]", statements), (), NOWHERE)
+    file = RecipeFile(version, cast("tuple[Statement, ...]", statements), NOWHERE)
     return file, _comments(document["comments"])
 
 

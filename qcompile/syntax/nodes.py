@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Span
+from qcompile.syntax.marks import comments
 
 
 @frozen
@@ -456,9 +457,15 @@ class Comment:
 
 @frozen
 class RecipeFile:
-    """One file: its language version, its statements in order, and every comment."""
+    """One file: its language version and its statements in order."""
 
     version: Number
     statements: tuple[Statement, ...]
-    comments: tuple[Comment, ...]
     span: Span
+
+    @property
+    def comments(self) -> tuple[Comment, ...]:
+        """Every comment, looked up at each call: only who moves or keeps text asks for them."""
+        source = self.span.source
+        spans = (Span(source, start, end) for start, end in comments(self.span.text))
+        return tuple(Comment(span.text, span) for span in spans)

@@ -8,7 +8,6 @@ from qcompile.diagnostics.source import Source
 from qcompile.syntax import nodes
 from qcompile.syntax.branches import Branch, Child, branches, children, token, tree
 from qcompile.syntax.expressions import Expressions
-from qcompile.syntax.marks import comments
 
 
 def build_file(root: Branch, source: Source) -> tuple[nodes.RecipeFile, list[Diagnostic]]:
@@ -20,15 +19,9 @@ def build_file(root: Branch, source: Source) -> tuple[nodes.RecipeFile, list[Dia
     file = nodes.RecipeFile(
         version,
         tuple(builder.statement(branch) for branch in statements),
-        tuple(_comments(source)),
         source.span(0, len(source.text)),
     )
     return file, problems
-
-
-def _comments(source: Source) -> list[nodes.Comment]:
-    spans = [source.span(start, end) for start, end in comments(source.text)]
-    return [nodes.Comment(span.text, span) for span in spans]
 
 
 class Statements(Expressions):

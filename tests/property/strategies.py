@@ -161,7 +161,6 @@ recipes = node(
     nodes.RecipeFile,
     node(nodes.Number, st.integers(0, 99)),
     tuples_of(statements, max_size=4),
-    st.just(()),
 )
 
 
