@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from sarif_pydantic import Sarif
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Applicability, Diagnostic, Fix, Label
@@ -18,6 +19,7 @@ def in_folder(tmp_path, monkeypatch):
 def run(*items: Diagnostic, file: str = "a.qrecipe") -> dict:
     document = json.loads(render_sarif([Findings(file, items)], "1.2.3"))
     assert document["version"] == "2.1.0"
+    Sarif.model_validate(document)  # others read it too
     (only,) = document["runs"]
     return only
 
