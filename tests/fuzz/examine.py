@@ -90,7 +90,7 @@ def _formatted(source: Source, checked: Checked) -> None:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer, where the system can."""
+    """Interrupt what takes more processor time, where the system can: other work does not count."""
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -99,10 +99,10 @@ def within(seconds: float) -> Iterator[None]:
         place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "?"
         raise TooSlow(f"more than {seconds} s, at {place}")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
