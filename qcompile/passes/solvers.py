@@ -10,13 +10,13 @@ from torch import Tensor
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.held_out import split
 from qcompile.policy.scheme import QuantSlot
+from qcompile.quant.elimination import NotPositiveDefiniteError
 from qcompile.quant.geometry import Geometry
 from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.layer import Layer
 from qcompile.quant.layer_solver import fit_layer
 from qcompile.quant.moments import UnusableSamplesError, moments
-from qcompile.quant.optq import NotPositiveDefiniteError
 from qcompile.quant.rounding import nearest
 
 Samples = Callable[[int], tuple[Tensor, Tensor]]

@@ -43,9 +43,12 @@ class Layer:
         return weight_rows(self.weight.double(), self.geometry)
 
     def range_of(self, rows: Tensor) -> Grid:
-        """The grid that the layer's observer finds for other weights in place of its own."""
+        """The grid that the layer's observer finds for other weights in place of its own.
+
+        By a coarser search: it is where a solver starts.
+        """
         weight = weight_of_rows(rows.float(), tuple(self.weight.shape), self.geometry)
-        return weight_range(weight, self.spec, self.output_axis)
+        return weight_range(weight, self.spec, self.output_axis, stride=5)
 
     def spread(self, parameter: Tensor) -> Tensor:
         """One value a scale group ``[outer, groups, 1]`` as one a weight, in rows, float64."""

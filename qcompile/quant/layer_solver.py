@@ -14,30 +14,44 @@ from torch import Tensor
 
 from qcompile.methods.tuning import Solver, Tuning
 from qcompile.quant.coordinate_descent import coordinate_descent
+from qcompile.quant.elimination import Elimination, Order, eliminate
 from qcompile.quant.grid import Grid
 from qcompile.quant.layer import Layer
 from qcompile.quant.moments import Moments
-from qcompile.quant.optq import RETRIES, NotPositiveDefiniteError, optq
-from qcompile.quant.quadratic import Quadratic, damped
+from qcompile.quant.optq import optq
+from qcompile.quant.quadratic import Quadratic
 from qcompile.quant.scale_refit import refit_scale
 
 NEGLIGIBLE = 1e-6
 """Relative gain of a round of refits below which no further one is made."""
 
-Step = Callable[[Quadratic, Tensor, Tuning], Tensor]
+TRIAL_ROWS = 128
+"""Outputs of a group on which dampings are compared."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """What a step may look at besides the problem."""
+
+    tuning: Tuning
+    elimination: Elimination
+    """Of the problem's Gram matrix, which is damped."""
+
+
+Step = Callable[[Quadratic, Tensor, Setting], Tensor]
 """From a problem and codes to codes."""
 
 
-def _nearest(problem: Quadratic, _codes: Tensor, _tuning: Tuning) -> Tensor:
+def _nearest(problem: Quadratic, _codes: Tensor, _setting: Setting) -> Tensor:
     return problem.nearest()
 
 
-def _optq(problem: Quadratic, _codes: Tensor, tuning: Tuning) -> Tensor:
-    codes, _ = optq(problem, order=tuning.order, damping=0.0)  # the Gram matrix is damped already
+def _optq(problem: Quadratic, _codes: Tensor, setting: Setting) -> Tensor:
+    codes, _ = optq(problem, elimination=setting.elimination)
     return codes
 
 
-def _descent(problem: Quadratic, codes: Tensor, _tuning: Tuning) -> Tensor:
+def _descent(problem: Quadratic, codes: Tensor, _setting: Setting) -> Tensor:
     return coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
 
 
@@ -47,7 +61,7 @@ STEPS: tuple[tuple[Solver, Step], ...] = (("rtn", _nearest), ("optq", _optq), ("
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerFit:
-    """Codes ``[groups, rows, k]`` with scale and zero point of the same shape."""
+    """Codes ``[groups, rows, k]`` with scale and zero point of the same shape, in float32."""
 
     codes: Tensor
     scale: Tensor
@@ -61,7 +75,7 @@ class LayerFit:
 
     @property
     def weight(self) -> Tensor:
-        return (self.codes - self.zero_point) * self.scale
+        return (self.codes.double() - self.zero_point) * self.scale
 
 
 def fit_layer(
@@ -76,32 +90,72 @@ def fit_layer(
 ) -> LayerFit:
     """Fit on ``fit``; choose damping, and whether nearest rounding was better, on ``held``.
 
-    Dampings are compared by the first solver alone, on the grid of nearest rounding: a search of
-    the grid and all further steps for each would take most of the time.
+    Dampings are compared by the first solver alone, on the grid of nearest rounding and on some of
+    the rows: a search of the grid and all further steps for each would take most of the time.
 
     ``importance`` ``[groups, rows]`` weighs the outputs in that choice. Raises
     ``NotPositiveDefiniteError`` where the moments are no use.
     """
-    dampings = tuning.damping
     if tuning.target == "symmetric":
         fit = fit.of_product(layer.rows())
         held = None if held is None else held.of_product(layer.rows())
+    centred = fit.centred() if refits_bias else fit
+    weight = layer.rows()
+    ridges = (ridge(weight, centred, one, tuning.order) for one in tuning.damping)
     if held is None:
-        return _fitted(layer, tuning, nearest, fit, dampings[0], refits_bias=refits_bias)
-
-    def error(found: LayerFit) -> float:
-        by_output = held.error(found.weight, 0.0 if found.bias is None else found.bias)
-        return float((by_output if importance is None else by_output * importance).sum())
-
-    quick = replace(tuning, solvers=tuning.solvers[:1], scale_factors=(1.0,), refits=0)
-    tries = [
-        _fitted(layer, quick, nearest, fit, damping, refits_bias=refits_bias, grid=nearest)
-        for damping in dampings
-    ]
-    best = min(tries, key=error).damping
+        return _fitted(layer, tuning, nearest, fit, next(ridges), refits_bias=refits_bias)
+    judge = _Judge(held, importance)
+    if len(tuning.damping) == 1:
+        best = next(ridges)
+    else:
+        trial = _Trial(layer, tuning, nearest, fit, refits_bias)
+        best = min(ridges, key=lambda one: trial.error(one, judge))
     found = _fitted(layer, tuning, nearest, fit, best, refits_bias=refits_bias)
     plain = _rounded(layer, nearest, fit, refits_bias=refits_bias)
-    return min(found, plain, key=error)
+    return min(found, plain, key=lambda one: judge.error(one.weight, one.bias))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judge:
+    """Samples that took no part in the fit."""
+
+    held: Moments
+    importance: Tensor | None
+
+    def error(self, weight: Tensor, bias: Tensor | None) -> float:
+        by_output = self.held.error(weight, 0.0 if bias is None else bias)
+        return float((by_output if self.importance is None else by_output * self.importance).sum())
+
+    def of_rows(self, rows: slice) -> "_Judge":
+        importance = None if self.importance is None else self.importance[:, rows]
+        return _Judge(self.held.of_rows(rows), importance)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    """A cheap fit, from which a damping is judged."""
+
+    layer: Layer
+    tuning: Tuning
+    grid: Grid
+    fit: Moments
+    refits_bias: bool
+
+    def error(self, ridge_: "Ridge", judge: _Judge) -> float:
+        count = ridge_.target.shape[1]
+        rows = slice(None, None, max(count // TRIAL_ROWS, 1))
+        problem = _problem(self.layer, self.grid, ridge_)
+        problem = replace(
+            problem,
+            target=problem.target[:, rows],
+            scale=problem.scale[:, rows],
+            zero_point=problem.zero_point[:, rows],
+        )
+        first = dict(STEPS)[self.tuning.solvers[0]]
+        setting = Setting(self.tuning, ridge_.elimination)
+        values = problem.values(first(problem, problem.nearest(), setting)).double()
+        bias = self.fit.of_rows(rows).bias(values) if self.refits_bias else None
+        return judge.of_rows(rows).error(values, bias)
 
 
 def _rounded(layer: Layer, nearest: Grid, fit: Moments, *, refits_bias: bool) -> LayerFit:
@@ -117,61 +171,64 @@ def _fitted(
     tuning: Tuning,
     nearest: Grid,
     fit: Moments,
-    damping: float,
+    ridge_: "Ridge",
     *,
     refits_bias: bool,
-    grid: Grid | None = None,
 ) -> LayerFit:
-    """One fit: target, grid, codes, then scales and codes in turns, then the bias.
-
-    ``grid`` stands in for the one that is searched on the target.
-    """
-    target, gram, used = ridge_target(layer.rows(), fit.centred() if refits_bias else fit, damping)
-    if grid is None:
-        grid = nearest if tuning.target == "symmetric" else layer.range_of(target)
-    problem = Quadratic(
-        target=target,
-        gram=gram,
-        scale=layer.spread(grid.scale),
-        zero_point=layer.spread(grid.zero_point),
-        qmin=grid.qmin,
-        qmax=grid.qmax,
-    )
-    problem, codes = _best_start(problem, tuning, tied=layer.scale_size is None)
+    """One fit: grid, codes, then scales and codes in turns, then the bias."""
+    keeps_grid = tuning.target == "symmetric"
+    grid = nearest if keeps_grid else layer.range_of(ridge_.target)
+    setting = Setting(tuning, ridge_.elimination)
+    problem = _problem(layer, grid, ridge_)
+    problem, codes = _best_start(problem, setting, tied=layer.scale_size is None)
     steps = dict(STEPS)
     for name in tuning.solvers[1:]:
         if name in steps:
-            codes = steps[name](problem, codes, tuning)
+            codes = steps[name](problem, codes, setting)
     if "scale" in tuning.learn and layer.scale_size is not None:
-        problem, codes = _refitted(problem, codes, tuning, layer.scale_size)
-    values = problem.values(codes)
-    bias = fit.bias(values) if refits_bias else None
-    scale = problem.scale.expand_as(target)
-    zero_point = problem.zero_point.expand_as(target)
-    return LayerFit(codes, scale, zero_point, grid, bias, used)
+        problem, codes = _refitted(problem, codes, setting, layer.scale_size)
+    bias = fit.bias(problem.values(codes).double()) if refits_bias else None
+    scale = problem.scale.expand_as(codes)
+    zero_point = problem.zero_point.expand_as(codes)
+    return LayerFit(codes, scale, zero_point, grid, bias, ridge_.elimination.damping)
 
 
-def ridge_target(weight: Tensor, fit: Moments, damping: float) -> tuple[Tensor, Tensor, float]:
-    """``W*``, ``G + lambda`` and the damping that made it positive definite (raised if need be)."""
-    for retry in range(RETRIES + 1):
-        used = damping * 10**retry
-        gram = damped(fit.gram, used)
-        lower, info = torch.linalg.cholesky_ex(gram)
-        if int(info.abs().max()) == 0:
-            bump = (gram - fit.gram).diagonal(dim1=-2, dim2=-1)[:, None, :]
-            right = (fit.cross + bump * weight).transpose(1, 2)
-            return torch.cholesky_solve(right, lower).transpose(1, 2), gram, used
-    raise NotPositiveDefiniteError
+def _problem(layer: Layer, grid: Grid, ridge_: "Ridge") -> Quadratic:
+    """In float32: damping has bounded how much of the Gram matrix is lost by that."""
+    width = 1 if layer.scale_size == ridge_.target.shape[2] else None
+    return Quadratic(
+        target=ridge_.target.float(),
+        gram=ridge_.elimination.gram.float(),
+        scale=layer.spread(grid.scale)[..., :width].float(),
+        zero_point=layer.spread(grid.zero_point)[..., :width].float(),
+        qmin=grid.qmin,
+        qmax=grid.qmax,
+    )
 
 
-def _best_start(problem: Quadratic, tuning: Tuning, *, tied: bool) -> tuple[Quadratic, Tensor]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Ridge:
+    """The target ``W*`` ``[groups, rows, k]`` and the matrix ``G + lambda`` of its error."""
+
+    target: Tensor
+    elimination: Elimination
+
+
+def ridge(weight: Tensor, fit: Moments, damping: float, order: Order = "activation") -> Ridge:
+    """Damping is raised where it does not make the matrix positive definite."""
+    found = eliminate(fit.gram, order, damping)
+    bump = (found.gram - fit.gram).diagonal(dim1=-2, dim2=-1)[:, None, :]
+    return Ridge(found.solved(fit.cross + bump * weight), found)
+
+
+def _best_start(problem: Quadratic, setting: Setting, *, tied: bool) -> tuple[Quadratic, Tensor]:
     """The first solver at each scale factor: each row keeps the best, tied rows one for all."""
-    factors = tuning.scale_factors
-    first = dict(STEPS)[tuning.solvers[0]]
+    factors = setting.tuning.scale_factors
+    first = dict(STEPS)[setting.tuning.solvers[0]]
     if len(factors) == 1:
         scaled = problem.with_scale(problem.scale * factors[0])
-        return scaled, first(scaled, scaled.nearest(), tuning)
-    groups, rows, k = problem.target.shape
+        return scaled, first(scaled, scaled.nearest(), setting)
+    groups, rows, _ = problem.target.shape
     count = len(factors)
     many = Quadratic(
         target=problem.target.repeat(1, count, 1),
@@ -181,26 +238,29 @@ def _best_start(problem: Quadratic, tuning: Tuning, *, tied: bool) -> tuple[Quad
         qmin=problem.qmin,
         qmax=problem.qmax,
     )
-    codes = first(many, many.nearest(), tuning)
+    codes = first(many, many.nearest(), setting)
     errors = many.objective(codes).view(groups, count, rows)
     if tied:
         errors = errors.sum((0, 2), keepdim=True).expand_as(errors)
-    best = errors.argmin(1)[:, None, :, None].expand(groups, 1, rows, k)
+    best = errors.argmin(1)[:, None, :, None]
 
     def chosen(x: Tensor) -> Tensor:
-        return x.view(groups, count, rows, k).gather(1, best)[:, 0]
+        width = x.shape[2]
+        place = best.expand(groups, 1, rows, width)
+        return x.view(groups, count, rows, width).gather(1, place)[:, 0]
 
     return problem.with_scale(chosen(many.scale)), chosen(codes)
 
 
 def _refitted(
-    problem: Quadratic, codes: Tensor, tuning: Tuning, size: int
+    problem: Quadratic, codes: Tensor, setting: Setting, size: int
 ) -> tuple[Quadratic, Tensor]:
     """Scales and codes in turns, until neither gains."""
     before = float(problem.objective(codes).sum())
-    for _ in range(tuning.refits):
-        problem = problem.with_scale(refit_scale(problem, codes, size))
-        codes = _descent(problem, codes, tuning)
+    for _ in range(setting.tuning.refits):
+        scale = refit_scale(problem, codes, size)
+        problem = problem.with_scale(scale[..., : problem.scale.shape[2]])
+        codes = _descent(problem, codes, setting)
         after = float(problem.objective(codes).sum())
         if before - after <= NEGLIGIBLE * before:
             break

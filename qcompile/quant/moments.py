@@ -6,7 +6,7 @@ below; the samples themselves are needed no more.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -48,6 +48,15 @@ class Moments:
         mean_target = (weight @ self.mean_input[:, :, None])[..., 0]
         power = (cross * weight).sum(-1)
         return Moments(self.gram, cross, self.mean_input, mean_target, power, self.samples)
+
+    def of_rows(self, rows: slice) -> "Moments":
+        """For some of the outputs."""
+        return replace(
+            self,
+            cross=self.cross[:, rows],
+            mean_target=self.mean_target[:, rows],
+            power=self.power[:, rows],
+        )
 
     def moved(self, input_by: Tensor, target_by: Tensor) -> "Moments":
         """Of ``q + input_by`` and ``t + target_by``."""

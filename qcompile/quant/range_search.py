@@ -8,7 +8,6 @@ both are tried.
 Everything works on rows ``[rows, n]`` with one grid a row. Ties go to the wider range.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qcompile.policy.scheme import Lsq, MinMax, Mse, Observer, Percentile, QuantSlot
-from qcompile.quant.grid import Grid, check, covering, saturate, with_scale
+from qcompile.quant.grid import Grid, check, covering, with_scale
 from qcompile.quant.grouping import grouping
 from qcompile.quant.sampling import Sample
 
@@ -39,13 +38,16 @@ class Rows:
     high: Tensor
 
 
-def weight_range(weight: Tensor, spec: QuantSlot, output_axis: int) -> Grid:
-    """The float32 grid of a weight, with parameters ``[outer, groups, 1]`` (see ``Grouping``)."""
+def weight_range(weight: Tensor, spec: QuantSlot, output_axis: int, *, stride: int = 1) -> Grid:
+    """The float32 grid of a weight, with parameters ``[outer, groups, 1]`` (see ``Grouping``).
+
+    With a ``stride`` an error search looks at every so many factors, then around the best of them.
+    """
     view = grouping(spec.granularity, tuple(weight.shape), output_axis)
     grouped = view.view(weight.to(torch.float32))
     low, high = grouped.aminmax(dim=-1, keepdim=True)
     rows = Rows(grouped.flatten(0, 1), low.flatten(0, 1), high.flatten(0, 1))
-    grid = search(rows, spec)
+    grid = search(rows, spec, stride)
     shape = (view.outer, view.groups, 1)
     return Grid(grid.scale.view(shape), grid.zero_point.view(shape), grid.qmin, grid.qmax)
 
@@ -56,13 +58,13 @@ def activation_range(samples: Sample, spec: QuantSlot) -> Grid:
     return Grid(grid.scale.view(-1), grid.zero_point.view(-1), grid.qmin, grid.qmax)
 
 
-def search(rows: Rows, spec: QuantSlot) -> Grid:
+def search(rows: Rows, spec: QuantSlot, stride: int = 1) -> Grid:
     """One grid a row, parameters ``[rows, 1]``, in the dtype of the values."""
     chunk = max(_CHUNK // max(rows.values.shape[1], 1), 1)
     parts = zip(
         rows.values.split(chunk), rows.low.split(chunk), rows.high.split(chunk), strict=True
     )
-    grids = [_observe(Rows(*part), spec.observer, spec) for part in parts]
+    grids = [_observe(Rows(*part), spec.observer, spec, stride) for part in parts]
     grid = Grid(
         torch.cat([grid.scale for grid in grids]),
         torch.cat([grid.zero_point for grid in grids]),
@@ -79,29 +81,38 @@ def error(values: Tensor, grid: Grid, p: float) -> Tensor:
     Relative to the row's own maximum, so that ``** p`` neither overflows nor underflows and the
     search gives the same codes for ``x`` and ``2 x``.
     """
+    unit = _unit(values)
+    return _error(values / unit, grid.scale / unit, grid, p)
+
+
+def _unit(values: Tensor) -> Tensor:
     unit = values.abs().amax(dim=1, keepdim=True)
-    unit = torch.where(unit == 0, torch.ones_like(unit), unit)
+    return torch.where(unit == 0, torch.ones_like(unit), unit)
+
+
+def _error(values: Tensor, scale: Tensor, grid: Grid, p: float) -> Tensor:
+    """The same of values of at most 1, on ``grid`` with ``scale`` for its own."""
     low, high = grid.qmin - grid.zero_point, grid.qmax - grid.zero_point
-    total = torch.zeros(unit.shape, dtype=torch.float64, device=values.device)
+    total = torch.zeros(scale.shape, dtype=torch.float64, device=values.device)
     for block in values.split(max(_CHUNK // values.shape[0], 1), dim=1):
         # in place, and exp(p log d) for d ** p: the inner loop of every range search
-        steps = saturate((block / grid.scale).round_(), low, high)
-        distance = steps.mul_(grid.scale).sub_(block).abs_().div_(unit).clamp_(min=_NEGLIGIBLE)
-        power = distance.log_().mul_(p).exp_()
-        total += power.sum(dim=1, keepdim=True, dtype=torch.float64)
+        steps = (block / scale).round_()
+        torch.minimum(torch.maximum(steps, low, out=steps), high, out=steps)
+        distance = steps.mul_(scale).sub_(block).abs_().clamp_(min=_NEGLIGIBLE)
+        total += distance.log_().mul_(p).exp_().sum(dim=1, keepdim=True).double()
     return total
 
 
-def _observe(rows: Rows, observer: Observer, spec: QuantSlot) -> Grid:
+def _observe(rows: Rows, observer: Observer, spec: QuantSlot, stride: int) -> Grid:
     match observer:
         case MinMax():
             return _covering(rows.low, rows.high, spec)
         case Percentile(q=q):
             return _covering(*_percentile(rows, q, spec), spec)
         case Mse(p=p):
-            return _least_error(rows, spec, p)
+            return _least_error(rows, spec, p, stride)
         case Lsq():
-            return _least_error(rows, spec, Mse().p)
+            return _least_error(rows, spec, Mse().p, stride)
         case _:
             assert_never(observer)
 
@@ -137,34 +148,61 @@ def _quantile(values: Tensor, q: float) -> Tensor:
     return values.kthvalue(rank, dim=1, keepdim=True).values
 
 
-def _least_error(rows: Rows, spec: QuantSlot, p: float) -> Grid:
-    best = _covering(rows.low, rows.high, spec)
-    least = error(rows.values, best, p)
-    for candidate in _candidates(rows, spec):
-        score = error(rows.values, candidate, p)
-        better = score < least
-        least = torch.where(better, score, least)
-        best = Grid(
-            torch.where(better, candidate.scale, best.scale),
-            torch.where(better, candidate.zero_point, best.zero_point),
-            best.qmin,
-            best.qmax,
+def _least_error(rows: Rows, spec: QuantSlot, p: float, stride: int) -> Grid:
+    found = _Search(rows, spec, p)
+    ends = _last_codes(spec.integer.qmin, spec.integer.qmax) if spec.symmetric else (1,)
+    for end in ends:
+        for factor in SHRINK_FACTORS[::stride]:
+            found.look(torch.full_like(rows.low, factor), torch.full_like(rows.low, end))
+    factor, end = found.factor, found.end
+    for step in range(1, stride):
+        found.look((factor + step / 100).clamp(max=1), end)
+        found.look(factor - step / 100, end)
+    return found.grid
+
+
+class _Search:
+    """The best grid so far, row by row; the one that covers all is the first."""
+
+    def __init__(self, rows: Rows, spec: QuantSlot, p: float) -> None:
+        self._spec, self._p = spec, p
+        self._low, self._high = rows.low.clamp(max=0), rows.high.clamp(min=0)
+        self._unit = _unit(rows.values)
+        self._values = rows.values / self._unit
+        self.grid = _covering(rows.low, rows.high, spec)
+        self.factor = torch.ones_like(rows.low)
+        """The best that was looked at."""
+        self.end = torch.full_like(rows.low, spec.integer.qmax if spec.symmetric else 1)
+        self._least = self._error(self.grid)
+        self._least_looked = torch.full_like(self._least, torch.inf)
+
+    def look(self, factor: Tensor, end: Tensor) -> None:
+        """At both ends times ``factor``; on a symmetric grid the code ``end`` is the larger one."""
+        grid = self._at(factor, end)
+        score = self._error(grid)
+        better = score < self._least_looked
+        self._least_looked = torch.where(better, score, self._least_looked)
+        self.factor = torch.where(better, factor, self.factor)
+        self.end = torch.where(better, end, self.end)
+        better = score < self._least
+        self._least = torch.where(better, score, self._least)
+        self.grid = Grid(
+            torch.where(better, grid.scale, self.grid.scale),
+            torch.where(better, grid.zero_point, self.grid.zero_point),
+            grid.qmin,
+            grid.qmax,
         )
-    return best
 
+    def _at(self, factor: Tensor, end: Tensor) -> Grid:
+        spec = self._spec
+        if not spec.symmetric:
+            return _covering(self._low * factor, self._high * factor, spec)
+        qmin, qmax = spec.integer.qmin, spec.integer.qmax
+        largest = torch.maximum(self._high, -self._low) if qmin < 0 else self._high
+        return with_scale(largest * factor / end, self._low, qmin, qmax, symmetric=True)
 
-def _candidates(rows: Rows, spec: QuantSlot) -> Iterator[Grid]:
-    low, high = rows.low.clamp(max=0), rows.high.clamp(min=0)
-    qmin, qmax = spec.integer.qmin, spec.integer.qmax
-    if not spec.symmetric:
-        for factor in SHRINK_FACTORS[1:]:
-            yield _covering(low * factor, high * factor, spec)
-        return
-    largest = torch.maximum(high, -low) if qmin < 0 else high
-    for last_code in _last_codes(qmin, qmax):
-        for factor in SHRINK_FACTORS:
-            raw = largest * factor / last_code
-            yield with_scale(raw, low, qmin, qmax, symmetric=True)
+    def _error(self, grid: Grid) -> Tensor:
+        return _error(self._values, grid.scale / self._unit, grid, self._p)
 
 
 def _last_codes(qmin: int, qmax: int) -> tuple[int, ...]:

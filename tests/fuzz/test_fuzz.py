@@ -1,6 +1,5 @@
 """The fuzzer itself: its seeds are clean, and it notices, shrinks and keeps a planted fault."""
 
-import time
 from pathlib import Path
 from random import Random
 
@@ -38,7 +37,7 @@ def test_derived_text_is_text_of_the_language(seed: int) -> None:
 
 def test_what_takes_too_long_is_stopped() -> None:
     with pytest.raises(TooSlow), within(0.05):
-        time.sleep(5)
+        all(number >= 0 for number in range(10**8))
 
 
 def test_edges_tell_new_texts_from_known_ones() -> None:
