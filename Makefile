@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-engine bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -57,6 +57,10 @@ fuzz: $(VENV)/.test
 BENCH_MINUTES ?= 60
 bench-accuracy: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.accuracy $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+
+# the presets side by side, with the divergence from float and the time of each: build/bench/engine.json
+bench-engine: $(VENV)/.hard-models
+	$(BIN)/python -m tests.bench.accuracy --matrix engine $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
 
 # how fast each target is beside float: build/bench/kernels.json; finished cells are kept
 bench-kernels: $(VENV)/.hard-models

@@ -10,7 +10,7 @@ from qcompile.capture.trace import trace
 from tests.bench.accuracy_table import Measured, as_json, as_markdown
 from tests.bench.cells import Budget, Store, code_version
 from tests.bench.efficientnet_lite0 import STAGES, EfficientNetLite0
-from tests.bench.matrix import BASELINE, MODELS, Row, rows
+from tests.bench.matrix import ACCURACY, BASELINE, HARD_MODELS, MATRICES, Row, rows
 from tests.bench.variant import variant
 from tests.bench.vit_s14 import DEPTH, ViTS14
 
@@ -19,6 +19,8 @@ OF_FLOAT = {"top1": 0.9}
 RESULT = {
     "top1": 0.5,
     "agreement": 0.6,
+    "kl": 0.1,
+    "rel_error": 0.2,
     "images": 2000,
     "bytes_float": 8_000_000,
     "bytes": 1_000_000,
@@ -62,16 +64,21 @@ def test_budget_is_spent_after_its_time_and_never_without_a_limit():
     assert not Budget(None).is_spent
 
 
-@pytest.mark.parametrize("row", [*rows(seeds=2)], ids=lambda row: row.label)
+ROWS = [row for matrix in MATRICES for row in rows(matrix, seeds=2)]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
 def test_every_row_is_its_recipe_with_preset_and_seed(row):
     recipe = variant(row.recipe, row.preset, row.seed).recipe()
-    assert recipe.tuning.preset == row.preset
+    name, _, steps = row.preset.partition("@")
+    assert recipe.tuning.preset == name
+    assert not steps or recipe.tuning.steps == int(steps)
     assert recipe.calibration.seed == row.seed
     assert recipe.source.name == str(row.recipe)
 
 
 def test_rows_start_with_the_baselines_of_the_first_seed():
-    found = list(rows(seeds=2))
+    found = list(rows(ACCURACY, seeds=2))
     baselines = [row for row in found if row.preset == BASELINE and row.seed == 1]
     assert found[: len(baselines)] == baselines
     assert len(baselines) == 10
@@ -79,14 +86,14 @@ def test_rows_start_with_the_baselines_of_the_first_seed():
 
 
 def test_a_row_that_was_not_reached_is_listed_as_missing():
-    done = Measured(Row(MODELS[0], "w4", BASELINE, 1), "data", OF_FLOAT, RESULT)
-    missing = Measured(Row(MODELS[1], "w4", BASELINE, 1), "data", OF_FLOAT, None)
+    done = Measured(Row(HARD_MODELS[0], "w4", BASELINE, 1), "data", OF_FLOAT, RESULT)
+    missing = Measured(Row(HARD_MODELS[1], "w4", BASELINE, 1), "data", OF_FLOAT, None)
     document = as_json([done, missing])
     assert document["missing"] == [missing.row.label]
     (entry,) = document["rows"]
     assert (entry["float"], entry["rtn"], entry["result"], entry["seconds"]) == (0.9, 0.5, 0.5, 3.0)
     table = as_markdown([done, missing])
-    assert "| 90.00 | 50.00 | 50.00 | 60.00 | 8.0 -> 1.00 MB | 3 | 700 |" in table
+    assert "| 90.00 | 50.00 | 50.00 | 60.00 | 0.1000 | 0.2000 | 8.0 -> 1.00 MB | 3 | 700 |" in table
     assert missing.row.label in table
     json.dumps(document)
 

@@ -1,13 +1,14 @@
-"""``make bench-accuracy``: what each preset keeps of the accuracy of the two hard models.
+"""``make bench-accuracy`` and ``make bench-engine``: what each preset keeps of a model, and when.
 
-Writes ``build/bench/accuracy.json`` and prints a table. Finished cells are kept, and a run that
-the time limit cuts off goes on from its last block: call it again to continue. This process loads
-no torch: a child's peak memory would start from its parent's.
+Writes ``build/bench/accuracy.json`` or ``engine.json`` and prints a table. Finished cells are kept,
+and a run that the time limit cuts off goes on from its last block: call it again to continue. This
+process loads no torch: a child's peak memory would start from its parent's.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import cast
 from tests.bench.accuracy_table import Measured, as_json, as_markdown
 from tests.bench.cells import Budget, Document, Store, code_version, key
 from tests.bench.fashion_files import data_name
-from tests.bench.matrix import MODELS, ROOT, HardModel, Row, rows
+from tests.bench.matrix import MATRICES, ROOT, HardModel, Row, rows
 from tests.bench.request import FloatRequest, QuantizedRequest, Request
 from tests.bench.variant import Variant, variant
 
@@ -75,7 +76,7 @@ class Bench:
             test_images=row.model.test_images,
             threads=self.threads,
             output=str(BUILD / "artifacts" / f"{row.recipe.stem}-{row.preset}-{row.seed}"),
-            float_decisions=cast("str", of_float["decisions"]),
+            float_logits=cast("str", of_float["logits"]),
         )
         return self._result(cell, request, row.label)
 
@@ -131,8 +132,10 @@ def _computed(request: Request, limit: float | None) -> Document:
 
 
 def measured(bench: Bench, wanted: list[Row]) -> Iterator[Measured]:
-    of_float = {model.name: bench.float_result(model) for model in MODELS}
+    of_float: dict[str, Document | None] = {}
     for row in wanted:
+        if row.model.name not in of_float:
+            of_float[row.model.name] = bench.float_result(row.model)
         reference = of_float[row.model.name]
         result = None if reference is None else bench.quantized_result(row, reference)
         yield Measured(row, data_name(), reference, result)
@@ -140,16 +143,20 @@ def measured(bench: Bench, wanted: list[Row]) -> Iterator[Measured]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--matrix", choices=[one.name for one in MATRICES], default="accuracy")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of this call")
     parser.add_argument("--full", action="store_true", help="no time limit, three seeds")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", default="", help="rows whose label contains this text")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", default="", help="rows whose label matches this pattern")
     given = parser.parse_args()
     budget = Budget(None if given.full else given.minutes * 60)
     bench = Bench(Store(BUILD / "cells"), budget, given.threads)
-    wanted = [row for row in rows(FULL_SEEDS if given.full else 1) if given.only in row.label]
+    matrix = next(one for one in MATRICES if one.name == given.matrix)
+    seeds = FULL_SEEDS if given.full else given.seeds
+    wanted = [row for row in rows(matrix, seeds) if re.search(given.only, row.label)]
     found = list(measured(bench, wanted))
-    Path(BUILD / "accuracy.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
+    Path(BUILD / f"{matrix.name}.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
     print(as_markdown(found))
 
 

@@ -9,9 +9,9 @@ from tests.bench.matrix import BASELINE, Row
 
 MEGABYTE = 1e6
 HEADER = (
-    "| model | recipe | preset | seed | images | float | rtn | result | agreement | size | seconds "
-    "| peak MB |",
-    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    "| model | recipe | preset | seed | images | float | rtn | result | agreement | KL | error "
+    "| size | seconds | peak MB |",
+    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 )
 
 
@@ -63,6 +63,8 @@ def _entry(item: Measured, baselines: dict[tuple[str, str, int], float]) -> dict
         "rtn": baselines.get((row.model.name, row.bits, row.seed)),
         "result": result["top1"],
         "agreement": result["agreement"],
+        "kl": result["kl"],
+        "rel_error": result["rel_error"],
         "bytes_float": result["bytes_float"],
         "bytes": result["bytes"],
         "seconds": round(seconds + cast("float", result["seconds_before"]), 1),
@@ -90,6 +92,8 @@ def _line(entry: dict[str, Json]) -> str:
         entry["seed"],
         f"{entry['images']:,}",
         *(_percent(entry[name]) for name in ("float", "rtn", "result", "agreement")),
+        f"{entry['kl']:.4f}",
+        f"{entry['rel_error']:.4f}",
         f"{before / MEGABYTE:.1f} -> {after / MEGABYTE:.2f} MB",
         f"{entry['seconds']:.0f}{'*' if entry['was_interrupted'] else ''}",
         f"{entry['peak_rss_mb']:.0f}",

@@ -12,10 +12,13 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
+from qcompile.zoo import fashion_mnist
+from qcompile.zoo.resnet20 import ResNet20
 from qcompile.zoo.resource import resource
 from tests.bench.fashion_files import images_file, is_full, labels_file
 
@@ -83,6 +86,17 @@ def calib_vit() -> Unlabelled:
 
 def test_vit() -> Labelled:
     return Labelled(pictures("t10k"), for_vit)
+
+
+def resnet20() -> nn.Module:
+    """The float model that ships with qcompile."""
+    model = ResNet20()
+    model.load_state_dict(load_file(resource("resnet20.safetensors")))
+    return model.eval()
+
+
+def test_resnet20() -> TensorDataset:
+    return TensorDataset(*fashion_mnist.test())
 
 
 def for_efficientnet(image: Tensor) -> Tensor:

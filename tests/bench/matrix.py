@@ -1,28 +1,17 @@
-"""The rows of the accuracy benchmark: model x recipe x preset x seed. Loads no torch."""
+"""The rows of the benchmarks: model x recipe x preset x seed. Loads no torch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from qcompile.methods.presets import preset as known_preset
+from tests.bench.variant import preset_name
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 
-Bits: TypeAlias = Literal["w8a8", "w4a8", "w4a4", "w4", "w3"]
-
 BASELINE = "rtn"
 """Rounding to nearest with clipped scales: what every other preset has to beat."""
-
-PRESETS: tuple[tuple[Bits, tuple[str, ...]], ...] = (
-    ("w3", (BASELINE, "hybrid", "optq", "adaround", "brecq")),
-    ("w4a4", (BASELINE, "hybrid", "optq", "adaround", "brecq", "qdrop")),
-    ("w4", (BASELINE, "hybrid", "optq", "adaround", "brecq")),
-    ("w4a8", (BASELINE, "hybrid", "optq", "brecq")),
-    ("w8a8", (BASELINE, "hybrid")),
-)
-"""What is worth a run at which bits, the telling ones first: a bench that is stopped has those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +25,7 @@ class HardModel:
     """The first of the test split; fewer where the data set is not complete."""
 
 
-MODELS = (
+HARD_MODELS = (
     HardModel(
         "EfficientNet-Lite0",
         "efficientnet_lite0",
@@ -54,10 +43,59 @@ MODELS = (
 )
 
 
+RESNET20 = HardModel(
+    "ResNet-20",
+    "resnet20",
+    "tests.bench.fashion:resnet20",
+    "tests.bench.fashion:test_resnet20",
+    2_000,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What is worth a run at which bits, the telling ones first: a stopped bench has those.
+
+    ``brecq@100`` is the preset ``brecq`` with 100 steps.
+    """
+
+    name: str
+    """Of the results below ``build/bench``."""
+    models: tuple[HardModel, ...]
+    presets: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+ACCURACY = Matrix(
+    "accuracy",
+    HARD_MODELS,
+    (
+        ("w3", (BASELINE, "hybrid", "optq", "adaround", "brecq")),
+        ("w4a4", (BASELINE, "hybrid", "optq", "adaround", "brecq", "qdrop")),
+        ("w4", (BASELINE, "hybrid", "optq", "adaround", "brecq")),
+        ("w4a8", (BASELINE, "hybrid", "optq", "brecq")),
+        ("w8a8", (BASELINE, "hybrid")),
+    ),
+)
+ENGINE = Matrix(
+    "engine",
+    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS)),
+    (
+        ("w2a8", (BASELINE, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop")),
+        ("w3a3", (BASELINE, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop")),
+        ("w2", (BASELINE, "hybrid", "optq", "brecq@100")),
+        ("w3", (BASELINE, "hybrid", "optq", "brecq@100")),
+        ("w4", (BASELINE, "hybrid", "optq", "brecq@100")),
+        ("w4a4", (BASELINE, "hybrid", "optq", "brecq@100", "qdrop@100")),
+        ("w4a8", (BASELINE, "hybrid", "optq", "brecq@100")),
+    ),
+)
+MATRICES = (ACCURACY, ENGINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     model: HardModel
-    bits: Bits
+    bits: str
     preset: str
     seed: int
 
@@ -70,14 +108,15 @@ class Row:
         return f"{self.model.name} {self.bits} {self.preset} seed {self.seed}"
 
 
-def rows(seeds: int) -> Iterator[Row]:
-    """Baselines first, then round by round through the presets."""
+def rows(matrix: Matrix, seeds: int) -> Iterator[Row]:
+    """Baselines first, then round by round through the presets; where there is a recipe."""
     found = [
-        (rank, seed, place, Row(model, bits, preset, seed))
+        (rank, seed, place, row)
         for seed in range(1, seeds + 1)
-        for place, (bits, presets) in enumerate(PRESETS)
+        for place, (bits, presets) in enumerate(matrix.presets)
         for rank, preset in enumerate(presets)
-        for model in MODELS
-        if known_preset(preset) is not None
+        for model in matrix.models
+        if known_preset(preset_name(preset)) is not None
+        if (row := Row(model, bits, preset, seed)).recipe.is_file()
     ]
     yield from (row for *_, row in sorted(found, key=lambda item: (item[1], item[0], item[2])))

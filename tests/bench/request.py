@@ -29,8 +29,8 @@ class QuantizedRequest(_Frozen):
     text: str
     output: str
     """Folder of the artifact; the state of an unfinished run is kept beside it."""
-    float_decisions: str
-    """One digit a test image."""
+    float_logits: str
+    """Of the test images, as ``encoded`` by the cell's process."""
 
 
 Request: TypeAlias = FloatRequest | QuantizedRequest

@@ -6,6 +6,7 @@ Reads the request as JSON from standard input, writes the result as JSON to stan
 import json
 import sys
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,18 +47,32 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decisions:
-    predicted: Tensor
+class Outputs:
+    """``logits`` ``[images, classes]`` in float32."""
+
+    logits: Tensor
     labels: Tensor
 
     @property
     def top1(self) -> float:
-        return _share(self.predicted == self.labels)
+        return _share(self.logits.argmax(1) == self.labels)
 
     @property
-    def digits(self) -> str:
-        """One a test image, in order: enough for any comparison later."""
-        return "".join(map(str, self.predicted.tolist()))
+    def encoded(self) -> str:
+        """Enough for any comparison later."""
+        return b64encode(self.logits.numpy().tobytes()).decode()
+
+    def beside(self, of_float: str) -> dict[str, Json]:
+        """Agreement, Kullback-Leibler divergence in nats, and relative squared error."""
+        data = bytearray(b64decode(of_float))
+        other = torch.frombuffer(data, dtype=torch.float32).view(self.logits.shape).double()
+        mine = self.logits.double()
+        p, q = other.log_softmax(1), mine.log_softmax(1)
+        return {
+            "agreement": _share(mine.argmax(1) == other.argmax(1)),
+            "kl": float((p.exp() * (p - q)).sum(1).mean()),
+            "rel_error": float((mine - other).square().sum() / other.square().sum()),
+        }
 
 
 def main() -> None:
@@ -71,11 +86,11 @@ def _measure_float(request: FloatRequest) -> dict[str, Json]:
     clock = Clock()
     model = cast("nn.Module", _called(request.factory))
     with clock.phase("evaluate"):
-        decisions = _decide(model, request)
+        outputs = _run(model, request)
     return {
-        "top1": decisions.top1,
-        "images": len(decisions.labels),
-        "decisions": decisions.digits,
+        "top1": outputs.top1,
+        "images": len(outputs.labels),
+        "logits": outputs.encoded,
         "phases": clock.phases,
     }
 
@@ -93,14 +108,11 @@ def _quantize(request: QuantizedRequest) -> dict[str, Json]:
     del bound
     model = qcompile.load(output)
     with clock.phase("evaluate"):
-        decisions = _decide(model, request)
-    pairs = zip(decisions.digits, request.float_decisions, strict=True)
-    same = [mine == theirs for mine, theirs in pairs]
+        outputs = _run(model, request)
     return {
-        "top1": decisions.top1,
-        "agreement": _share(torch.tensor(same)),
-        "images": len(decisions.labels),
-        "decisions": decisions.digits,
+        "top1": outputs.top1,
+        **outputs.beside(request.float_logits),
+        "images": len(outputs.labels),
         "bytes_float": planned.plan.core.bytes_before,
         "bytes": planned.plan.core.bytes_after,
         "peak_rss_mb": peak,
@@ -108,16 +120,16 @@ def _quantize(request: QuantizedRequest) -> dict[str, Json]:
     }
 
 
-def _decide(model: nn.Module, request: Request) -> Decisions:
+def _run(model: nn.Module, request: Request) -> Outputs:
     data = cast("Dataset[tuple[Tensor, Tensor]]", _called(request.test_data))
     images = min(request.test_images, len(data))  # pyright: ignore[reportArgumentType]
-    predicted: list[Tensor] = []
+    logits: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.inference_mode():
         for batch, label in DataLoader(Subset(data, range(images)), BATCH):
-            predicted.append(cast("Tensor", model(batch)).argmax(1))
+            logits.append(cast("Tensor", model(batch)))
             labels.append(label)
-    return Decisions(torch.cat(predicted), torch.cat(labels))
+    return Outputs(torch.cat(logits), torch.cat(labels))
 
 
 def _called(reference: str) -> object:

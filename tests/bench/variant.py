@@ -27,9 +27,16 @@ class Variant:
         return checked.recipe
 
 
+def preset_name(preset: str) -> str:
+    """``brecq`` of ``brecq@100``."""
+    return preset.partition("@")[0]
+
+
 def variant(path: Path, preset: str, seed: int) -> Variant:
     """The recipe tuned by ``preset``; ``seed`` chooses the samples and seeds the run."""
-    text = _once(TUNE, f"tune {preset}", path.read_text(), path)
+    name, _, steps = preset.partition("@")
+    tune = f"tune {name} {{ steps = {steps} }}" if steps else f"tune {name}"
+    text = _once(TUNE, tune, path.read_text(), path)
     return Variant(path, _once(SEED, rf"\g<1>{seed}", text, path))
 
 
