@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-engine bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-engine bench-stages bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -61,6 +61,10 @@ bench-accuracy: $(VENV)/.hard-models
 # the presets side by side, with the divergence from float and the time of each: build/bench/engine.json
 bench-engine: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.accuracy --matrix engine $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+
+# where the layer solver's time goes, against the arithmetic it has to do: build/bench/stages.json
+bench-stages: $(VENV)/.hard-models
+	$(BIN)/python -m tests.bench.stages
 
 # how fast each target is beside float: build/bench/kernels.json; finished cells are kept
 bench-kernels: $(VENV)/.hard-models
