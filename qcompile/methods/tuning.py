@@ -23,6 +23,17 @@ from qcompile.methods.axes import (
 )
 from qcompile.methods.bounds import refuse_illegal
 
+TRAVEL: tuple[tuple[Variable, float], ...] = (
+    ("gate", 20.0),
+    ("additive", 4.0),
+    ("division", 2.0),
+    ("weight", 4.0),
+    ("categorical", 20.0),
+    ("annealed", 4.0),
+)
+"""How far a variable may go in all steps together, in its own units: gates and logits need room to
+settle, offsets and weights are in steps of the grid, divisions in logarithms."""
+
 
 @frozen
 class Tuning:
@@ -51,10 +62,14 @@ class Tuning:
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = "constant"
     """Of the learning rate of the rounding variable."""
-    travel: float = 20.0
-    """Where the optimizer has no rate: it is ``travel / steps``, so that fewer steps are larger."""
+    travel: float | None = None
+    """Where the optimizer has no rate: it is ``travel / steps``, so that fewer steps are larger.
+    ``None``: that of the variable, see ``TRAVEL``."""
     act_lr: float = 1e-3
     """Of the logarithm of an activation scale; falls to 0 along a cosine."""
+    grid_lr: float = 1e-3
+    """Of the logarithm of a weight's scale or exponent, of its zero point as a share of the codes,
+    and of levels; falls to 0 along a cosine."""
     hardening: float = 10.0
     """Strength of the regulariser in units of the loss gradient (its root mean square)."""
     warmup: float = 0.2
@@ -94,8 +109,9 @@ class Tuning:
     def __post_init__(self) -> None:
         refuse_illegal(
             keep_quantized=0 <= self.keep_quantized <= 1,
-            travel=self.travel > 0,
+            travel=self.travel is None or self.travel > 0,
             act_lr=self.act_lr > 0,
+            grid_lr=self.grid_lr > 0,
             hardening=self.hardening > 0,
             warmup=0 <= self.warmup < 1,
             steps=self.steps >= 0,
@@ -129,4 +145,5 @@ class Tuning:
 
     @property
     def rounding_lr(self) -> float:
-        return self.optimizer.lr or self.travel / max(self.steps, 1)
+        travel = dict(TRAVEL)[self.variable] if self.travel is None else self.travel
+        return self.optimizer.lr or travel / max(self.steps, 1)
