@@ -23,11 +23,13 @@ from qcompile.methods.axes import (
 )
 from qcompile.methods.bounds import refuse_illegal
 
+GRID_PARAMETERS: tuple[Learned, ...] = ("scale", "zero_point", "exponent", "levels")
+
 TRAVEL: tuple[tuple[Variable, float], ...] = (
     ("gate", 20.0),
-    ("additive", 4.0),
-    ("division", 2.0),
-    ("weight", 4.0),
+    ("additive", 1.0),
+    ("division", 1.0),
+    ("weight", 2.0),
     ("categorical", 20.0),
     ("annealed", 4.0),
 )
@@ -50,7 +52,8 @@ class Tuning:
     variable: Variable = "gate"
     """What is optimised instead of the codes: ``gate`` is AdaRound's, between two neighbours."""
     learn: tuple[Learned, ...] = ("rounding",)
-    """``scale`` and ``bias`` by least squares in the layer's solvers, ``act_scale`` by gradient."""
+    """``scale`` and ``bias`` by least squares in the layer's solvers, and by gradient where that is
+    one of the solvers (see ``of_grid``); the others by gradient alone."""
     loss: tuple[LossTerm, ...] = (LossTerm("mse"),)
     """Of the output, relative to its value at the start."""
     drop: DropPlace = "none"
@@ -70,6 +73,8 @@ class Tuning:
     grid_lr: float = 1e-3
     """Of the logarithm of a weight's scale or exponent, of its zero point as a share of the codes,
     and of levels; falls to 0 along a cosine."""
+    bias_lr: float = 1e-3
+    """Of biases, in norms of a row of the weight; falls to 0 along a cosine."""
     hardening: float = 10.0
     """Strength of the regulariser in units of the loss gradient (its root mean square)."""
     warmup: float = 0.2
@@ -112,6 +117,7 @@ class Tuning:
             travel=self.travel is None or self.travel > 0,
             act_lr=self.act_lr > 0,
             grid_lr=self.grid_lr > 0,
+            bias_lr=self.bias_lr > 0,
             hardening=self.hardening > 0,
             warmup=0 <= self.warmup < 1,
             steps=self.steps >= 0,
@@ -137,11 +143,20 @@ class Tuning:
     @property
     def uses_moments(self) -> bool:
         """A solver of the layer looks at its inputs."""
-        return "optq" in self.solvers or "cd" in self.solvers
+        return any(name in self.solvers for name in ("optq", "gram", "cd"))
 
     @property
     def refits_bias(self) -> bool:
-        return self.uses_moments and "bias" in self.learn
+        return "bias" in self.learn and (self.uses_moments or self.learns)
+
+    @property
+    def of_grid(self) -> tuple[Learned, ...]:
+        """Parameters of a weight's grid that are learned by gradient.
+
+        A gate takes the grid as the layer's solvers left it, unless its base is frozen.
+        """
+        moving = self.variable != "gate" or self.frozen_base or "rounding" not in self.learn
+        return tuple(name for name in self.learn if moving and name in GRID_PARAMETERS)
 
     @property
     def rounding_lr(self) -> float:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from qcompile.compat.cpu_features import multiplies_bf16
+from qcompile.methods.axes import Schedule
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import Block, Choice, Rounded, hard_choice, set_beside
+from qcompile.passes.block import Block, Choice, Rounded, hard_choice
 from qcompile.passes.held_out import split
 from qcompile.passes.learned_quantizer import LearnedQuantizer
 from qcompile.passes.learned_weight import LearnedWeight
@@ -28,6 +29,8 @@ from qcompile.quant.optimizers.registry import optimizer
 
 TICKS = 20
 """How often progress is told, and divergence looked for, in one reconstruction."""
+MOST_UNDECIDED = 0.01
+"""Share of a layer's weights between codes above which rounding changes what was learned."""
 Kept = Literal["nearest", "start", "learned"]
 
 
@@ -141,7 +144,6 @@ class _Learner:
         self.weights = [
             LearnedWeight(solved, tuning, from_codes=from_codes) for solved in block.solved
         ]
-        self.beside = set_beside(solved.start for solved in block.solved)
         drops_act = tuning.drop in ("act", "both")
         places = [
             ((site.node, slot), quantizer)
@@ -170,7 +172,9 @@ class _Learner:
         """Returns why the result cannot be used, or nothing."""
         if not self.weights:
             return "no weight of its own"
-        codes, scales = self._optimizers()
+        rules = self._rules()
+        if not rules:
+            return "nothing of it is learned"
         first: float | None = None
         ticking = tick_steps(self.tuning.steps)
         order = self._order()
@@ -180,24 +184,33 @@ class _Learner:
             loss = self._loss(next(order), step)
             scale = first if first is not None else max(float(loss.detach()), 1e-30)
             first = scale
-            codes.zero_grad()
-            if scales is not None:
-                scales.zero_grad()
+            for rule, _ in rules:
+                rule.zero_grad()
             (loss / scale).backward()
             for one in self.weights:
                 one.variable.observe(step)
-            self._move(codes, scales, step)
+            for rule, schedule in rules:
+                set_rate(rule, share_left(schedule, step, self.tuning.steps))
+                rule.step()
             self.steps_done = step + 1
             if step in ticking:
                 ratio = float(loss.detach()) / scale
                 if not math.isfinite(ratio):
                     return f"the loss is not finite at step {step}; the start is kept"
                 tick(Tick(step + 1, self.tuning.steps, ratio))
-        return ""
+        return self._undecided()
+
+    def _undecided(self) -> str:
+        """A gate's result is left to the guard: short runs close the last gates at the end."""
+        share = self.soft_share
+        if self.tuning.variable == "gate" or share <= MOST_UNDECIDED:
+            return ""
+        return f"{share:.1%} of a layer lies between codes after {self.steps_done} steps"
 
     def _loss(self, number: int, step: int) -> Tensor:
         weights = {one.solved.storage: one.soft() for one in self.weights}
-        choice = Choice(weights, self.beside, self.quantizers)
+        beside = {path: value for one in self.weights for path, value in one.beside().items()}
+        choice = Choice(weights, beside, self.quantizers)
         with _precision(self.tuning, self.block.device):
             found = self.block.run(choice, self._inputs(number))
         return (found.float() - self.block.targets[number]).square().mean()
@@ -216,32 +229,27 @@ class _Learner:
                 taken[name] = value if mask is None else torch.where(mask, value, plain)
         return taken
 
-    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
-        """Of the variables, and of all else that is learned: the scales."""
+    def _rules(self) -> list[tuple[torch.optim.Optimizer, Schedule]]:
+        """Of the variables as the tuning says; of all else Adam along a cosine (BRECQ, QDrop)."""
         tuning = self.tuning
+        found: list[tuple[torch.optim.Optimizer, Schedule]] = []
         variables = [part for one in self.weights for part in one.variable.learned()]
-        codes = optimizer(variables, tuning.optimizer, tuning.rounding_lr)
+        if variables:
+            rule = optimizer(variables, tuning.optimizer, tuning.rounding_lr)
+            found.append((rule, tuning.schedule))
         of_act = {id(one): one.log_scale for one in self.quantizers.values()}
-        groups = [
+        parts = [
             (tuning.act_lr, [one for one in of_act.values() if one is not None]),
             (tuning.grid_lr, [part for one in self.weights for part in one.of_grid]),
+            (tuning.bias_lr, [part for one in self.weights for part in one.of_bias]),
         ]
-        learned = [
-            {"lr": lr, "params": [part for part in parts if part.requires_grad]}
-            for lr, parts in groups
+        groups = [
+            {"lr": lr, "params": [one for one in group if one.requires_grad]} for lr, group in parts
         ]
-        learned = [group for group in learned if group["params"]]
-        return codes, torch.optim.Adam(learned, fused=True) if learned else None
-
-    def _move(
-        self, codes: torch.optim.Optimizer, scales: torch.optim.Optimizer | None, step: int
-    ) -> None:
-        """Scales cool along a cosine, as in BRECQ and QDrop; variables as the tuning says."""
-        set_rate(codes, share_left(self.tuning.schedule, step, self.tuning.steps))
-        codes.step()
-        if scales is not None:
-            set_rate(scales, share_left("cosine", step, self.tuning.steps))
-            scales.step()
+        groups = [group for group in groups if group["params"]]
+        if groups:
+            found.append((torch.optim.Adam(groups, fused=True), "cosine"))
+        return found
 
     def _order(self) -> Iterator[int]:
         while True:

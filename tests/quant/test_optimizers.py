@@ -38,7 +38,7 @@ def test_every_rule_goes_downhill(name):
 
 
 def test_no_two_rules_are_the_same():
-    paths = [path(Optimizer(name), steps=12, lr=0.3) for name in NAMES]
+    paths = [path(Optimizer(name), steps=60, lr=0.1) for name in NAMES]
     for place, one in enumerate(paths):
         for other in paths[:place]:
             assert not torch.allclose(one, other, atol=1e-6)

@@ -12,12 +12,14 @@ from torch import Tensor
 from qcompile.quant.variables.variable import Start, temperature
 from qcompile.quant.variables.weight import DirectWeight
 
-ENDS = (2.0, 0.002)
-"""Temperatures. At the last, 0.6% of evenly spread positions are further than 5% from a code."""
+ENDS = (2.0, 0.0005)
+"""Temperatures. At the last, 0.15% of evenly spread positions are further than 5% from a code."""
 TOLERANCE = 0.05
 
 
 class Annealed(DirectWeight):
+    has_gap = True
+
     def __init__(self, start: Start) -> None:
         super().__init__(start)
         self.tuning = start.tuning

@@ -17,11 +17,14 @@ OUTER = 0.01
 """Probability of each of the two outer ones at the start."""
 CERTAIN = 0.9
 """Of the preferred code, where codes are given to start from."""
-ENDS = (1.0, 0.02)
+ENDS = (1.0, 0.002)
+"""Temperatures. The last is so low that steps of the optimizer leave no mixture standing."""
 TOLERANCE = 0.05
 
 
 class Categorical(Variable):
+    has_gap = True
+
     def __init__(self, start: Start) -> None:
         self.grid, self.tuning = start.grid, start.tuning
         position = self.grid.position(start.weight).detach()

@@ -35,6 +35,8 @@ class Gate(Variable):
     That is the frozen base of Genie (2212.04780), without which a moving scale makes jumps.
     """
 
+    has_gap = True
+
     def __init__(self, start: Start) -> None:
         self.grid = start.grid
         tuning = start.tuning
@@ -53,6 +55,7 @@ class Gate(Variable):
             self.floor = start.grid.floor(lower)
             self.variable = variable_towards(start.steps, self.floor).requires_grad_()
         self.strength = 0.0
+        self._given = start.strength
         self._beta = self.schedule.start
         self._gradient_square = 0.0
         self._measured = 0
@@ -69,7 +72,8 @@ class Gate(Variable):
             self._measure()
         if step == max(self.warm - 1, 0):
             mean = self._gradient_square / max(self._measured, 1)
-            self.strength = self.hardening * mean**0.5 / 2
+            measured = self.hardening * mean**0.5 / 2
+            self.strength = measured if self._given is None else self._given
 
     def value(self) -> Tensor:
         """Its gradient includes the regulariser's."""

@@ -5,6 +5,7 @@ from qcompile.quant.variables.additive import Additive
 from qcompile.quant.variables.annealed import Annealed
 from qcompile.quant.variables.categorical import Categorical
 from qcompile.quant.variables.division import Division
+from qcompile.quant.variables.fixed import Fixed
 from qcompile.quant.variables.gate import Gate
 from qcompile.quant.variables.variable import Start, Variable
 from qcompile.quant.variables.weight import DirectWeight
@@ -20,5 +21,7 @@ VARIABLES: tuple[tuple[Name, type[Variable]], ...] = (
 
 
 def variable(start: Start) -> Variable:
-    """That of the start's tuning."""
+    """That of the start's tuning; none where the rounding is not learned."""
+    if "rounding" not in start.tuning.learn:
+        return Fixed(start)
     return dict(VARIABLES)[start.tuning.variable](start)

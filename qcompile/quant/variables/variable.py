@@ -7,7 +7,7 @@ broadcasts to.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ class Start:
     steps: Tensor | None
     """Whole positions to lean towards: codes that other solvers found. ``None``: the weight."""
     tuning: Tuning
+    strength: float | None = None
+    """Of a regulariser that closes what is open, on the sum over the weights. ``None``: measured
+    from the gradient, which tells nothing where the loss has no noise and starts at zero."""
 
 
 class Variable(Protocol):
@@ -35,6 +38,9 @@ class Variable(Protocol):
 
     What stands below is for a variable whose ``value`` is on the grid at every step.
     """
+
+    has_gap: ClassVar[bool] = False
+    """``value`` may lie between codes, so that ``steps`` changes it."""
 
     def __init__(self, start: Start) -> None: ...
 
