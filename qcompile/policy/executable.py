@@ -32,16 +32,16 @@ def unserved_formats(
     recipe: Recipe, planned: Sequence[SitePlan], tuning_of: Callable[[SitePlan], Tuning]
 ) -> list[Diagnostic]:
     """Weights on levels that are given to a solver which knows uniform grids alone."""
-    sites: dict[tuple[str | None, Solver, str], list[SitePlan]] = {}
+    sites: dict[tuple[str, str, str], list[SitePlan]] = {}
     for site in planned:
         weight = next((one for one in site.tensors if one.slot == "weight"), None)
-        solver = next((s for s in tuning_of(site).solvers if s in OF_UNIFORM), None)
-        if weight is None or solver is None or isinstance(weight.spec.format, IntFormat):
-            continue
-        sites.setdefault((site.scheme, solver, str(weight.spec.format)), []).append(site)
+        asked = [one for one in OF_UNIFORM if one in tuning_of(site).solvers]
+        if weight is not None and asked and not isinstance(weight.spec.format, IntFormat):
+            place = (site.scheme or "", asked[0], str(weight.spec.format))
+            sites.setdefault(place, []).append(site)
     found: list[Diagnostic] = []
     for (scheme, solver, number), tuned in sites.items():
-        span = recipe.scheme_spans.get((scheme or "", "weight")) or _span(recipe, {}, "preset")
+        span = recipe.scheme_spans.get((scheme, "weight")) or _span(recipe, {}, "preset")
         problem = not_available(
             f"the solver `{solver}` on `{number}`",
             span,

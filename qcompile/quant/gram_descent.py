@@ -35,6 +35,8 @@ def gram_descent(problem: Quadratic, codes: Tensor | None, tuning: Tuning) -> Te
     with torch.enable_grad():
         strength = tuning.hardening * OF_MEAN / target.numel()
         learned = variable(Start(target, grid, steps, tuning, strength))
+        if not learned.learned():  # the rounding stays as it is
+            return best.start
         rule = optimizer(learned.learned(), tuning.optimizer, tuning.rounding_lr)
         unit = problem.objective(problem.nearest()).sum().float().clamp(min=TINY)
         for step in range(tuning.steps):

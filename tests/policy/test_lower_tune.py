@@ -32,6 +32,13 @@ def test_every_word_of_the_table_is_read_as_written():
     assert (found.precision, found.inputs, found.schedule) == ("bf16", "mixed", "cosine")
 
 
+def test_a_solver_that_takes_steps_takes_a_thousand_where_the_preset_has_none():
+    assert tuned("hybrid").steps == 0
+    assert tuned("hybrid { solver = [gram, cd] }").steps == 1000
+    assert tuned("rtn { solver = [rtn, gradient] }").steps == 1000
+    assert tuned("hybrid { solver = [gram, cd]; steps = 7 }").steps == 7
+
+
 def test_words_have_arguments_by_place_by_name_and_by_default():
     assert tuned("brecq { loss = mse }").loss == (LossTerm("mse"),)
     assert tuned("brecq { loss = mse(2.4) + trimmed(0.1%) + kl }").loss == (

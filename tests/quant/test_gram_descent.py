@@ -104,6 +104,14 @@ def test_codes_to_start_from_are_never_made_worse():
         assert bool((p.objective(found) <= p.objective(start)).all())
 
 
+def test_without_rounding_the_codes_stay():
+    p = layer_problem(0, 3)
+    start = coordinate_descent(p, p.nearest(), max_flips=9).codes
+    still = replace(GRAM, learn=("scale",))
+    assert torch.equal(gram_descent(p, start, still), start)
+    assert torch.equal(gram_descent(p, None, still), p.nearest())
+
+
 def test_rows_are_learned_each_for_itself():
     """But for the unit of the loss, which sign descent does not see."""
     p = layer_problem(0, 2)
