@@ -8,7 +8,7 @@ import torch
 from qcompile.methods.axes import Optimizer
 from qcompile.passes import reconstruct as engine
 from qcompile.passes.sweep import sweep
-from qcompile.policy.number_format import IntFormat, SumFormat, named
+from qcompile.policy.number_format import IntFormat, PowerFormat, SumFormat, named
 from qcompile.policy.slot_rules import initial
 from tests.passes.test_reconstruct import CPU, W2, quick, run, setting
 
@@ -76,6 +76,14 @@ def test_every_learning_preset_beats_nearest_rounding_at_two_bits(name):
     found = account(tuned(quick(name, steps=steps), spec=W2_UNSIGNED))
     assert found.kept == "learned"
     assert found.learned < 0.85 * found.nearest
+
+
+def test_powerquant_searches_an_exponent_that_is_better_than_one():
+    found, uniform = (
+        tuned(quick("powerquant"), spec=initial("weight", number)).sites
+        for number in (PowerFormat(3), PowerFormat(3, 1.0))
+    )
+    assert sum(one.weight_error for one in found) < sum(one.weight_error for one in uniform)
 
 
 def test_signround_best_is_signround_with_more_steps():
