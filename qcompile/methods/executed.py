@@ -4,21 +4,23 @@ An axis gets a further value here when the code behind it is there, and not befo
 """
 
 from collections.abc import Iterator
+from typing import get_args
 
 from qcompile.diagnostics.frozen import frozen
+from qcompile.methods.axes import Learned, OptimizerName, Schedule, Solver, Variable
 from qcompile.methods.tuning import Tuning
 
 EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("partition", ("layer", "block")),
-    ("solver", ("rtn", "optq", "cd", "gradient")),
-    ("variable", ("gate",)),
-    ("learn", ("rounding", "scale", "bias", "act_scale")),
+    ("solver", get_args(Solver)),
+    ("variable", get_args(Variable)),
+    ("learn", tuple(name for name in get_args(Learned) if name != "norm")),
     ("loss", ("mse", "mse(p=2)")),
     ("drop", ("none", "input", "act", "both")),
     ("augment", ("none",)),
     ("select", ("all",)),
-    ("optimizer", ("adam",)),
-    ("schedule", ("constant",)),
+    ("optimizer", get_args(OptimizerName)),
+    ("schedule", get_args(Schedule)),
     ("samples", ("all",)),
     ("patience", ("none",)),
     ("inputs", ("quantized",)),
@@ -26,6 +28,8 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
 OF_ALL = ("partition", "solver")
 OF_LAYERS = ("learn", "samples")
 """What the layer's solvers look at too; the others are of ``gradient`` alone."""
+OF_STEPS = ("variable", "optimizer", "schedule")
+"""What ``gram`` looks at too."""
 
 
 @frozen
@@ -40,16 +44,16 @@ class Unexecuted:
 def unexecuted(tuning: Tuning) -> Iterator[Unexecuted]:
     """Axes that no solver of ``tuning`` looks at can have any value: they are not executed."""
     for setting, known in EXECUTED:
-        if setting in OF_ALL or tuning.learns or (setting in OF_LAYERS and tuning.uses_moments):
-            values = tuple(value for value in known if _has_solver(value, tuning))
+        if _is_looked_at(setting, tuning):
             for value in _values(tuning, setting):
-                if value not in values:
-                    yield Unexecuted(setting, value, values)
+                if value not in known:
+                    yield Unexecuted(setting, value, known)
 
 
-def _has_solver(value: str, tuning: Tuning) -> bool:
-    """``gradient`` learns no scale and no bias of a weight; the layer's solvers do."""
-    return tuning.uses_moments or value not in ("scale", "bias")
+def _is_looked_at(setting: str, tuning: Tuning) -> bool:
+    by_layers = setting in OF_LAYERS and tuning.uses_moments
+    by_steps = setting in OF_STEPS and tuning.takes_steps
+    return setting in OF_ALL or tuning.learns or by_layers or by_steps
 
 
 def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
@@ -60,6 +64,8 @@ def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
             return tuning.learn
         case "loss":
             return tuple(map(str, tuning.loss))
+        case "optimizer":
+            return (tuning.optimizer.name,)
         case "samples":
             return ("all" if tuning.samples is None else str(tuning.samples),)
         case "patience":

@@ -15,17 +15,22 @@ import torch
 from torch import Tensor
 
 from qcompile.compat.cpu_features import multiplies_bf16
+from qcompile.methods.axes import Schedule
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import Block, Choice, Rounded, hard_choice, set_beside
+from qcompile.passes.block import Block, Choice, Rounded, hard_choice
 from qcompile.passes.held_out import split
-from qcompile.passes.learned import GatedWeight, LearnedQuantizer
+from qcompile.passes.learned_quantizer import LearnedQuantizer
+from qcompile.passes.learned_weight import LearnedWeight
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
 from qcompile.quant.lsq import drop_mask
-from qcompile.quant.rounding_gate import BetaSchedule
+from qcompile.quant.optimizers.rate import set_rate, share_left
+from qcompile.quant.optimizers.registry import optimizer
 
 TICKS = 20
 """How often progress is told, and divergence looked for, in one reconstruction."""
+MOST_UNDECIDED = 0.01
+"""Share of a layer's weights between codes above which rounding changes what was learned."""
 Kept = Literal["nearest", "start", "learned"]
 
 
@@ -48,7 +53,7 @@ class Account:
     kept: Kept
     steps: int
     soft_share: float
-    """Largest share of a layer's gates that were undecided when they were closed."""
+    """Largest share of a layer's weights that were between two codes when they were rounded."""
     held_out_samples: int
     """0 where there was a single batch, which had to serve for the fit too."""
     note: str = ""
@@ -77,7 +82,7 @@ def reconstruct(
     }
     learner = _Learner(block, tuning, generator, fit)
     note = learner.run(tick)
-    codes = {gated.solved.storage: gated.hard() for gated in learner.gates}
+    codes = {one.solved.storage: one.hard() for one in learner.weights}
     after = {place: learned.hard() for place, learned in learner.quantizers.items()}
     errors = {
         "nearest": error(block, hard_choice(block, nearest, before), held),
@@ -136,8 +141,9 @@ class _Learner:
         self.generator = generator
         self.batches = batches
         from_codes = tuning.uses_moments
-        self.gates = [GatedWeight(solved, from_codes=from_codes) for solved in block.solved]
-        self.beside = set_beside(solved.start for solved in block.solved)
+        self.weights = [
+            LearnedWeight(solved, tuning, from_codes=from_codes) for solved in block.solved
+        ]
         drops_act = tuning.drop in ("act", "both")
         places = [
             ((site.node, slot), quantizer)
@@ -155,49 +161,56 @@ class _Learner:
         }
         # operands that share a range share the quantizer that learns it
         self.quantizers = {place: learned[id(quantizer)] for place, quantizer in places}
-        self.schedule = BetaSchedule(
-            tuning.steps, tuning.warmup, tuning.beta_start, tuning.beta_end
-        )
         self.steps_done = 0
 
     @property
     def soft_share(self) -> float:
         """The largest of any layer."""
-        return max((gated.soft_share for gated in self.gates), default=0.0)
+        return max((one.soft_share for one in self.weights), default=0.0)
 
     def run(self, tick: Callable[[Tick], None]) -> str:
         """Returns why the result cannot be used, or nothing."""
-        if not self.gates:
+        if not self.weights:
             return "no weight of its own"
-        gates, scales = self._optimizers()
+        rules = self._rules()
+        if not rules:
+            return "nothing of it is learned"
         first: float | None = None
         ticking = tick_steps(self.tuning.steps)
         order = self._order()
         for step in range(self.tuning.steps):
+            for one in self.weights:
+                one.variable.prepare(step)
             loss = self._loss(next(order), step)
             scale = first if first is not None else max(float(loss.detach()), 1e-30)
             first = scale
-            gates.zero_grad()
-            if scales is not None:
-                scales.zero_grad()
+            for rule, _ in rules:
+                rule.zero_grad()
             (loss / scale).backward()
-            self._regularise(step)
-            gates.step()
-            if scales is not None:
-                self._cool(scales, step)
-                scales.step()
+            for one in self.weights:
+                one.variable.observe(step)
+            for rule, schedule in rules:
+                set_rate(rule, share_left(schedule, step, self.tuning.steps))
+                rule.step()
             self.steps_done = step + 1
             if step in ticking:
                 ratio = float(loss.detach()) / scale
                 if not math.isfinite(ratio):
                     return f"the loss is not finite at step {step}; the start is kept"
                 tick(Tick(step + 1, self.tuning.steps, ratio))
-        return ""
+        return self._undecided()
+
+    def _undecided(self) -> str:
+        """A gate's result is left to the guard: short runs close the last gates at the end."""
+        share = self.soft_share
+        if self.tuning.variable == "gate" or share <= MOST_UNDECIDED:
+            return ""
+        return f"{share:.1%} of a layer lies between codes after {self.steps_done} steps"
 
     def _loss(self, number: int, step: int) -> Tensor:
-        beta = self.schedule.at(step)
-        weights = {gated.solved.storage: gated.soft(beta) for gated in self.gates}
-        choice = Choice(weights, self.beside, self.quantizers)
+        weights = {one.solved.storage: one.soft() for one in self.weights}
+        beside = {path: value for one in self.weights for path, value in one.beside().items()}
+        choice = Choice(weights, beside, self.quantizers)
         with _precision(self.tuning, self.block.device):
             found = self.block.run(choice, self._inputs(number))
         return (found.float() - self.block.targets[number]).square().mean()
@@ -216,30 +229,27 @@ class _Learner:
                 taken[name] = value if mask is None else torch.where(mask, value, plain)
         return taken
 
-    def _regularise(self, step: int) -> None:
-        """Measure the gradient in the last quarter of the warm-up, then turn hardening on."""
-        begin = math.ceil(self.tuning.warmup * self.tuning.steps)
-        if 0.75 * begin <= step < max(begin, 1):
-            for gated in self.gates:
-                gated.measure()
-        if step == max(begin - 1, 0):
-            for gated in self.gates:
-                gated.harden(self.tuning.hardening)
-
-    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
-        variables = [gated.variable for gated in self.gates]
-        gates = torch.optim.Adam(variables, lr=self.tuning.rounding_lr, fused=True)
-        scales = {id(one): one.log_scale for one in self.quantizers.values()}
-        learned = [one for one in scales.values() if one is not None and one.requires_grad]
-        if not learned:
-            return gates, None
-        return gates, torch.optim.Adam(learned, lr=self.tuning.act_lr, fused=True)
-
-    def _cool(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Cosine to zero (BRECQ and QDrop do the same)."""
-        for group in optimizer.param_groups:
-            share = step / max(self.tuning.steps, 1)
-            group["lr"] = self.tuning.act_lr * (1 + math.cos(math.pi * share)) / 2
+    def _rules(self) -> list[tuple[torch.optim.Optimizer, Schedule]]:
+        """Of the variables as the tuning says; of all else Adam along a cosine (BRECQ, QDrop)."""
+        tuning = self.tuning
+        found: list[tuple[torch.optim.Optimizer, Schedule]] = []
+        variables = [part for one in self.weights for part in one.variable.learned()]
+        if variables:
+            rule = optimizer(variables, tuning.optimizer, tuning.rounding_lr)
+            found.append((rule, tuning.schedule))
+        of_act = {id(one): one.log_scale for one in self.quantizers.values()}
+        parts = [
+            (tuning.act_lr, [one for one in of_act.values() if one is not None]),
+            (tuning.grid_lr, [part for one in self.weights for part in one.of_grid]),
+            (tuning.bias_lr, [part for one in self.weights for part in one.of_bias]),
+        ]
+        groups = [
+            {"lr": lr, "params": [one for one in group if one.requires_grad]} for lr, group in parts
+        ]
+        groups = [group for group in groups if group["params"]]
+        if groups:
+            found.append((torch.optim.Adam(groups, fused=True), "cosine"))
+        return found
 
     def _order(self) -> Iterator[int]:
         while True:
