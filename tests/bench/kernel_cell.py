@@ -23,7 +23,7 @@ from qcompile.compat.cpu_features import multiplies_bf16, multiplies_bytes
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from qcompile.driver.load import lowering, plan_of
-from qcompile.emit.lower.agreement import relative
+from qcompile.emit.lower.difference import relative
 from qcompile.targets.report import LoweringReport
 from tests.bench.cells import Json
 from tests.bench.kernel_models import MODELS

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from qcompile.capture.trace import trace
 from qcompile.compat.cpu_features import has_avx2
 from qcompile.diagnostics.diagnostic import Diagnostic
-from qcompile.emit.lower.agreement import relative
+from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.kernels import int4_linear, int8_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering

@@ -8,6 +8,7 @@ from torch import Tensor, fx
 from torch.fx.node import Argument
 
 from qcompile.compat.onednn_operations import OneDnn
+from qcompile.emit.lower.counterpart import Counterpart, set_counterpart
 from qcompile.emit.lower.fusion import Fusion, fusion
 from qcompile.emit.lower.kernels import dynamic_linear, quantize
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
@@ -77,7 +78,9 @@ class IntegerLowering:
                 if reader.target is quantize and reader.args == wanted:
                     return reader
         with self.rewriting.graph.inserting_before(simulated):
-            return self.rewriting.call(quantize, *wanted)
+            made = self.rewriting.call(quantize, *wanted)
+        set_counterpart(made, Counterpart(simulated.name, grid))
+        return made
 
     # ---- products -------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ def _fold_weights(rewriting: Rewriting) -> None:
         weight: Tensor = dequantize_weight(*arguments)  # pyright: ignore[reportArgumentType]
         with rewriting.graph.inserting_before(node):
             made = rewriting.buffer(f"{node.name}_float", weight)
-        rewriting.replace(node, made)
+        rewriting.bypass(node, made)
 
 
 def _lowered(

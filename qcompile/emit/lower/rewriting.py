@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Argument
 
 from qcompile.compat.onednn_operations import Operation
+from qcompile.emit.lower.counterpart import Counterpart, counterpart, set_counterpart
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class Rewriting:
         }
         for node in list(self.graph.nodes):
             if isinstance(self.attributes.get(str(node.target)), nn.Identity):
-                self.replace(node, node.all_input_nodes[0])
+                self.bypass(node, node.all_input_nodes[0])
 
     def buffer(self, name: str, tensor: Tensor) -> fx.Node:
         """Read ``tensor`` at the graph's point of insertion, under a name like ``name``."""
@@ -46,7 +47,12 @@ class Rewriting:
         return self.graph.call_function(function, cast("tuple[Argument, ...]", args))
 
     def replace(self, old: fx.Node, new: fx.Node) -> None:
-        """Put ``new`` in the place of ``old``, and drop what nothing reads any more."""
+        """Let ``new`` compute what ``old`` does, and drop what nothing reads any more."""
+        set_counterpart(new, counterpart(old) or Counterpart(old.name))
+        self.bypass(old, new)
+
+    def bypass(self, old: fx.Node, new: fx.Node) -> None:
+        """Let the readers of ``old`` read ``new``, which may have other readers."""
         old.replace_all_uses_with(new)
         self.drop(old)
 
