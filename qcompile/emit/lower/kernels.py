@@ -20,6 +20,45 @@ def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
     return codes.contiguous(memory_format=torch.channels_last) if codes.dim() == 4 else codes
 
 
+def pad_codes(codes: Tensor, amounts: tuple[int, ...], zero_point: int) -> Tensor:
+    """Codes of a float tensor that was padded with zeros."""
+    return functional.pad(codes, amounts, value=zero_point)
+
+
+def max_pool_codes(
+    codes: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """The largest code of each window: along the height, then along the width.
+
+    The lowest code is what is padded with, so it never wins. ``F.max_pool2d`` counts in the type
+    of its input, and takes no images of bytes for that reason.
+    """
+    height, width = padding
+    if height or width:
+        codes = functional.pad(codes, (width, width, height, height))
+    for axis, *sizes in zip((-2, -1), kernel, stride, dilation, strict=True):
+        codes = _largest(codes.movedim(axis, -1), *sizes).movedim(-1, axis)
+    return codes.contiguous(memory_format=torch.channels_last) if codes.dim() == 4 else codes
+
+
+def _largest(codes: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
+    """Of each window along the last axis."""
+    positions = codes.shape[-1] - dilation * (kernel - 1)
+    parts = [
+        codes[..., place * dilation : place * dilation + positions : stride]
+        for place in range(kernel)
+    ]
+    largest = parts[0]
+    for number, part in enumerate(parts[1:]):
+        # the first result is memory of its own
+        largest = torch.maximum(largest, part, out=largest if number else None)
+    return largest
+
+
 def dynamic_linear(
     x: Tensor,
     packed: Tensor,

@@ -21,6 +21,8 @@ class Rewriting:
     attributes: dict[str, object] = field(init=False)
     """What ``get_attr`` and ``call_module`` nodes refer to, by path."""
     made: set[str] = field(default_factory=set[str])
+    of_reference: frozenset[str] = field(init=False)
+    """Names of the reference's nodes."""
 
     def __post_init__(self) -> None:
         self.graph = copy.deepcopy(self.module.graph)
@@ -29,6 +31,7 @@ class Rewriting:
             for node in self.graph.nodes
             if node.op in {"call_module", "get_attr"}
         }
+        self.of_reference = frozenset(node.name for node in self.graph.nodes)
         for node in list(self.graph.nodes):
             if isinstance(self.attributes.get(str(node.target)), nn.Identity):
                 self.bypass(node, node.all_input_nodes[0])
@@ -48,7 +51,11 @@ class Rewriting:
 
     def replace(self, old: fx.Node, new: fx.Node) -> None:
         """Let ``new`` compute what ``old`` does, and drop what nothing reads any more."""
-        set_counterpart(new, counterpart(old) or Counterpart(old.name))
+        stands_for = counterpart(old)
+        if stands_for is None and old.name in self.of_reference:
+            stands_for = Counterpart(old.name)
+        if stands_for is not None:
+            set_counterpart(new, stands_for)
         self.bypass(old, new)
 
     def bypass(self, old: fx.Node, new: fx.Node) -> None:
