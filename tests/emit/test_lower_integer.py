@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,8 @@ from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.kernels import dynamic_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.materialize import materialize
-from qcompile.policy.scheme import PerChannel, PerTensor, PerToken
+from qcompile.policy.number_format import SumFormat, named
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken
 from tests.emit.lowering import A8, X86, calls, close, lowered, slot
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
@@ -122,13 +125,17 @@ def test_every_planned_layer_is_in_the_report_and_float_layers_equal_the_referen
     assert relative(found["logits"], expected["logits"]) < 5e-3
 
 
-def test_a_weight_in_float_is_taken_off_its_codes_once(planned):
-    x = torch.randn(5, 24)
-    reference, made = lowered(planned, nn.Sequential(nn.Linear(24, 8)), x, act=None)
+@pytest.mark.parametrize("name", ["int8", "nf4", "codebook4", "mxfp4", "power4 + nf4"])
+def test_a_weight_in_float_is_taken_off_its_codes_once(planned, name):
+    terms = tuple(map(named, name.split(" + ")))
+    spec = replace(W8, format=terms[0] if len(terms) == 1 else SumFormat(terms))
+    if name == "mxfp4":
+        spec = replace(spec, granularity=PerGroup(size=32))
+    x = torch.randn(5, 64)
+    net = nn.Sequential(nn.Linear(64, 8))
+    reference, made = lowered(planned, net, x, weight=spec, act=None)
     assert torch.equal(made.module(x), reference(x))
-    assert [node.target for node in made.module.graph.nodes if node.op == "call_function"] == [
-        F.linear
-    ]
+    assert calls(made) == [F.linear]
 
 
 def test_packed_weights_belong_to_no_state_dict(planned):

@@ -1,5 +1,6 @@
 """What stands in a lowered graph beside the operations of oneDNN."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -10,6 +11,9 @@ from qcompile.compat.onednn_operations import Operation
 from qcompile.compat.quantize_to_bytes import BYTE, quantize_to_bytes
 from qcompile.compat.weight_only_operations import multiply_int4, multiply_int8
 from qcompile.quant.grid import covering
+
+SLICE = 1 << 19
+"""Numbers of a weight that are unpacked at a time: 2 MB in float32."""
 
 
 def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
@@ -100,17 +104,18 @@ def int4_linear(
     weight: tuple[Tensor, Tensor, Tensor],
     bias: Tensor | None,
     few_rows: int,
+    wide: torch.dtype,
 ) -> Tensor:
-    """Few rows by packed 4-bit codes in bfloat16, many by a float32 weight made for the call.
+    """Few rows by packed 4-bit codes in bfloat16, many by a weight of type ``wide``.
 
     ``weight`` is codes (two in a byte, ``[out, in / 2]``), scale and zero point ``[out, groups]``.
     """
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] > few_rows:
-        return functional.linear(x, _two_in_a_byte(*weight), bias)
-    made = multiply_int4(rows.to(torch.bfloat16), packed, group, scales_and_zeros)
-    product = made.to(x.dtype).reshape(*x.shape[:-1], made.shape[-1])
-    return product if bias is None else product.add_(bias)
+        made = _by_slices(rows, weight, _two_in_a_byte, wide)
+    else:
+        made = multiply_int4(rows.to(torch.bfloat16), packed, group, scales_and_zeros)
+    return _finished(x, made, bias)
 
 
 def _two_in_a_byte(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
@@ -126,11 +131,36 @@ def int8_linear(
     narrow_scale: Tensor,
     bias: Tensor | None,
     few_rows: int,
+    wide: torch.dtype,
 ) -> Tensor:
-    """Few rows by 8-bit codes in bfloat16, many by a float32 weight made for the call."""
+    """Few rows by 8-bit codes in bfloat16, many by a weight of type ``wide``."""
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] > few_rows:
-        return functional.linear(x, codes.to(torch.float32).mul_(scale[:, None]), bias)
-    made = multiply_int8(rows.to(torch.bfloat16), codes, narrow_scale)
+        made = _by_slices(rows, (codes, scale), _one_in_a_byte, wide)
+    else:
+        made = multiply_int8(rows.to(torch.bfloat16), codes, narrow_scale)
+    return _finished(x, made, bias)
+
+
+def _one_in_a_byte(codes: Tensor, scale: Tensor) -> Tensor:
+    return codes.to(torch.float32).mul_(scale[:, None])
+
+
+def _by_slices(
+    rows: Tensor, weight: tuple[Tensor, ...], unpack: Callable[..., Tensor], dtype: torch.dtype
+) -> Tensor:
+    """Unpack the weight for a slice of the outputs at a time.
+
+    A slice stays in the cache, and the whole, which may be a table of all words, never is in
+    memory.
+    """
+    rows = rows.to(dtype)
+    outputs = max(1, SLICE // rows.shape[1])
+    slices = zip(*(part.split(outputs) for part in weight), strict=True)
+    made = [functional.linear(rows, unpack(*parts).to(dtype)) for parts in slices]
+    return torch.cat(made, -1)
+
+
+def _finished(x: Tensor, made: Tensor, bias: Tensor | None) -> Tensor:
     product = made.to(x.dtype).reshape(*x.shape[:-1], made.shape[-1])
     return product if bias is None else product.add_(bias)

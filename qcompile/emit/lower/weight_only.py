@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.compat.weight_only_operations import pack_int4
 from qcompile.emit.lower.kernels import int4_linear, int8_linear
 from qcompile.emit.lower.layer import Layer
@@ -41,7 +42,7 @@ def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
         packed = rewriting.buffer(f"{name}_packed", pack_int4(weight.codes.to(torch.int32) + shift))
         narrow = rewriting.buffer(f"{name}_narrow", both)
         made = rewriting.call(
-            int4_linear, layer.source, packed, group, narrow, kept, layer.bias, few_rows
+            int4_linear, layer.source, packed, group, narrow, kept, layer.bias, few_rows, _wide()
         )
     rewriting.replace(layer.node, made)
 
@@ -51,6 +52,11 @@ def _shift(weight: StoredWeight) -> int:
     wanted = MIDDLE - round(weight.zero_point.mean().item())
     lowest, highest = int(weight.codes.amin()), int(weight.codes.amax())
     return max(-lowest, min(wanted, MOST_CODES - 1 - highest))
+
+
+def _wide() -> torch.dtype:
+    """What many rows are multiplied in: without instructions for it, bfloat16 is the slower one."""
+    return torch.bfloat16 if multiplies_bf16() else torch.float32
 
 
 def int8(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
@@ -66,5 +72,6 @@ def int8(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
             rewriting.buffer(f"{name}_narrow", scale.to(torch.bfloat16)),
             layer.bias,
             few_rows,
+            _wide(),
         )
     rewriting.replace(layer.node, made)
