@@ -13,7 +13,7 @@ from qcompile.emit.lower.lower import lower
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken
-from tests.emit.lowering import A8, X86, calls, close, lowered, slot
+from tests.emit.lowering import A8, W8, X86, calls, close, lowered, slot
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
