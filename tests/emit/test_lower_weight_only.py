@@ -1,18 +1,20 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from qcompile.capture.trace import trace
-from qcompile.compat.cpu_features import has_avx2, multiplies_bf16
+from qcompile.compat.cpu_features import has_avx2, multiplies_bf16, multiplies_bytes
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.lower import kernels as kernels_module
 from qcompile.emit.lower.difference import relative
-from qcompile.emit.lower.kernels import int4_linear, int8_linear
+from qcompile.emit.lower.kernels import dynamic_linear, int4_linear, int8_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.materialize import materialize
-from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 from qcompile.targets.catalogue import find_target
 from qcompile.targets.target import Target
 
@@ -111,6 +113,24 @@ def test_gradients_of_earlier_layers_do_not_stop_many_rows():
     codes, scale = torch.ones(3, 16, dtype=torch.int8), torch.ones(3)
     found = int8_linear(x, codes, scale, scale, None, 1, torch.float32)
     torch.testing.assert_close(found, x.sum(1, keepdim=True).expand(4, 3))
+
+
+def test_a_layer_reads_the_kernel_of_the_layer_in_front(planned):
+    net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 16))
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    for weight, target in ((INT4[0], "cpu-int4"), (INT8[0], "cpu-int8-weight-only")):
+        reference, made = lowered(planned, net, x, weight, target)
+        assert relative(made.module(x), reference(x)) < 2 * BF16
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+def test_a_layer_with_a_range_found_at_run_time_reads_the_kernel_in_front(planned):
+    net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 16))
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    dynamic = replace(INT8[0], granularity=PerToken(), dynamic=True)
+    reference, made = lowered(planned, net, x, INT8[0], "x86-int8", act=dynamic)
+    assert kernels(made) == [dynamic_linear] * 3
+    assert relative(made.module(x), reference(x)) < 5e-3
 
 
 def test_a_batch_without_rows_gives_no_rows(planned):

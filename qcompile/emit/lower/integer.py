@@ -50,7 +50,7 @@ class IntegerLowering:
         with rewriting.graph.inserting_before(layer.node):
             made = rewriting.call(
                 dynamic_linear,
-                layer.source,
+                layer.source_now,
                 rewriting.buffer(f"{name}_packed", self._packed_linear(codes)),
                 rewriting.buffer(f"{name}_scale", scale),
                 rewriting.buffer(f"{name}_sums", sums),

@@ -42,7 +42,15 @@ def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
         packed = rewriting.buffer(f"{name}_packed", pack_int4(weight.codes.to(torch.int32) + shift))
         narrow = rewriting.buffer(f"{name}_narrow", both)
         made = rewriting.call(
-            int4_linear, layer.source, packed, group, narrow, kept, layer.bias, few_rows, _wide()
+            int4_linear,
+            layer.source_now,
+            packed,
+            group,
+            narrow,
+            kept,
+            layer.bias,
+            few_rows,
+            _wide(),
         )
     rewriting.replace(layer.node, made)
 
@@ -66,7 +74,7 @@ def int8(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
     with rewriting.graph.inserting_before(layer.node):
         made = rewriting.call(
             int8_linear,
-            layer.source,
+            layer.source_now,
             rewriting.buffer(f"{name}_codes", codes),
             rewriting.buffer(f"{name}_scale", scale),
             rewriting.buffer(f"{name}_narrow", scale.to(torch.bfloat16)),
