@@ -25,7 +25,7 @@ from qcompile.driver.bind import Seen, bind_seen, look
 from qcompile.driver.example import Example
 from qcompile.driver.front import check_source
 from qcompile.driver.plan import make_plan
-from qcompile.driver.report import peak_rss_mb
+from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.policy.recipe import Recipe
 from tests.bench.cells import Json
 from tests.bench.generated_graph import SHAPES
