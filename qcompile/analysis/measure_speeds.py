@@ -22,13 +22,14 @@ from qcompile.analysis.speeds import (
     SolverSpeed,
     Speeds,
 )
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.scheme import Mse, PerTensor, QuantSlot
 from qcompile.quant.coordinate_descent import coordinate_descent
 from qcompile.quant.fake_quantize import fake_quantize
-from qcompile.quant.grid import Grid
 from qcompile.quant.lsq import LearnedStep, drop_mask
 from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic, damped
-from qcompile.quant.range_search import error
+from qcompile.quant.range_search import SHRINK_FACTORS, Rows, search
 from qcompile.quant.rounding_gate import SoftRound
 
 REPEATS = 5
@@ -156,11 +157,20 @@ def _pass_speed(kind: str, seconds: tuple[float, float]) -> PassSpeed:
 
 
 def _search(generator: torch.Generator) -> Rate:
-    grid = Grid(torch.full((1, 1), 0.02), torch.zeros(1, 1), -128, 127)
-    few, many = (torch.randn(1, size, generator=generator) for size in (FEW, SAMPLE))
-    return _rate(
-        _least(lambda: error(few, grid, 2.4)), _least(lambda: error(many, grid, 2.4)), SAMPLE
+    """The search of a whole range, by candidate."""
+    spec = QuantSlot(
+        format=IntFormat(bits=8, signed=True),
+        symmetric=True,
+        granularity=PerTensor(),
+        observer=Mse(),
     )
+
+    def once(size: int) -> float:
+        values = torch.randn(1, size, generator=generator)
+        rows = Rows(values, *values.aminmax(dim=1, keepdim=True))
+        return _least(lambda: search(rows, spec)) / len(SHRINK_FACTORS)
+
+    return _rate(once(FEW), once(SAMPLE), SAMPLE)
 
 
 def _step(generator: torch.Generator) -> Rate:
