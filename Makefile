@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-kernels fuzz bench-accuracy bench-engine bench-stages bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-stages bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -46,6 +46,10 @@ bench-start: $(VENV)/.test
 # what capture and analysis cost, up to 100,000 nodes and 70 billion parameters: build/bench/plan.json
 bench-plan: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.plan
+
+# time, memory and bytes of runs beside what their plans forecast: build/bench/forecast.json
+bench-forecast: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.forecast
 
 # make fuzz MINUTES=60; a finding fails, and leaves its input in build/fuzz/findings
 MINUTES ?= 10

@@ -1,7 +1,7 @@
 """Biases that may be set anew with the weight beside them: no other node reads either."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from torch import Tensor, fx
@@ -11,14 +11,21 @@ from qcompile.policy.core import SitePlan
 
 
 def with_refits(
-    graph: fx.GraphModule, planned: Sequence[SitePlan], tuning_of: Callable[[SitePlan], Tuning]
+    graph: fx.GraphModule,
+    planned: Sequence[SitePlan],
+    general: Tuning,
+    tunings: Mapping[str, Tuning],
 ) -> tuple[SitePlan, ...]:
-    """The plans, with the biases named that a run will set."""
+    """The plans, with the biases named that a run will set.
+
+    ``tunings`` are those of single sites, by key; the others have the ``general`` one.
+    """
     biases = own_biases(graph)
 
     def refits(site: SitePlan) -> tuple[str, ...]:
+        tuning = tunings.get(site.key, general)
         has_weight = any(tensor.slot == "weight" for tensor in site.tensors)
-        if not has_weight or site.node not in biases or not tuning_of(site).refits_bias:
+        if not has_weight or site.node not in biases or not tuning.refits_bias:
             return ()
         return (biases[site.node],)
 

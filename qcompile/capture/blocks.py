@@ -8,7 +8,7 @@ from torch import fx
 
 from qcompile.capture.block_search import BlockSearch, positions_of_layers
 from qcompile.capture.sites import find_sites
-from qcompile.capture.stretches import Stretch, calls_by_path, computing_nodes
+from qcompile.capture.stretches import Apart, Stretch, calls_by_path, computing_nodes
 from qcompile.capture.unit import Unit
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -21,19 +21,20 @@ def find_units(
     *,
     each: Sequence[str] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    sites: tuple[Site, ...] | None = None,
 ) -> tuple[tuple[Unit, ...], list[Diagnostic]]:
     """Units in execution order; together they hold every node that computes, each once.
 
     ``each`` names the modules that are blocks, in place of those found by ``BlockSearch``;
     ``groups`` joins modules into one block. What no block covers is cut into one unit a layer.
+    ``sites`` are those of ``module``, where they are at hand.
     """
-    cutter = _Cutter.of(module)
+    cutter = _Cutter.of(module, find_sites(module) if sites is None else sites)
     claimed, diagnostics = cutter.claim(each, groups or {})
     if each is None:
-        found = BlockSearch(module, cutter.nodes, cutter.sites).run()
-        free = [block for block in found if not any(block.overlaps(one) for one in claimed)]
-        claimed.extend(free)
-    return cutter.units(sorted(claimed, key=lambda block: block.start)), diagnostics
+        for block in BlockSearch(module, cutter.nodes, cutter.sites).run():
+            claimed.add(block)
+    return cutter.units(claimed.stretches), diagnostics
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,14 @@ class _Cutter:
     """Of the sites, by the name of their node."""
 
     @classmethod
-    def of(cls, module: fx.GraphModule) -> "_Cutter":
+    def of(cls, module: fx.GraphModule, sites: tuple[Site, ...]) -> "_Cutter":
         nodes = computing_nodes(module)
-        sites = find_sites(module)
         keys = {site.node: site.key for site in sites}
         return cls(module, nodes, sites, positions_of_layers(nodes, sites), keys)
 
     def claim(
         self, each: Sequence[str] | None, groups: Mapping[str, Sequence[str]]
-    ) -> tuple[list[Stretch], list[Diagnostic]]:
+    ) -> tuple[Apart, list[Diagnostic]]:
         """The stretches that a recipe asks for, without those that cannot be."""
         calls = calls_by_path(self.nodes)
         diagnostics = [
@@ -73,12 +73,10 @@ class _Cutter:
                 continue
             start, stop = min(part.start for part in parts), max(part.stop for part in parts)
             wanted.append(Stretch(name, start, stop))
-        claimed: list[Stretch] = []
+        claimed = Apart()
         for block in wanted:
-            rival = next((other for other in claimed if other.overlaps(block)), None)
-            if rival is None:
-                claimed.append(block)
-            else:
+            rival = claimed.add(block)
+            if rival is not None:
                 diagnostics.append(overlapping_blocks(rival.name, block.name))
         return claimed, diagnostics
 

@@ -3,6 +3,7 @@
 Nodes stand in execution order, so the nodes of one module call are neighbours.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from torch import fx
@@ -23,6 +24,22 @@ class Stretch:
 
     def contains(self, other: "Stretch") -> bool:
         return self != other and self.start <= other.start and other.stop <= self.stop
+
+
+class Apart:
+    """Stretches of which no two overlap, in order."""
+
+    def __init__(self) -> None:
+        self.stretches: list[Stretch] = []
+
+    def add(self, stretch: Stretch) -> Stretch | None:
+        """Take ``stretch`` in, or leave it and return the first one that it overlaps."""
+        place = bisect_right(self.stretches, stretch.start, key=lambda one: one.stop)
+        rival = self.stretches[place] if place < len(self.stretches) else None
+        if rival is not None and rival.overlaps(stretch):
+            return rival
+        self.stretches.insert(place, stretch)
+        return None
 
 
 def computing_nodes(module: fx.GraphModule) -> list[fx.Node]:

@@ -10,21 +10,26 @@ from qcompile.cli.quantities import human_bytes
 from qcompile.driver.block_graph import BlockGraph, GraphBox
 
 COLOURS = {
-    2: "#d73027",
-    3: "#f46d43",
-    4: "#fdae61",
-    5: "#fee08b",
-    6: "#d9ef8b",
-    7: "#a6d96a",
-    8: "#1a9850",
+    2: "#440154",
+    3: "#443983",
+    4: "#31688e",
+    5: "#21918c",
+    6: "#35b779",
+    7: "#90d743",
+    8: "#fde725",
 }
-"""Of a weight, by its bits: red is few."""
+"""Of a weight, by its bits: viridis, dark is few. Its lightness alone tells them apart."""
+DARK = 4
 FLOAT_COLOUR = "#bdbdbd"
 BORDER = "#888888"
-SHARED = ("#1f78b4", "#6a3d9a", "#b15928", "#e31a8b", "#008080")
-"""Borders of boxes that hold the same tensor; a sixth class begins again."""
+SHARED = "#d55e00"
+"""Border of boxes that hold a tensor which others hold too."""
+SCALES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")
+"""Of classes of values on one grid (Okabe and Ito); a number in the mark tells them apart too."""
 LONGEST_LABEL = 30
-LEGEND_ROOM = 24
+LEGEND_ROW = 20
+MARK = 13
+"""Of a scale class, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,13 @@ class _Segment:
     x: int
     width: int
     colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    x: int
+    colour: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +59,13 @@ class _Drawn:
     is_end: bool
     is_shared: bool
     segments: tuple[_Segment, ...]
+    marks: tuple[_Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
     x: int
+    y: int
     colour: str
     text: str
 
@@ -65,23 +79,26 @@ def graph_svg(graph: BlockGraph, title: str) -> str:
         keep_trailing_newline=True,
     )
     placed = layout(len(graph.boxes), graph.edges)
+    legend = _legend(graph.boxes, placed.width, placed.height)
+    bottom = max((key.y for key in legend), default=placed.height) + LEGEND_ROW
     return environment.get_template("block_graph.svg.j2").render(
         title=title,
         width=placed.width,
-        height=placed.height + LEGEND_ROOM,
+        height=bottom,
         paths=placed.paths,
         boxes=[_drawn(b, at) for b, at in zip(graph.boxes, placed.corners, strict=True)],
-        legend=_legend(graph.boxes),
+        legend=legend,
     )
 
 
 def graph_dot(graph: BlockGraph, title: str) -> str:
     lines = [f"digraph {_quoted(title)} {{", "  node [shape=box, style=filled];"]
     for place, box in enumerate(graph.boxes):
-        text = _quoted("\n".join([box.name, *_lines(box)]))
+        scales = [f"scale {', '.join(str(n + 1) for n in box.scales)}"] if box.scales else []
+        text = _quoted("\n".join([box.name, *_lines(box), *scales]))
         few = min((bits for bits in box.weight_bits if bits is not None), default=None)
         border = f', color="{_border(box)}", penwidth=3' if box.sharing else ""
-        lines.append(f'  n{place} [label={text}, fillcolor="{_colour(few)}"{border}];')
+        lines.append(f'  n{place} [label={text}, fillcolor="{_colour(few)}"{border}{_ink(few)}];')
     lines += [f"  n{source} -> n{target};" for source, target in graph.edges]
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -99,6 +116,10 @@ def _drawn(box: GraphBox, corner: tuple[int, int]) -> _Drawn:
         is_end=box.is_end,
         is_shared=bool(box.sharing),
         segments=_segments(box.weight_bits),
+        marks=tuple(
+            _Mark(4 + place * (MARK + 2), _scale_colour(number), str(number + 1))
+            for place, number in enumerate(box.scales)
+        ),
     )
 
 
@@ -122,13 +143,24 @@ def _segments(bits: Sequence[int | None]) -> tuple[_Segment, ...]:
     )
 
 
-def _legend(boxes: Sequence[GraphBox]) -> list[_Key]:
+def _legend(boxes: Sequence[GraphBox], width: int, top: int) -> list[_Key]:
+    """What the colours mean, in as many rows as it takes."""
     present = {bits for box in boxes for bits in box.weight_bits}
     ordered = sorted(present, key=lambda bits: 99 if bits is None else bits)
     texts = [("float" if bits is None else f"{bits} bits", _colour(bits)) for bits in ordered]
     if any(box.sharing for box in boxes):
-        texts.append(("coloured border: shared tensor", SHARED[0]))
-    return [_Key(MARGIN + place * 66, colour, text) for place, (text, colour) in enumerate(texts)]
+        texts.append(("border: shared tensor", SHARED))
+    for number in sorted({number for box in boxes for number in box.scales}):
+        texts.append((f"{number + 1}: one scale", _scale_colour(number)))
+    keys: list[_Key] = []
+    x, y = MARGIN, top
+    for text, colour in texts:
+        room = 30 + 7 * len(text)
+        if x > MARGIN and x + room > width:
+            x, y = MARGIN, y + LEGEND_ROW
+        keys.append(_Key(x, y, colour, text))
+        x += room
+    return keys
 
 
 def _colour(bits: int | None) -> str:
@@ -136,7 +168,16 @@ def _colour(bits: int | None) -> str:
 
 
 def _border(box: GraphBox) -> str:
-    return SHARED[box.sharing[0] % len(SHARED)] if box.sharing else BORDER
+    return SHARED if box.sharing else BORDER
+
+
+def _ink(bits: int | None) -> str:
+    """Text on the dark half of the colours is white."""
+    return "" if bits is None or bits > DARK else ', fontcolor="#ffffff"'
+
+
+def _scale_colour(number: int) -> str:
+    return SCALES[number % len(SCALES)]
 
 
 def _shortened(text: str) -> str:

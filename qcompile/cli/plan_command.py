@@ -31,6 +31,7 @@ class _Asked:
     params: dict[str, str]
     packs: tuple[str, ...]
     preview: bool
+    forecast: bool
     traced: str | None
     format: str
     full: bool
@@ -50,6 +51,11 @@ class _Asked:
     help="Draw the blocks into FILE.svg or FILE.dot.",
 )
 @click.option("--preview", is_flag=True, help="Without weights and data; it cannot be run.")
+@click.option(
+    "--forecast",
+    is_flag=True,
+    help="Time, memory and disk of a run; measures this machine once.",
+)
 @click.option(
     "--model",
     "models",
@@ -84,6 +90,7 @@ def command(
     traced: str | None,
     graph: Path | None,
     preview: bool,
+    forecast: bool,
     models: tuple[str, ...],
     format_: str,
     limit: int,
@@ -106,7 +113,17 @@ def command(
     if shown_as == "json":
         promise_json(click.get_current_context())
     asked = _Asked(
-        recipe, frozenset(trust), params, packs, preview, traced, shown_as, full, limit, held_to
+        recipe=recipe,
+        trusted=frozenset(trust),
+        params=params,
+        packs=packs,
+        preview=preview,
+        forecast=forecast,
+        traced=traced,
+        format=shown_as,
+        full=full,
+        limit=limit,
+        held_to=held_to,
     )
     outcomes = [_plan(asked, model) for model in models or (None,)]
     planned = [one for one in outcomes if not isinstance(one, list)]
@@ -149,6 +166,7 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
             packs=asked.packs,
             model=model,
             preview=asked.preview,
+            forecast=asked.forecast,
         )
         if asked.held_to:
             from qcompile.driver.export import hold_to_formats

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from qcompile.cli.forecast_view import forecast_lines
 from qcompile.cli.plan_rows import HEADINGS, RIGHT_ALIGNED, rows, summary, title
 from qcompile.policy.core import Plan
 
@@ -15,6 +16,8 @@ def plan_text(plan: Plan, *, full: bool = False) -> str:
     lines = [f"qcompile {kind}  {title(plan.core)}", "", _line(HEADINGS, widths)]
     lines.extend(_line(row, widths) for row in found)
     lines.extend([rule, *(f"  {line}" for line in summary(plan))])
+    if plan.beside.forecast is not None:
+        lines += ["", *forecast_lines(plan.beside.forecast, full=full), ""]
     lines.append(f"  {kind} {plan.core_sha256[:12]}")
     return "\n".join(lines) + "\n"
 

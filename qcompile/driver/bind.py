@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
-from qcompile.driver.tunes import plan_tunes, tuning_of
+from qcompile.driver.tunes import plan_tunes, tunings_by_key
 from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.remove_dropout import RemoveDropout
@@ -112,6 +111,13 @@ def bind(
     ``CompileError`` with every error of the phase that failed.
     """
     seen = look(recipe, model, example_inputs, trusted=trusted, preview=preview)
+    return bind_seen(recipe, seen, trusted=trusted, preview=preview)
+
+
+def bind_seen(
+    recipe: Recipe, seen: Seen, *, trusted: frozenset[str] = frozenset(), preview: bool = False
+) -> Bound:
+    """The same for a model that was looked at before. Raises ``CompileError``."""
     loaded, example, sites = seen.loaded, seen.example, seen.sites
     diagnostics = list(seen.diagnostics)
     resolution, found = resolve(recipe, sites)
@@ -129,9 +135,9 @@ def bind(
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
-    tuning = partial(tuning_of, recipe.tuning, tunes)
-    planned = with_refits(graph, planned, tuning)
-    diagnostics += [*found, *unserved_formats(recipe, planned, tuning)]
+    tunings = tunings_by_key(tunes)
+    planned = with_refits(graph, planned, recipe.tuning, tunings)
+    diagnostics += [*found, *unserved_formats(recipe, planned, tunings)]
     diagnostics += _claims(recipe, sites, resolution, measured)
     _raise_errors(diagnostics)
     return Bound(
@@ -274,7 +280,7 @@ def divided(
         for block in named
         if block.name in group_names
     }
-    units, found = find_units(graph, each=each if has_each else None, groups=groups)
+    units, found = find_units(graph, each=each if has_each else None, groups=groups, sites=sites)
     return units, [*diagnostics, *found]
 
 

@@ -1,6 +1,7 @@
 """The units of a plan as a graph to be drawn: what feeds what, in how many bits."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qcompile.driver.plan import Planned
@@ -13,6 +14,7 @@ class GraphBox:
 
     ``weight_bits``: of each weight in it that the plan speaks of, ``None`` for float.
     ``sharing``: classes of tensors that it holds in common with other boxes, by number.
+    ``scales``: classes of values on one grid that it makes values of, and other boxes too.
     """
 
     name: str
@@ -21,6 +23,7 @@ class GraphBox:
     bytes_before: int = 0
     bytes_after: int = 0
     sharing: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
     is_end: bool = False
 
 
@@ -38,9 +41,13 @@ def block_graph(planned: Planned) -> BlockGraph:
     inputs = [node.name for node in planned.bound.graph.graph.find_nodes(op="placeholder")]
     read = {name for unit in units for name in unit.inputs}
     starts = [name for name in inputs if name in read]
-    shared = _shared_storages(planned, sites)
+    homes = {name: unit.name for unit in units for name in unit.nodes}
+    shared = _numbered(_readers(planned, homes))
+    scales = _numbered(_makers(planned, homes))
     boxes = [GraphBox(name, is_end=True) for name in starts]
-    boxes += [_box(size, sites, shared.get(size.name, ())) for size in sizes]
+    boxes += [
+        _box(size, sites, shared.get(size.name, ()), scales.get(size.name, ())) for size in sizes
+    ]
     boxes.append(GraphBox("output", is_end=True))
     maker = {name: place for place, name in enumerate(starts)}
     for place, unit in enumerate(units, start=len(starts)):
@@ -57,7 +64,12 @@ def block_graph(planned: Planned) -> BlockGraph:
     return BlockGraph(tuple(boxes), tuple(sorted(edges)))
 
 
-def _box(size: UnitPlan, sites: dict[str, SitePlan], sharing: tuple[int, ...]) -> GraphBox:
+def _box(
+    size: UnitPlan,
+    sites: dict[str, SitePlan],
+    sharing: tuple[int, ...],
+    scales: tuple[int, ...],
+) -> GraphBox:
     inside = [sites[key] for key in size.sites]
     counts: dict[str, int] = defaultdict(int)
     for site in inside:
@@ -69,6 +81,7 @@ def _box(size: UnitPlan, sites: dict[str, SitePlan], sharing: tuple[int, ...]) -
         bytes_before=size.bytes_before,
         bytes_after=size.bytes_after,
         sharing=sharing,
+        scales=scales,
     )
 
 
@@ -76,16 +89,26 @@ def _weight_bits(site: SitePlan) -> int | None:
     return next((tensor.spec.bits for tensor in site.tensors if tensor.slot == "weight"), None)
 
 
-def _shared_storages(planned: Planned, sites: dict[str, SitePlan]) -> dict[str, tuple[int, ...]]:
-    """By unit, the numbers of the weights that some other unit reads too."""
-    homes = {name: unit.name for unit in planned.bound.units for name in unit.nodes}
-    readers: dict[str, set[str]] = defaultdict(set)
+def _readers(planned: Planned, homes: Mapping[str, str]) -> Iterable[Iterable[str]]:
+    """The units that read each weight."""
+    readers: dict[str, list[str]] = defaultdict(list)
     for site in planned.bound.sites:
         if site.weight is not None and site.node in homes:
-            readers[site.weight.storage].add(homes[site.node])
-    classes = [units for units in readers.values() if len(units) > 1]
+            readers[site.weight.storage].append(homes[site.node])
+    return readers.values()
+
+
+def _makers(planned: Planned, homes: Mapping[str, str]) -> Iterable[Iterable[str]]:
+    """The units that make the values of each scale class."""
+    for one in planned.bound.facts.scale_classes:
+        yield [homes[value] for value in one.values if value in homes]
+
+
+def _numbered(classes: Iterable[Iterable[str]]) -> dict[str, tuple[int, ...]]:
+    """By unit, the numbers of the classes that it shares with another unit."""
     found: dict[str, list[int]] = defaultdict(list)
-    for number, units in enumerate(classes):
+    kept = (units for units in map(dict.fromkeys, classes) if len(units) > 1)
+    for number, units in enumerate(kept):
         for unit in units:
             found[unit].append(number)
     return {unit: tuple(numbers) for unit, numbers in found.items()}

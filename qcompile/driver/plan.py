@@ -22,6 +22,7 @@ from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
 from qcompile.driver.front import check, settled, with_expectations, with_model
 from qcompile.driver.requirements import check_measurable
+from qcompile.driver.run_forecast import expected
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
 from qcompile.policy.core import (
@@ -80,11 +81,13 @@ def plan_recipe(
     packs: Sequence[str] = (),
     model: str | None = None,
     preview: bool = False,
+    forecast: bool = False,
 ) -> Planned:
     """All phases up to the plan for one recipe file. Raises ``CompileError``.
 
     ``packs`` are further files whose ``expect`` lines the plan is held to; ``model`` is a reference
-    that stands in for the recipe's own; ``preview`` does without weights and data.
+    that stands in for the recipe's own; ``preview`` does without weights and data; ``forecast``
+    says what a run will take of this machine, which is measured for it once.
     """
     checked = check(path, params)
     if checked.recipe is None:
@@ -94,14 +97,14 @@ def plan_recipe(
         raise CompileError([*checked.diagnostics, nothing_to_plan(asked)])
     try:
         recipe = with_expectations(asked, packs)
-        planned = make_plan(bind(recipe, trusted=trusted, preview=preview))
+        planned = make_plan(bind(recipe, trusted=trusted, preview=preview), forecast=forecast)
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
     return Planned(planned.plan, planned.bound, planned.calibration, tuple(warnings))
 
 
-def make_plan(bound: Bound, data: object | None = None) -> Planned:
+def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = False) -> Planned:
     recipe = bound.recipe
     document, problems = encode(bound.graph)
     if problems:
@@ -115,6 +118,9 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
     if not bound.is_preview:
         check_measurable(bound, asked)
     used = None if bound.is_preview else calibration(bound, data)
+    taken, over = expected(bound, used, asked=forecast)
+    if over:
+        raise CompileError(over)
     texts = closure_texts(recipe)
     called = [
         PurePath(s.name).name if PurePath(s.name).is_absolute() else s.name for s in recipe.closure
@@ -148,6 +154,7 @@ def make_plan(bound: Bound, data: object | None = None) -> Planned:
         requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
         compute=compute(bound.sites, bound.resolution),
         graph=bound.facts,
+        forecast=taken if forecast else None,
     )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
     warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]

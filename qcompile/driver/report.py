@@ -1,7 +1,6 @@
 """What happened in a run, for people and for later comparison; no part of the identity."""
 
 import math
-import resource
 import time
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +8,7 @@ from pydantic import JsonValue
 
 from qcompile.analysis.accumulator import sums_of_run
 from qcompile.driver.plan import Planned
+from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.requirements import Judged
 from qcompile.passes.sweep import UnitOutcome
 from qcompile.policy.claim import RunFigure
@@ -57,11 +57,6 @@ def required(judged: Sequence[Judged], figures: Mapping[RunFigure, float]) -> di
     }
     failed = any(why is not None for _, why in judged)
     return {"failed": failed, "requirements": rows, "figures": shown}
-
-
-def peak_rss_mb() -> float:
-    """Of this process so far (``ru_maxrss`` counts kilobytes on Linux)."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:

@@ -1,5 +1,6 @@
 """Which tuning each site of a plan gets."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from qcompile.capture.unit import Unit
@@ -23,10 +24,11 @@ def plan_tunes(
     if not recipe.tunes:
         return (), []
     weighted = {p.key: p.unit for p in planned if any(t.slot == "weight" for t in p.tensors)}
-    stretches = [
-        Stretch(unit.name, tuple(site for site in sites if weighted.get(site.key) == unit.name))
-        for unit in units
-    ]
+    inside: dict[str, list[Site]] = defaultdict(list)
+    for site in sites:
+        if site.key in weighted:
+            inside[weighted[site.key]].append(site)
+    stretches = [Stretch(unit.name, tuple(inside[unit.name])) for unit in units]
     tuned, diagnostics = tuned_sites(recipe, selection, stretches)
     plans = [
         TunePlan(
@@ -39,8 +41,9 @@ def plan_tunes(
     return tuple(plan for plan in plans if plan.sites), diagnostics
 
 
-def tuning_of(general: Tuning, tunes: Sequence[TunePlan], site: SitePlan) -> Tuning:
-    return next((tune.tuning for tune in tunes if site.key in tune.sites), general)
+def tunings_by_key(tunes: Sequence[TunePlan]) -> Mapping[str, Tuning]:
+    """By the key of a site; what is not there has the general tuning."""
+    return {key: tune.tuning for tune in tunes for key in tune.sites}
 
 
 def tunings_by_node(core: PlanCore) -> Mapping[str, Tuning]:

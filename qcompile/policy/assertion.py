@@ -23,6 +23,7 @@ from qcompile.policy.claim import (
     FigureArithmetic,
     NotClaim,
     Resource,
+    ResourceName,
     RunFigure,
     SiteBits,
     SlotBits,
@@ -51,6 +52,8 @@ class Measured:
     """``Site.index`` of the sites of each block, in execution order."""
     after_run: Mapping[RunFigure, float] = field(default_factory=dict[RunFigure, float])
     """Percentages are 0..100."""
+    resources: Mapping[ResourceName, float] = field(default_factory=dict[ResourceName, float])
+    """Seconds of ``time``, bytes of ``ram`` and ``disk``: a forecast, where there is one."""
 
 
 @frozen
@@ -83,12 +86,23 @@ def check_limits(
     resolution: Resolution,
     measured: Measured,
 ) -> list[Diagnostic]:
-    """One diagnostic for each limit of ``budget`` that the plan goes beyond."""
-    if budget is None:
-        return []
+    """One diagnostic for each limit of ``budget`` that the plan goes beyond.
+
+    Limits on the run are left to ``failed_run_limits``.
+    """
+    limits = [] if budget is None else [one for one in budget.limits if not one.resources]
     judge = _Judge(sites, resolution, measured)
-    found = [(limit, judge.failure(limit.claim)) for limit in budget.limits]
+    found = [(limit, judge.failure(limit.claim)) for limit in limits]
     return [over_budget(limit, failure) for limit, failure in found if failure is not None]
+
+
+def failed_run_limits(
+    budget: Budget, sites: Sequence[Site], resolution: Resolution, measured: Measured
+) -> list[tuple[Limit, Failure]]:
+    """Limits on time, memory and disk that the forecast goes beyond."""
+    judge = _Judge(sites, resolution, measured)
+    found = [(limit, judge.failure(limit.claim)) for limit in budget.limits if limit.resources]
+    return [(limit, failure) for limit, failure in found if failure is not None]
 
 
 def check_requirements(
@@ -264,8 +278,9 @@ class _Judge:
             case AfterRun(which):
                 found = self.measured.after_run.get(which)
                 return [] if found is None else [found]
-            case Resource():
-                return []
+            case Resource(which):
+                expected = self.measured.resources.get(which)
+                return [] if expected is None else [expected]
             case FigureArithmetic(op, left, right):
                 pairs = product(self._values(left), self._values(right))
                 values = [calculate(op, a, b) for a, b in pairs]

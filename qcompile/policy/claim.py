@@ -60,7 +60,7 @@ class AfterRun:
 class Resource:
     """What a run takes of the machine: wall time, peak memory, disk."""
 
-    which: Literal["time", "ram", "disk"]
+    which: "ResourceName"
     dimension: Dimension
     span: Span
 
@@ -74,6 +74,7 @@ class FigureArithmetic:
     span: Span
 
 
+ResourceName: TypeAlias = Literal["time", "ram", "disk"]
 RunFigure: TypeAlias = Literal[
     "accuracy_drop",
     "perplexity_ratio",

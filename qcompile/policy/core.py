@@ -12,6 +12,7 @@ from qcompile.methods.tuning import Tuning
 from qcompile.policy.document import Frozen
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.rule_ref import RuleRef
+from qcompile.policy.run_forecast import RunForecast
 from qcompile.policy.scheme import QuantSlot
 
 PLAN_FORMAT_VERSION = "1.0"
@@ -186,3 +187,5 @@ class Beside(Frozen):
     """Of every site that multiplies, planned or not."""
     graph: GraphFacts | None = None
     """What was proved of the graph; ``None`` in plans of older versions."""
+    forecast: RunForecast | None = None
+    """What a run will take of the machine; ``None`` where it was not asked for."""

@@ -87,7 +87,8 @@ def _rivals(nth: Nth, selection: Selection) -> list[Site]:
     """The sites of which none comes before (after) another of the selection on any path."""
     chosen = selection.of(nth.item)
     beyond = related("follows" if nth.number == 0 else "precedes", selection.sites, chosen)
-    return [site for site in selection.sites if site.index in chosen - beyond]
+    alone = chosen - beyond
+    return [site for site in selection.sites if site.index in alone]
 
 
 def selects_everything(rule: Rule, count: int) -> Diagnostic:

@@ -1,6 +1,6 @@
 """What a recipe may say, and this version cannot yet do: refused when it is planned (QR290)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -29,13 +29,17 @@ def not_executable(recipe: Recipe) -> list[Diagnostic]:
 
 
 def unserved_formats(
-    recipe: Recipe, planned: Sequence[SitePlan], tuning_of: Callable[[SitePlan], Tuning]
+    recipe: Recipe, planned: Sequence[SitePlan], tunings: Mapping[str, Tuning]
 ) -> list[Diagnostic]:
-    """Weights on levels that are given to a solver which knows uniform grids alone."""
+    """Weights on levels that are given to a solver which knows uniform grids alone.
+
+    ``tunings`` are those of single sites, by key; the others have the recipe's.
+    """
     sites: dict[tuple[str, str, str], list[SitePlan]] = {}
     for site in planned:
         weight = next((one for one in site.tensors if one.slot == "weight"), None)
-        asked = [one for one in OF_UNIFORM if one in tuning_of(site).solvers]
+        tuning = tunings.get(site.key, recipe.tuning)
+        asked = [one for one in OF_UNIFORM if one in tuning.solvers]
         if weight is not None and asked and not isinstance(weight.spec.format, IntFormat):
             place = (site.scheme or "", asked[0], str(weight.spec.format))
             sites.setdefault(place, []).append(site)

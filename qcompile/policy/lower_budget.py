@@ -7,12 +7,11 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import given_twice, listed
-from qcompile.policy.claim import AfterRun, Measure, Resource, measures
+from qcompile.policy.claim import AfterRun, Measure, measures
 from qcompile.policy.expression import Checker
 from qcompile.policy.lower_assertion import too_early
 from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule
 from qcompile.policy.type_errors import wrong_type
-from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
 from qcompile.syntax.nodes import BudgetBlock, Ref
 
@@ -58,16 +57,9 @@ def _limit(row: nodes.Limit, seen: dict[str, Span], checker: Checker) -> Limit |
 
 
 def _check_measure(measure: Measure, checker: Checker) -> None:
-    match measure:
-        case AfterRun():
-            problem = too_early(measure, "a row of `budget`")
-            if problem is not None:
-                checker.report(problem)
-        case Resource(which):
-            way_out = "leave the row out, and watch the run: it can be stopped and resumed"
-            checker.report(not_available(f"a limit on `{which}`", measure.span, way_out))
-        case _:
-            pass
+    problem = too_early(measure, "a row of `budget`") if isinstance(measure, AfterRun) else None
+    if problem is not None:
+        checker.report(problem)
 
 
 def _objective(row: nodes.Objective, checker: Checker) -> Objective | None:

@@ -10,7 +10,7 @@ from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.change import Change
-from qcompile.policy.claim import Claim
+from qcompile.policy.claim import Claim, Resource, ResourceName, measures
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import Scheme
 from qcompile.policy.selector import Selector
@@ -188,6 +188,11 @@ class Tune:
 class Limit:
     claim: Claim
     span: Span
+
+    @property
+    def resources(self) -> tuple[ResourceName, ...]:
+        """What it limits of a run; nothing for a limit on the plan."""
+        return tuple(one.which for one in measures(self.claim) if isinstance(one, Resource))
 
 
 @frozen

@@ -1,50 +1,70 @@
 """Measure one row of ``make bench-plan`` in a process of its own.
 
-Reads the name of the row as JSON from standard input, writes its figures to standard output.
+Reads ``{"model": NAME}`` as JSON from standard input, writes its figures to standard output. What
+is timed is what ``qcompile plan --preview`` runs, up to the plan as it is printed.
 """
 
 import json
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import torch
-from torch import Tensor, fx, nn
-from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
+from transformers import LlamaConfig, PretrainedConfig, ViTConfig
 
-from qcompile.analysis.context import Context
-from qcompile.analysis.decide import decide
-from qcompile.analysis.forecast import forecast
-from qcompile.analysis.graph_facts import graph_facts
-from qcompile.analysis.rules.registry import run_rules
-from qcompile.capture.blocks import find_units
+from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
-from qcompile.capture.trace import trace
+from qcompile.cli.plan_view import plan_text
+from qcompile.data.model_source import LoadedModel
+from qcompile.data.weights import MemoryWeights
 from qcompile.diagnostics.source import Source
+from qcompile.driver.bind import Seen, bind_seen, look
+from qcompile.driver.example import Example
 from qcompile.driver.front import check_source
-from qcompile.driver.report import peak_rss_mb
-from qcompile.policy.resolve import resolve
-from tests.bench.generated_graph import residual_chain
+from qcompile.driver.plan import make_plan
+from qcompile.driver.process_memory import peak_rss_mb
+from qcompile.policy.recipe import Recipe
+from tests.bench.cells import Json
+from tests.bench.generated_graph import SHAPES
 
-RECIPE = """qrecipe 1
+CHAIN = """qrecipe 1
+model "bench:generated" { input = float32[batch, 8] }
 scheme w8a8 { weight int8; act uint8 }
-scheme a8 { act uint8 }
+scheme w4a8 extends w8a8 { weight with bits=4 }
+scheme a8   { act uint8 }
 policy main {
   use w8a8 for linear
-  optional use a8 for add
+  use w4a8 for "blocks.*.down"
+  use w8a8 for "stem" or "head"
+  use a8 for add
+  set weight.bits = 6 for "blocks.0.**" and linear
 }
+blocks { each "blocks.*" }
+calibrate { data = "bench:data"; samples = 8; seed = 1 }
+tune hybrid
+tune brecq for "blocks.0.**" and linear
+expect count(linear and quantized) >= 2
+expect all("stem" is scheme(w8a8))
+"""
+
+LLAMA_INPUTS = "{ input_ids = int64[batch, seq], attention_mask = int64[batch, seq] }"
+PREVIEW = """qrecipe 1
+model "hf:." {{ {inputs} }}
+scheme w4a8 {{ weight int4; act int8 per_token }}
+policy main {{
+  use w4a8 for linear
+  skip last(linear)
+}}
+expect none(norm and quantized)
 """
 
 
-@dataclass(frozen=True)
-class Case:
-    model: nn.Module
-    inputs: dict[str, Tensor]
-    options: dict[str, object]
-
-
-def llama_70b() -> Case:
-    config = LlamaConfig(
+def llama_70b() -> PretrainedConfig:
+    """That of a Llama with 80 layers and 70 billion parameters."""
+    return LlamaConfig(
         vocab_size=128_256,
         hidden_size=8_192,
         intermediate_size=28_672,
@@ -52,63 +72,77 @@ def llama_70b() -> Case:
         num_attention_heads=64,
         num_key_value_heads=8,
         max_position_embeddings=8_192,
+        architectures=["LlamaForCausalLM"],
     )
-    ids = torch.ones(2, 16, dtype=torch.long)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return Case(_empty(LlamaForCausalLM, config), inputs, {"use_cache": False})
 
 
-def vit_b16() -> Case:
+def vit_b16() -> PretrainedConfig:
     """The defaults are those of ViT-B/16 at 224 pixels."""
-    images = torch.zeros(2, 3, 224, 224)
-    return Case(_empty(ViTForImageClassification, ViTConfig()), {"pixel_values": images}, {})
+    return ViTConfig(architectures=["ViTForImageClassification"])
 
 
-def _empty(kind: type[nn.Module], config: object) -> nn.Module:
-    with torch.device("meta"):
-        return kind(config).eval()
-
-
-MODELS = {"llama-70b": llama_70b, "vit-b16": vit_b16}
+PREVIEWS = MappingProxyType(
+    {
+        "llama-70b": (llama_70b, f"inputs = {LLAMA_INPUTS}"),
+        "vit-b16": (vit_b16, "input = float32[batch, 3, 224, 224]"),
+    }
+)
+"""By name: a configuration, and what the model takes. There are no weights."""
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    name = json.load(sys.stdin)["model"]
-    started = time.process_time()
-    if name in MODELS:
-        case = MODELS[name]()
+    name: str = json.load(sys.stdin)["model"]
+    analysed("chain", 50)  # what is built on first use is no part of the model's time
+    json.dump({"model": name, **_figures(name), "torch": torch.__version__}, sys.stdout)
+
+
+def _figures(name: str) -> Mapping[str, Json]:
+    if name not in PREVIEWS:
+        shape, _, nodes = name.rpartition("-")
+        return analysed(shape, int(nodes))
+    config, inputs = PREVIEWS[name]
+    with TemporaryDirectory() as folder:
+        config().save_pretrained(folder)
+        text = PREVIEW.format(inputs=inputs)
+        recipe = _recipe(Source(str(Path(folder) / "bench.qrecipe"), text))
         started = time.process_time()
-        graph = trace(case.model, (), {**case.inputs, **case.options}).module
-        parameters = sum(p.numel() for p in case.model.parameters())
-    else:
-        graph = residual_chain(int(name.removeprefix("generated-")))
-        parameters = sum(p.numel() for p in graph.parameters())
-    captured = time.process_time()
-    analyse(graph)
-    figures = {
-        "model": name,
-        "parameters": parameters,
-        "nodes": len(graph.graph.nodes),
-        "capture_s": round(captured - started, 2),
-        "analysis_s": round(time.process_time() - captured, 2),
+        seen = look(recipe, preview=True)
+        captured = time.process_time()
+        return _planned(recipe, seen, captured) | {"capture_s": round(captured - started, 2)}
+
+
+def analysed(shape: str, nodes: int) -> dict[str, Json]:
+    """A graph as a capture leaves it; it was not captured, so that is not timed."""
+    recipe = _recipe(Source("bench.qrecipe", CHAIN))
+    graph = SHAPES[shape](nodes)
+    started = time.process_time()
+    seen = Seen(
+        loaded=LoadedModel(graph, MemoryWeights({}), None, "bench:generated"),
+        example=Example((torch.zeros(2, 8),)),
+        captured=Captured(graph, "fake", (), ()),
+        sites=find_sites(graph),
+        diagnostics=(),
+    )
+    return _planned(recipe, seen, started)
+
+
+def _planned(recipe: Recipe, seen: Seen, started: float) -> dict[str, Json]:
+    planned = make_plan(bind_seen(recipe, seen, preview=True))
+    plan_text(planned.plan)
+    return {
+        "parameters": sum(p.numel() for p in seen.loaded.module.parameters()),
+        "nodes": len(seen.captured.module.graph.nodes),
+        "sites": len(planned.plan.core.sites),
+        "analysis_s": round(time.process_time() - started, 2),
         "peak_rss_mb": peak_rss_mb(),
-        "torch": torch.__version__,
     }
-    json.dump(figures, sys.stdout)
 
 
-def analyse(graph: fx.GraphModule) -> None:
-    """Everything between the capture and the plan."""
-    recipe = check_source(Source("bench", RECIPE)).recipe
-    assert recipe is not None
-    sites = find_sites(graph)
-    resolution, _ = resolve(recipe, sites)
-    units, _ = find_units(graph)
-    context = Context(recipe, graph, sites, resolution)
-    run_rules(context)
-    forecast(graph, units, decide(graph, sites, units, resolution))
-    graph_facts(context, units)
+def _recipe(source: Source) -> Recipe:
+    checked = check_source(source)
+    assert checked.recipe is not None, checked.diagnostics
+    return checked.recipe
 
 
 if __name__ == "__main__":

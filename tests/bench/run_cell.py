@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 import qcompile
 from qcompile.driver.plan import make_plan
-from qcompile.driver.report import peak_rss_mb
+from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.run import RunOptions, execute
 from tests.bench.cells import Json
 from tests.bench.request import FloatRequest, QuantizedRequest, Request, read_request

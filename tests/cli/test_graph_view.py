@@ -53,6 +53,30 @@ def test_graph_of_a_model_has_every_unit_and_what_it_reads():
     assert graph.boxes[names.index("fc")].weight_bits == (8,)
 
 
+def test_units_whose_values_are_on_one_scale_are_marked_and_explained():
+    planned = plan_recipe(recipe_path("resnet20-w2a8-brecq"), preview=True)
+    graph = block_graph(planned)
+    homes = {name: unit.name for unit in planned.bound.units for name in unit.nodes}
+    wanted = [
+        {homes[value] for value in one.values if value in homes}
+        for one in planned.bound.facts.scale_classes
+    ]
+    wanted = [units for units in wanted if len(units) > 1]
+    assert wanted
+    found = [
+        {box.name for box in graph.boxes if number in box.scales} for number in range(len(wanted))
+    ]
+    assert found == wanted
+    root = ElementTree.fromstring(graph_svg(graph, "t"))
+    texts = [item.text for item in root.iter(f"{SVG}text")]
+    assert texts.count("1") == len(wanted[0])
+    assert "1: one scale" in texts
+    assert float(root.get("height")) > max(
+        float(item.get("y")) for item in root.iter(f"{SVG}rect") if item.get("width") == "14"
+    )
+    assert graph_dot(graph, "t").count("scale 1") == len(wanted[0])
+
+
 def test_svg_is_one_file_that_a_browser_can_read():
     graph = BlockGraph(
         (
@@ -70,9 +94,9 @@ def test_svg_is_one_file_that_a_browser_can_read():
     arrows = [item for item in root.iter(f"{SVG}path") if item.get("marker-end")]
     assert len(arrows) == 3
     borders = [item.get("stroke") for item in root.iter(f"{SVG}rect") if item.get("rx") == "5"]
-    assert borders == ["#1f78b4", "#1f78b4"]
+    assert borders == ["#d55e00", "#d55e00"]
     bands = [item.get("fill") for item in root.iter(f"{SVG}rect") if item.get("height") == "8"]
-    assert bands == ["#fdae61", "#bdbdbd", "#fdae61"]
+    assert bands == ["#31688e", "#bdbdbd", "#31688e"]
 
 
 def test_dot_quotes_names_and_lists_every_edge():
@@ -80,7 +104,7 @@ def test_dot_quotes_names_and_lists_every_edge():
     text = graph_dot(graph, "t")
     assert 'n0 [label="a\\"\\\\"' in text
     assert "n0 -> n1;" in text
-    assert 'fillcolor="#d73027"' in text
+    assert 'fillcolor="#440154"' in text
 
 
 @pytest.mark.parametrize("name", ["g.svg", "g.dot"])

@@ -117,8 +117,6 @@ def test_a_budget_is_held_against_the_exact_forecast(project):
 @pytest.mark.parametrize(
     ("line", "marked"),
     [
-        ("budget { time <= 2h }", "time"),
-        ("budget { ram <= 8GB }", "ram"),
         ("require accuracy_drop <= 1% else w4a8", "w4a8"),
         ("prepare smoothquant { alpha = 0.5 }", "smoothquant"),
         ('target "x86-vnni"', '"x86-vnni"'),

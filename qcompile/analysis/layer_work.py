@@ -1,0 +1,150 @@
+"""How long single steps of a run take: evaluating a node, finding a range, fitting a layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod, sqrt
+
+from torch import fx
+
+from qcompile.analysis.actual_sizes import ActualSizes
+from qcompile.analysis.speeds import Speeds
+from qcompile.capture.kinds import is_structural
+from qcompile.capture.operations import bare_name
+from qcompile.methods.tuning import Tuning
+from qcompile.policy.core import TensorPlan
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
+from qcompile.policy.site import Kind, Site
+from qcompile.quant.range_search import SHRINK_FACTORS
+from qcompile.quant.sampling import LIMIT
+
+FUNCTIONS = frozenset({"gelu", "silu", "mish", "sigmoid", "tanh", "softplus", "elu", "softmax"})
+"""Elementwise with an exponential inside; other activations cost what an addition does."""
+BOTH_ENDS = 7
+"""Up to these bits a signed symmetric search tries each factor with either end code."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixLayer:
+    """A layer as its solvers see it: ``groups`` products of ``positions x k`` and ``k x rows``."""
+
+    groups: int
+    positions: int
+    """Of one batch."""
+    k: int
+    rows: int
+
+    @property
+    def macs(self) -> int:
+        return self.groups * self.positions * self.k * self.rows
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    graph: fx.GraphModule
+    sites: Mapping[str, Site]
+    """By node name."""
+    sizes: ActualSizes
+    speeds: Speeds
+
+    def evaluate(self, node: fx.Node, *, training: bool = False) -> float:
+        """One batch through a node; ``training``: and its gradient back."""
+        fixed = self.speeds.call * (3 if training else 1)
+        if is_structural(node, self.graph):
+            return fixed
+        elements = self.sizes.elements(node)
+        site = self.sites.get(node.name)
+        layer = None if site is None else matrix_layer(site, self.sizes.elements(node))
+        if site is not None and layer is not None:
+            return fixed + layer.macs * self._product(site, layer, training=training)
+        if site is not None and site.kind in (Kind.MATMUL, Kind.ATTENTION):
+            return fixed + self._free_product(node, site, training=training)
+        kind = "norm" if site is not None and site.kind is Kind.NORM else "plain"
+        kind = "function" if self._name(node) in FUNCTIONS else kind
+        return fixed + elements * self.speeds.over(kind, training=training)
+
+    def range_search(self, spec: QuantSlot, elements: int, limit: int | None = LIMIT) -> float:
+        """Of a static range; a search looks at ``limit`` elements at most."""
+        looked_at = elements if limit is None else min(elements, limit)
+        calls = ceil(looked_at / LIMIT)
+        seen = self.speeds.over("plain") * elements
+        return seen + candidates(spec) * self.speeds.search.seconds(looked_at, calls)
+
+    def statistics(self, layer: MatrixLayer) -> float:
+        """The moments of one batch: patches, then two products, then sums of the outputs."""
+        patches = layer.groups * layer.positions * layer.k
+        products = patches * (layer.k + layer.rows) * self.speeds.product("linear", layer.k)
+        outputs = layer.groups * layer.positions * layer.rows
+        passes = 4 * self.speeds.over("plain") + self.speeds.over("compare") / 2
+        return products + (patches + outputs) * passes
+
+    def solve(self, layer: MatrixLayer, tuning: Tuning, spec: QuantSlot, weights: int) -> float:
+        """What the layer's solvers do once the moments are there."""
+        k, rows = layer.k, layer.groups * layer.rows
+        ridge = self.speeds.solver("ridge").seconds(k, rows)
+        tries = len(tuning.damping) if len(tuning.damping) > 1 else 0
+        factors = len(tuning.scale_factors)
+        total = (tries + 1) * ridge + tries * self._first(tuning, k, rows)
+        total += self._first(tuning, k, rows * factors)
+        if tuning.target != "symmetric":
+            total += self.range_search(spec, weights, limit=None)
+        descents = tuning.solvers[1:].count("cd")
+        if "scale" in tuning.learn:
+            descents += tuning.refits
+        return total + descents * self.speeds.solver("descent").seconds(k, rows)
+
+    def quantize(self, node: fx.Node, *, training: bool = False) -> float:
+        return self.sizes.elements(node) * self.speeds.over("quantize", training=training)
+
+    def _first(self, tuning: Tuning, k: int, rows: int) -> float:
+        if tuning.solvers[0] == "optq":
+            return self.speeds.solver("optq").seconds(k, rows)
+        return k * rows * self.speeds.over("quantize")
+
+    def _product(self, site: Site, layer: MatrixLayer, *, training: bool) -> float:
+        if site.kind is Kind.LINEAR:
+            width = round(sqrt(layer.k * layer.rows))
+            return self.speeds.product("linear", width, training=training)
+        if layer.groups > 1:
+            return self.speeds.product("depthwise", layer.groups, training=training)
+        inputs = site.in_features or layer.rows
+        return self.speeds.product("conv", round(sqrt(inputs * layer.rows)), training=training)
+
+    def _free_product(self, node: fx.Node, site: Site, *, training: bool) -> float:
+        """Of two values: every element made is a sum over the last axis of the first."""
+        first = next((n for n in node.all_input_nodes if n.name in site.operands), node)
+        shape = self.sizes.shape(first)
+        if not shape:
+            return 0.0
+        inner = shape[-1] if site.kind is Kind.MATMUL else 2 * shape[-2]
+        speed = self.speeds.product("linear", shape[-1], training=training)
+        return self.sizes.elements(node) * inner * speed
+
+    def _name(self, node: fx.Node) -> str:
+        if node.op == "call_module":
+            return type(self.graph.get_submodule(str(node.target))).__name__.lower()
+        return bare_name(node)
+
+
+def matrix_layer(site: Site, elements: int) -> MatrixLayer | None:
+    """``None`` for what is no product of rows and one weight; it makes ``elements`` a batch."""
+    if site.weight is None or site.kind not in (Kind.CONV, Kind.LINEAR):
+        return None
+    out, groups = site.out_features, site.groups or 1
+    if not out or not elements:
+        return None
+    return MatrixLayer(groups, elements // out, prod(site.weight.shape) // out, out // groups)
+
+
+def candidates(spec: QuantSlot) -> int:
+    """Grids that a range search compares."""
+    if not isinstance(spec.observer, Mse | Lsq):
+        return 0
+    signed = isinstance(spec.format, IntFormat) and spec.format.signed
+    ends = 2 if spec.symmetric and signed and spec.bits <= BOTH_ENDS else 1
+    return ends * len(SHRINK_FACTORS)
+
+
+def is_static(plan: TensorPlan) -> bool:
+    """The range of an activation is found before the run of the model, not in it."""
+    return not plan.spec.dynamic and not isinstance(plan.spec.granularity, PerToken)

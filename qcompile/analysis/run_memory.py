@@ -1,0 +1,104 @@
+"""Bytes that are alive at once in a run, unit by unit."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+
+from qcompile.analysis.layer_work import matrix_layer
+from qcompile.analysis.run_walk import RunWalk
+from qcompile.capture.unit import Unit
+
+FLOAT, DOUBLE = 4, 8
+QUANTIZING = 4
+"""Copies of an operand, a batch each, that a quantizer holds at once."""
+PATCHES = 4
+"""Copies of the patches of a batch, while statistics are taken."""
+SOLVING = 10
+"""Copies of the rows that the solvers work on, in double precision."""
+LEARNING = 12
+"""Copies of a weight that is learned: variable, gradient, Adam's two, and what is saved."""
+RECORDED = 3
+"""Copies of each value of a block that the backward pass needs."""
+RETAINED = 2
+"""Bytes that a process keeps for each byte of the streams: freed values leave holes behind."""
+SAVING = 2
+"""Copies of the state while it is turned into a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitMemory:
+    peak: int
+    """Of tensors."""
+    state: int
+    """Of what is saved after the unit."""
+
+
+def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
+    """In the order of the walk; values are held from the node that makes them to their last use."""
+    order = list(chain.from_iterable(unit.nodes for unit in walk.units))
+    position = {name: at for at, name in enumerate(order)}
+    dies: dict[int, list[str]] = {}
+    for name, node in walk.nodes.items():
+        last = max((position.get(user.name, -1) for user in node.users), default=-1)
+        dies.setdefault(max(last, position.get(name, 0)), []).append(name)
+    live = {
+        node.name: held(walk, node.name) for node in walk.graph.graph.find_nodes(op="placeholder")
+    }
+    alive, results = sum(live.values()), 0
+    for unit in walk.units:
+        kept, late = set(unit.outputs), list[str]()
+        inputs = _inputs(walk, unit, live)
+        peak = RETAINED * alive
+        for name in unit.nodes:
+            live[name] = held(walk, name)
+            alive += live[name]
+            peak = max(peak, RETAINED * (alive + inputs) + _aside(walk, name))
+            for dead in dies.get(position[name], ()):
+                if dead in kept:
+                    late.append(dead)
+                else:
+                    alive -= live.pop(dead, 0)
+        for nodes, _ in walk.learned(unit):
+            peak = max(peak, RETAINED * (alive + inputs) + _learning(walk, nodes))
+        for dead in late:
+            alive -= live.pop(dead, 0)
+        results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
+        yield UnitMemory(max(peak, alive * (1 + SAVING)) + results, alive)
+
+
+def held(walk: RunWalk, name: str) -> int:
+    """Bytes of a value over all batches, in the streams in which it is held."""
+    held_once = round(walk.sizes.nbytes(walk.nodes[name]) * walk.batches)
+    return held_once * walk.streams(name)
+
+
+def _inputs(walk: RunWalk, unit: Unit, live: dict[str, int]) -> int:
+    """Of what a unit reads and keeps to the end, where it is learned as a whole."""
+    whole = any(len(nodes) == len(unit.nodes) for nodes, _ in walk.learned(unit))
+    return sum(live.get(name, 0) for name in unit.inputs) if whole else 0
+
+
+def _aside(walk: RunWalk, name: str) -> int:
+    """What is held besides the streams while a node is quantized."""
+    aside = QUANTIZING * FLOAT * sum(walk.sizes.elements(used) for _, used in walk.operands(name))
+    weight = walk.weight(name)
+    if weight is None:
+        return aside
+    tuning = walk.tuning_of(name)
+    layer = matrix_layer(walk.sites[name], walk.sizes.elements(walk.nodes[name]))
+    if not tuning.uses_moments or layer is None:
+        return aside + QUANTIZING * FLOAT * prod(weight.shape)
+    patches = layer.groups * layer.positions * layer.k
+    outputs = layer.groups * layer.positions * layer.rows
+    moments = FLOAT * (PATCHES * patches + 2 * outputs)
+    grams = 3 * layer.groups * layer.k**2
+    rows = layer.groups * layer.rows * layer.k * len(tuning.scale_factors)
+    return aside + max(moments, DOUBLE * (grams + SOLVING * rows))
+
+
+def _learning(walk: RunWalk, nodes: Sequence[str]) -> int:
+    recorded = sum(walk.sizes.elements(walk.nodes[name]) for name in nodes)
+    weights = (walk.weight(name) for name in nodes)
+    learned = sum(prod(weight.shape) for weight in weights if weight is not None)
+    return FLOAT * (RECORDED * recorded + LEARNING * learned)

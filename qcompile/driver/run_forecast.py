@@ -1,0 +1,99 @@
+"""What a run of a plan will take of this machine, and what of it a budget does not allow."""
+
+from dataclasses import replace
+
+from qcompile.analysis.actual_sizes import ActualSizes
+from qcompile.analysis.run_memory import unit_memory
+from qcompile.analysis.run_seconds import unit_seconds
+from qcompile.analysis.run_walk import RunWalk
+from qcompile.analysis.speeds import Speeds
+from qcompile.capture.sites import find_sites
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.driver.bind import Bound
+from qcompile.driver.calibration import Calibration
+from qcompile.driver.machine import machine_speeds
+from qcompile.driver.process_memory import resident_bytes
+from qcompile.driver.tunes import tunings_by_key
+from qcompile.policy.assertion import failed_run_limits
+from qcompile.policy.run_forecast import RunForecast, UnitForecast
+from qcompile.policy.run_limits import resources, run_over_budget
+
+STATES = 2
+"""States that a run keeps on disk at a time, beside the one that is being written."""
+LOADED_BY_RUN = 16 << 20
+"""Kernels and programs that a process loads only when it runs."""
+
+
+def expected(
+    bound: Bound, used: Calibration | None, *, asked: bool
+) -> tuple[RunForecast | None, list[Diagnostic]]:
+    """The forecast, where it is ``asked`` for or the budget limits the run, and what it breaks.
+
+    The machine is measured only if somebody wants to know the time.
+    """
+    budget = bound.recipe.budget
+    limits = [limit for limit in budget.limits if limit.resources] if budget else []
+    if not asked and not limits:
+        return None, []
+    timed = asked or any("time" in limit.resources for limit in limits)
+    forecast = run_forecast(bound, used, machine_speeds() if timed else None)
+    if budget is None:
+        return forecast, []
+    measured = replace(bound.measured, resources=resources(forecast))
+    failed = failed_run_limits(budget, bound.sites, bound.resolution, measured)
+    return forecast, [run_over_budget(*one, forecast) for one in failed]
+
+
+def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) -> RunForecast:
+    """Without ``speeds`` the time is left open. A preview goes by what ``calibrate`` asks for."""
+    asked = bound.recipe.calibration
+    samples = used.plan.samples if used else (asked.samples if asked else 0)
+    batch = used.plan.batch if used else (asked.batch if asked else 1)
+    walk = RunWalk(
+        graph=bound.graph,
+        sites={site.node: site for site in find_sites(bound.graph)},
+        units=bound.units,
+        planned={plan.node: plan for plan in bound.planned},
+        tuning=bound.recipe.tuning,
+        tunings=tunings_by_key(bound.tunes),
+        sizes=_sizes(bound, used, min(batch, samples)),
+        batches=samples / batch,
+    )
+    memory = tuple(unit_memory(walk))
+    seconds = None if speeds is None else [round(s, 3) for s in unit_seconds(walk, speeds, memory)]
+    units = tuple(
+        UnitForecast(
+            unit=unit.name,
+            seconds=None if seconds is None else seconds[place],
+            peak_bytes=memory[place].peak,
+            state_bytes=memory[place].state,
+        )
+        for place, unit in enumerate(bound.units)
+    )
+    after = sum(unit.bytes_after for unit in bound.forecast)
+    missing = sum(unit.bytes_before for unit in bound.forecast) if bound.is_preview else 0
+    states = sorted((one.state for one in memory), reverse=True)[: STATES + 1]
+    return RunForecast(
+        samples=samples,
+        batch=batch,
+        units=units,
+        seconds=None if seconds is None else round(sum(seconds), 3),
+        peak_bytes=resident_bytes()
+        + missing
+        + LOADED_BY_RUN
+        + max((one.peak for one in memory), default=0),
+        disk_bytes=2 * after + sum(states),
+        machine={} if speeds is None else speeds.machine,
+    )
+
+
+def _sizes(bound: Bound, used: Calibration | None, batch: int) -> ActualSizes:
+    """Of the first batch; in a preview, of the example with as many samples as a batch has."""
+    graph = bound.graph.graph
+    if used is not None and used.batches:
+        return ActualSizes.of(graph, {k: tuple(v.shape) for k, v in used.batches[0].items()})
+    shapes = {
+        name: (batch, *(size or 1 for size in shape[1:]))
+        for name, (_, shape) in bound.expected.items()
+    }
+    return ActualSizes.of(graph, shapes)

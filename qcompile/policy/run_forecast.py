@@ -1,0 +1,28 @@
+"""What a run is expected to take of one machine: an estimate, beside the hashed plan."""
+
+from pydantic import Field
+
+from qcompile.policy.document import Frozen
+
+
+class UnitForecast(Frozen):
+    unit: str
+    seconds: float | None
+    """``None`` where the machine's speed is not known."""
+    peak_bytes: int
+    """Of tensors that are alive at once while the unit is worked on."""
+    state_bytes: int
+    """Of what is saved after the unit, to go on from."""
+
+
+class RunForecast(Frozen):
+    samples: int
+    batch: int
+    units: tuple[UnitForecast, ...]
+    seconds: float | None
+    peak_bytes: int
+    """Of the whole process: the program, the model and the data included."""
+    disk_bytes: int
+    """At most, at one time: the artifact, and what an unfinished run keeps."""
+    machine: dict[str, str] = Field(default_factory=dict)
+    """Where the speeds were measured; empty where none were."""

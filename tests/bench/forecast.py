@@ -1,0 +1,83 @@
+"""``make bench-forecast``: what a run takes, beside what its plan said it would.
+
+Writes ``build/bench/forecast.json`` and prints a table. Finished rows are kept, so that a second
+call continues. Loads no torch.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import cast
+
+from tests.bench.cells import Document, Store, code_version
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "bench"
+RECIPES = ("resnet20-w4a8", "vit_small-w4a8")
+TUNES = ("rtn", "hybrid", "brecq { steps = 100 }")
+"""Time grows in proportion to the steps: a hundred of them tell what a thousand take."""
+LIMITS = (("seconds", 0.30), ("peak_mb", 0.15), ("bytes", 0.0))
+"""How far a forecast may be off, as a share of what was measured."""
+SOURCES = ("qcompile", "tests/bench/forecast_cell.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="rows whose name contains this text")
+    only: str = parser.parse_args().only
+    store = Store(BUILD / "forecast-cells")
+    version = code_version(ROOT, SOURCES)
+    requests = [{"recipe": recipe, "tune": tune} for recipe, tune in product(RECIPES, TUNES)]
+    rows: list[Document] = []
+    for request in requests:
+        if only in f"{request['recipe']} {request['tune']}":
+            rows.append({**request, **_row(store, request, version)})
+            print(line(rows[-1]), flush=True)
+    (BUILD / "forecast.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+    missed = [
+        name for name, _ in LIMITS if any(off(row, name) > dict(LIMITS)[name] for row in rows)
+    ]
+    print(f"further off than asked: {', '.join(missed) or 'none'}")
+
+
+def _row(store: Store, request: dict[str, str], version: str) -> Document:
+    cell = {"kind": "forecast", **request, "code": version}
+    found = store.find(cell)
+    if found is not None:
+        return found
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.forecast_cell"],
+        input=json.dumps(request),
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+        check=True,
+    )
+    made = cast("Document", json.loads(done.stdout))
+    store.save(cell, made)
+    return made
+
+
+def off(row: Document, figure: str) -> float:
+    """Share of the measured figure by which the forecast is off."""
+    return abs(_number(row, f"{figure}_forecast") / _number(row, figure) - 1)
+
+
+def line(row: Document) -> str:
+    figures = [
+        f"{name} {_number(row, name):.5g}, forecast {_number(row, f'{name}_forecast'):.5g} "
+        f"({_number(row, f'{name}_forecast') / _number(row, name) - 1:+.0%})"
+        for name, _ in LIMITS
+    ]
+    return f"{row['recipe']} tune {row['tune']}: {'; '.join(figures)}"
+
+
+def _number(row: Document, name: str) -> float:
+    return float(cast("float", row[name]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Measure one row of ``make bench-forecast`` in a process of its own: a forecast, then the run.
+
+Reads ``{"recipe", "tune"}`` as JSON from standard input, writes its figures to standard output.
+Seconds are of processor time in one thread, so that a busy machine does not falsify them.
+"""
+
+import json
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from qcompile.driver.machine import machine_speeds
+from qcompile.driver.plan import Planned, plan_recipe
+from qcompile.driver.process_memory import peak_rss_mb
+from qcompile.driver.recipes import recipe_path
+from qcompile.driver.run import RunOptions, execute
+from tests.bench.cells import Json
+
+MIB = 1 << 20
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    request: dict[str, str] = json.load(sys.stdin)
+    machine_speeds()  # measured before, not in between
+    with TemporaryDirectory() as folder:
+        json.dump(_measured(request["recipe"], request["tune"], Path(folder)), sys.stdout)
+
+
+def _measured(name: str, tune: str, folder: Path) -> dict[str, Json]:
+    recipe = folder / "bench.qrecipe"
+    recipe.write_text(re.sub(r"\ntune .*", f"\ntune {tune}", recipe_path(name).read_text()))
+    planned = plan_recipe(recipe, forecast=True)
+    expected = planned.plan.beside.forecast
+    assert expected is not None
+    started = time.process_time()
+    execute(_as_run(planned), folder / "out", RunOptions(work=folder / "runs"))
+    artifact = (folder / "out" / "model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(artifact[:8], "little")
+    return {
+        "seconds": round(time.process_time() - started, 2),
+        "seconds_forecast": expected.seconds,
+        "peak_mb": peak_rss_mb(),
+        "peak_mb_forecast": round(expected.peak_bytes / MIB, 1),
+        "bytes": len(artifact) - header,
+        "bytes_forecast": planned.plan.core.bytes_after,
+        "torch": torch.__version__,
+        "cpu": expected.machine["cpu"],
+    }
+
+
+def _as_run(planned: Planned) -> Planned:
+    """The plan as ``run`` makes it, without a forecast."""
+    beside = planned.plan.beside.model_copy(update={"forecast": None})
+    return replace(planned, plan=planned.plan.model_copy(update={"beside": beside}))
+
+
+if __name__ == "__main__":
+    main()
