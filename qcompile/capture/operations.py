@@ -77,8 +77,7 @@ def operation(
     """The call ``function(*args, **kwargs)``, seen by a function mode, in the form for a graph."""
     name = function_name(function)
     if name == "__get__":
-        attribute = cast("str", getattr(getattr(function, "__self__", None), "__name__", ""))
-        return Operation("call_function", getattr, (args[0], attribute), {})
+        return Operation("call_function", getattr, (args[0], property_name(function)), {})
     if name in _REFLECTED:
         return Operation("call_function", _REFLECTED[name], (args[1], args[0]), {})
     if name in _FORWARD or name in _IN_PLACE:
@@ -91,6 +90,11 @@ def operation(
 
 def function_name(function: Callable[..., object]) -> str:
     return cast("str", getattr(function, "__name__", ""))
+
+
+def property_name(function: Callable[..., object]) -> str:
+    """Of the getter or setter of a tensor's attribute."""
+    return cast("str", getattr(getattr(function, "__self__", None), "__name__", ""))
 
 
 def is_in_place_call(function: Callable[..., object], kwargs: Mapping[str, object]) -> bool:
