@@ -10,6 +10,8 @@ import torch
 from torch import fx, nn
 from torch.overrides import resolve_name
 
+from qcompile.compat.fake_kernels import RECORDED
+
 BINARY: Mapping[str, Callable[..., object]] = MappingProxyType(
     {
         name: cast("Callable[..., object]", getattr(operator, name))
@@ -85,7 +87,8 @@ def operation(
         return Operation("call_function", target, args, kwargs)
     if getattr(torch.Tensor, name, None) is function:
         return Operation("call_method", name, args, kwargs)
-    return Operation("call_function", function, args, kwargs)
+    target = function if "memory_format" in kwargs else RECORDED.get(function, function)
+    return Operation("call_function", target, args, kwargs)
 
 
 def function_name(function: Callable[..., object]) -> str:

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import count
 from numbers import Integral, Real
 from types import EllipsisType
 from typing import cast
@@ -16,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from qcompile.capture.leaves import is_leaf
 from qcompile.capture.model_paths import containers, plain_tensors, tensor_paths
 from qcompile.capture.nesting import has_tensor, nested_items
-from qcompile.capture.node_meta import ModuleCall, NodeFacts, set_facts
+from qcompile.capture.node_meta import ModuleCall, NodeFacts, call_name, set_facts
 from qcompile.capture.operations import (
     function_name,
     is_in_place_call,
@@ -27,6 +28,7 @@ from qcompile.capture.specialisation import Specialisation
 from qcompile.capture.trail import Trail
 from qcompile.capture.value_reads import EXITS, VALUE_READERS, ValueRead, ValueReads
 from qcompile.compat.composites import without_override_check
+from qcompile.compat.fake_kernels import STAND_INS
 from qcompile.compat.function_transforms import is_of_function_transform
 from qcompile.compat.size_decisions import SizeDecision
 from qcompile.compat.symbolic_shapes import (
@@ -83,6 +85,7 @@ class Recorder(TorchFunctionMode):
         self._modules = {id(child): path for path, child in model.named_modules()}
         self._containers = containers(model)
         self._parameters = tensor_paths(model)
+        self._paths = frozenset((*self._modules.values(), *self._parameters.values()))
         self._attributes = plain_tensors(model)
         self._inputs: dict[str, fx.Node] = {}
         self._last_input: fx.Node | None = None
@@ -140,8 +143,9 @@ class Recorder(TorchFunctionMode):
             return self._assign(func, args)
         if function_name(func) in VALUE_READERS or function_name(func) in EXITS:
             return self._read(func, args, given)
+        run = func if self._sizes is None else STAND_INS.get(func, func)
         with self._silence():
-            result = func(*args, **given)
+            result = run(*args, **given)
         if self._must_record(func, args, given, result):
             self._record(func, args, given, result)
         return result
@@ -165,19 +169,26 @@ class Recorder(TorchFunctionMode):
         path = self._modules.get(id(module))
         if self._silent or not path:
             return call(module, *args, **kwargs)
-        count = self._calls.get(path, 0)
-        self._calls[path] = count + 1
+        number = self._count(path)
         with self.trail.blaming(path):
             if is_leaf(module):
-                return self._leaf(path, count, call, module, args, kwargs)
+                return self._leaf(path, number, call, module, args, kwargs)
             name = type(module).__name__
-            with self.trail.inside(ModuleCall(path, name, count, self._containers.get(path))):
+            with self.trail.inside(ModuleCall(path, name, number, self._containers.get(path))):
                 return call(module, *args, **kwargs)
+
+    def _count(self, path: str) -> int:
+        """The number of this call; none whose name ``path@1`` is a module of the model."""
+        number = self._calls.get(path, 0)
+        while number and call_name(path, number) in self._paths:
+            number += 1
+        self._calls[path] = number + 1
+        return number
 
     def _leaf(
         self,
         path: str,
-        count: int,
+        number: int,
         call: Callable[..., object],
         module: nn.Module,
         args: tuple[object, ...],
@@ -187,7 +198,7 @@ class Recorder(TorchFunctionMode):
         node = self.graph.create_node("call_module", path, *given)
         with self._silence():
             result = call(module, *args, **kwargs)
-        self._bind(node, result, call=count)
+        self._bind(node, result, call=number)
         return result
 
     def _must_record(
@@ -312,7 +323,8 @@ class Recorder(TorchFunctionMode):
                 raise UntraceableError("`torch.vmap`, or a transform like it, hides what it does")
             if is_fake(tensor):
                 raise UntraceableError("a tensor appeared that no torch function made")
-            path = f"_constant_{len(self.constants)}"
+            names = (f"_constant_{n}" for n in count(len(self.constants)))
+            path = next(name for name in names if name not in self._paths)
             self.constants[path] = tensor
             self._note_constant(tensor)
         node = self.graph.create_node("get_attr", path)

@@ -14,6 +14,7 @@ from qcompile.capture.captured import Captured
 from qcompile.capture.kept_state import kept_state
 from qcompile.capture.nesting import has_tensor
 from qcompile.capture.operations import eliminate_dead_code
+from qcompile.capture.paths import is_safe_path
 from qcompile.capture.recorder import Recorder, UntraceableError
 from qcompile.capture.specialisation import Specialisation, specialised
 from qcompile.capture.user_frame import code_at, line_of_error
@@ -21,7 +22,7 @@ from qcompile.capture.value_reads import ValueRead
 from qcompile.compat.module_calls import intercepted_calls
 from qcompile.compat.symbolic_shapes import SymbolicShapes
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 
 FreeAxes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -51,6 +52,9 @@ def trace(
         raise CompileError([*diagnostics, not_traceable(best.error, best.recorder.trail.failed_in)])
     found = (*([] if why is None else [why]), *best.recorder.trail.specialisations)
     diagnostics.extend(specialised(item) for item in found)
+    diagnostics += _unusable_paths(best.recorder.graph)
+    if has_errors(diagnostics):
+        raise CompileError(diagnostics)
     method = "fake" if best.sizes is not None else "real"
     return Captured(_graph_module(model, best.recorder), method, found, tuple(diagnostics))
 
@@ -205,6 +209,11 @@ def _graph_module(model: nn.Module, recorder: Recorder) -> fx.GraphModule:
     return module.eval()
 
 
+def _unusable_paths(graph: fx.Graph) -> list[Diagnostic]:
+    named = [str(node.target) for node in graph.nodes if node.op in {"call_module", "get_attr"}]
+    return [unusable_path(path) for path in dict.fromkeys(named) if not is_safe_path(path)]
+
+
 def _install(
     module: fx.GraphModule, path: str, model: nn.Module, constant: torch.Tensor | None
 ) -> None:
@@ -243,6 +252,18 @@ def train_mode(model: nn.Module) -> Diagnostic:
         message=f"`{type(model).__name__}` was in train mode and has been set to eval mode",
         subject=type(model).__name__,
         help="call `model.eval()` before you hand it over",
+    )
+
+
+def unusable_path(path: str) -> Diagnostic:
+    """QR508: a name that the code of a graph cannot say, or that is one of its own attributes."""
+    shown = path if path.isprintable() else repr(path)[1:-1]
+    return Diagnostic(
+        code=Code.NOT_TRACEABLE,
+        message=f"no graph can hold a module or tensor named `{shown}`",
+        subject=shown,
+        help="rename it: without quotation marks, backslashes and control characters, no keyword "
+        "of Python, and not as an attribute of `torch.fx.GraphModule` such as `graph` or `meta`",
     )
 
 
