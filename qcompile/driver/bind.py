@@ -112,6 +112,13 @@ def bind(
     ``CompileError`` with every error of the phase that failed.
     """
     seen = look(recipe, model, example_inputs, trusted=trusted, preview=preview)
+    return bind_seen(recipe, seen, trusted=trusted, preview=preview)
+
+
+def bind_seen(
+    recipe: Recipe, seen: Seen, *, trusted: frozenset[str] = frozenset(), preview: bool = False
+) -> Bound:
+    """The same for a model that was looked at before. Raises ``CompileError``."""
     loaded, example, sites = seen.loaded, seen.example, seen.sites
     diagnostics = list(seen.diagnostics)
     resolution, found = resolve(recipe, sites)

@@ -12,6 +12,7 @@ from math import log
 from pathlib import Path
 from typing import cast
 
+from tests.bench.captured import captured_rows
 from tests.bench.cells import Document, Store, code_version
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,12 @@ def main() -> None:
     version = code_version(ROOT, SOURCES)
     rows = [_row(store, name, version) for name in ROWS]
     machine = {"python": platform.python_version(), "machine": platform.machine()}
-    document = {"machine": machine, "rows": rows, "exponent": exponent(rows)}
+    document = {
+        "machine": machine,
+        "rows": rows,
+        "exponent": exponent(rows),
+        "captured": captured_rows(),
+    }
     (BUILD / "plan.json").write_text(json.dumps(document, indent=2) + "\n")
     print(f"analysis grows as nodes to the power {exponent(rows):.2f} (1 is linear)")
 
