@@ -324,7 +324,8 @@ class Recorder(TorchFunctionMode):
             if is_fake(tensor):
                 raise UntraceableError("a tensor appeared that no torch function made")
             names = (f"_constant_{n}" for n in count(len(self.constants)))
-            path = next(name for name in names if name not in self._paths)
+            taken = self._paths | self.constants.keys()
+            path = next(name for name in names if name not in taken)
             self.constants[path] = tensor
             self._note_constant(tensor)
         node = self.graph.create_node("get_attr", path)

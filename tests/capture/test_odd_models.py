@@ -107,16 +107,16 @@ class SameName(nn.Module):
         self.a = nn.Linear(4, 4)
         self.add_module("a@1", nn.Linear(4, 4))
         self.add_module("_constant_0", nn.Linear(4, 4))
-        self.table = torch.arange(4.0)
+        self.table, self.other = torch.arange(4.0), torch.ones(4)
 
     def forward(self, x):
-        x = self._modules["a@1"](self.a(self.a(x)))
+        x = self._modules["a@1"](self.a(self.a(x))) * self.other
         return functional.linear(self._modules["_constant_0"](x + self.table), self.a.weight)
 
 
 def test_names_that_look_like_those_of_the_tracer():
     keys, _ = captured(SameName(), rows())
-    assert keys == ["a", "a@2", "a@1", "add", "_constant_0", "a@3"]
+    assert keys == ["a", "a@2", "a@1", "mul", "add", "_constant_0", "a@3"]
 
 
 class Bare(nn.Module):
