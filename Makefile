@@ -44,8 +44,17 @@ bench-start: $(VENV)/.test
 	$(BIN)/python tests/bench/start.py
 
 # what capture and analysis cost, up to 100,000 nodes and 70 billion parameters: build/bench/plan.json
-bench-plan: $(VENV)/.test
+# and what becomes of fifteen published models; timm and torchvision are in an environment of their own
+PLAN_VENV ?= build/bench/venv-plan
+bench-plan: $(VENV)/.test $(PLAN_VENV)/.ready
+	OMP_NUM_THREADS=1 $(PLAN_VENV)/bin/python -m tests.bench.captured
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.plan
+
+$(PLAN_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(PLAN_VENV)
+	$(PLAN_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(PLAN_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench-plan]'
+	touch $@
 
 # time, memory and bytes of runs beside what their plans forecast: build/bench/forecast.json
 bench-forecast: $(VENV)/.test

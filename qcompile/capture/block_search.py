@@ -17,8 +17,8 @@ import networkx as nx
 from torch import fx
 
 from qcompile.capture.main_path import main_nodes
-from qcompile.capture.node_meta import facts
-from qcompile.capture.stretches import Stretch, call_name, calls_by_path
+from qcompile.capture.node_meta import call_name, facts
+from qcompile.capture.stretches import Stretch, calls_by_path
 from qcompile.policy.site import Kind, Site
 
 LAYERS: tuple[Kind, ...] = (Kind.CONV, Kind.LINEAR, Kind.EMBEDDING)

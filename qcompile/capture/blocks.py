@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, count, pairwise
 
 from torch import fx
 
@@ -112,9 +112,8 @@ class _Cutter:
         """The first layer, else the first node; never a name that is taken."""
         first = next((at for at in range(start, stop) if at in self.layers), start)
         node = self.nodes[first].name
-        name = self.keys.get(node, node)
-        if name in taken:
-            name = node
+        tries = chain((self.keys.get(node, node),), (f"{node}_{n}" for n in count()))
+        name = next(name for name in tries if name not in taken)
         taken.add(name)
         return name
 

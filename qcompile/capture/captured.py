@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import fx
 
-from qcompile.capture.recorder import Specialisation
+from qcompile.capture.specialisation import Specialisation
 from qcompile.diagnostics.diagnostic import Diagnostic
 
 

@@ -118,7 +118,7 @@ _MODULES: tuple[tuple[Kind | None, tuple[type[nn.Module], ...]], ...] = (
 _FUNCTIONS: tuple[tuple[Kind, str], ...] = (
     (Kind.CONV, "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
     (Kind.LINEAR, "linear"),
-    (Kind.MATMUL, "matmul mm bmm addmm baddbmm einsum"),
+    (Kind.MATMUL, "matmul mm bmm addmm baddbmm einsum grouped_mm"),
     (Kind.ATTENTION, "scaled_dot_product_attention"),
     (Kind.EMBEDDING, "embedding"),
     (Kind.NORM, "batch_norm instance_norm layer_norm group_norm rms_norm"),

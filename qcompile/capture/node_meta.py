@@ -52,3 +52,7 @@ def facts(node: fx.Node) -> NodeFacts:
 
 def set_facts(node: fx.Node, value: NodeFacts) -> None:
     node.meta[KEY] = value
+
+
+def call_name(path: str, call: int) -> str:
+    return path if call == 0 else f"{path}@{call}"

@@ -10,6 +10,8 @@ import torch
 from torch import fx, nn
 from torch.overrides import resolve_name
 
+from qcompile.compat.fake_kernels import RECORDED
+
 BINARY: Mapping[str, Callable[..., object]] = MappingProxyType(
     {
         name: cast("Callable[..., object]", getattr(operator, name))
@@ -77,8 +79,7 @@ def operation(
     """The call ``function(*args, **kwargs)``, seen by a function mode, in the form for a graph."""
     name = function_name(function)
     if name == "__get__":
-        attribute = cast("str", getattr(getattr(function, "__self__", None), "__name__", ""))
-        return Operation("call_function", getattr, (args[0], attribute), {})
+        return Operation("call_function", getattr, (args[0], property_name(function)), {})
     if name in _REFLECTED:
         return Operation("call_function", _REFLECTED[name], (args[1], args[0]), {})
     if name in _FORWARD or name in _IN_PLACE:
@@ -86,11 +87,17 @@ def operation(
         return Operation("call_function", target, args, kwargs)
     if getattr(torch.Tensor, name, None) is function:
         return Operation("call_method", name, args, kwargs)
-    return Operation("call_function", function, args, kwargs)
+    target = function if "memory_format" in kwargs else RECORDED.get(function, function)
+    return Operation("call_function", target, args, kwargs)
 
 
 def function_name(function: Callable[..., object]) -> str:
     return cast("str", getattr(function, "__name__", ""))
+
+
+def property_name(function: Callable[..., object]) -> str:
+    """Of the getter or setter of a tensor's attribute."""
+    return cast("str", getattr(getattr(function, "__self__", None), "__name__", ""))
 
 
 def is_in_place_call(function: Callable[..., object], kwargs: Mapping[str, object]) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from qcompile.capture.node_meta import facts
+from qcompile.capture.node_meta import call_name, facts
 from qcompile.capture.operands import site_kind, weights_of
 from qcompile.capture.operations import bare_name
 from qcompile.policy.site import Kind
@@ -26,7 +26,7 @@ def places_of(module: fx.GraphModule, main: frozenset[fx.Node]) -> dict[fx.Node,
     """Every node that is a site, with a path and a call that no other has."""
     taken = {path for path, _ in module.named_modules()}
     ordinals: Counter[tuple[str, int, str]] = Counter()
-    by_parameter: Counter[str] = Counter()
+    next_call = _calls_of_leaves(module)
     places: dict[fx.Node, Place] = {}
     for node in module.graph.nodes:
         if node not in main or not _is_site(node, module):
@@ -36,11 +36,25 @@ def places_of(module: fx.GraphModule, main: frozenset[fx.Node]) -> dict[fx.Node,
             places[node] = Place(str(node.target), facts(node).call)
         elif weight is not None:
             path = weight.removesuffix(".weight")
-            places[node] = Place(path, by_parameter[path])
-            by_parameter[path] += 1
+            places[node] = Place(path, next_call[path])
+            next_call[path] += 1
+            while call_name(path, next_call[path]) in taken:
+                next_call[path] += 1
         else:
             places[node] = _operation_place(node, ordinals, taken)
     return places
+
+
+def _calls_of_leaves(module: fx.GraphModule) -> Counter[str]:
+    """How many numbers the calls of each leaf take; a function of its weight counts on from there.
+
+    So a call has one number, whether or not others read the weight before it.
+    """
+    last: Counter[str] = Counter()
+    for node in module.graph.find_nodes(op="call_module"):
+        path = str(node.target)
+        last[path] = max(last[path], facts(node).call + 1)
+    return last
 
 
 def _operation_place(

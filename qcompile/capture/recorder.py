@@ -1,11 +1,9 @@
 """Run a model once and write down what it does, as a ``torch.fx`` graph with true module paths."""
 
 import operator
-import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from numbers import Integral, Real
 from types import EllipsisType
 from typing import cast
@@ -17,10 +15,22 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from qcompile.capture.leaves import is_leaf
-from qcompile.capture.node_meta import ModuleCall, NodeFacts, set_facts
-from qcompile.capture.operations import function_name, is_in_place_call, operation
-from qcompile.capture.user_frame import line_now
+from qcompile.capture.model_paths import containers, plain_tensors, tensor_paths
+from qcompile.capture.nesting import has_tensor, nested_items
+from qcompile.capture.node_meta import ModuleCall, NodeFacts, call_name, set_facts
+from qcompile.capture.operations import (
+    function_name,
+    is_in_place_call,
+    operation,
+    property_name,
+)
+from qcompile.capture.specialisation import Specialisation
+from qcompile.capture.trail import Trail
+from qcompile.capture.value_reads import EXITS, VALUE_READERS, ValueRead, ValueReads
 from qcompile.compat.composites import without_override_check
+from qcompile.compat.fake_kernels import STAND_INS
+from qcompile.compat.function_transforms import is_of_function_transform
+from qcompile.compat.size_decisions import SizeDecision
 from qcompile.compat.symbolic_shapes import (
     Dimension,
     SymbolicNumber,
@@ -28,15 +38,16 @@ from qcompile.compat.symbolic_shapes import (
     example_size,
     is_fake,
     is_symbolic,
+    with_values,
 )
 
 COMPOSITES: tuple[Callable[..., object], ...] = (functional.multi_head_attention_forward,)
 """Functions that are entered, since they hide linear layers and matrix products."""
 
-VALUE_READERS = frozenset(
-    {"item", "__bool__", "__int__", "__float__", "__index__", "tolist", "numpy", "__array__"}
-)
-"""Tensor methods that turn values of the example into Python numbers."""
+HARMLESS_ASSIGNMENTS = frozenset({"requires_grad", "grad", "retains_grad"})
+"""Attributes of tensors that have no part in what a model computes without gradients."""
+
+AUTOCAST_DEVICES = ("cpu", "cuda")
 
 LITERALS = (
     str,
@@ -54,19 +65,6 @@ class UntraceableError(Exception):
     """The model does something that a graph cannot say; caught by ``trace``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Specialisation:
-    """Something of the example that was compiled in; other inputs may need it to hold."""
-
-    path: str
-    """Module that was running; empty for the root."""
-    what: str
-    where: str | None = None
-    """``file:line``, where known."""
-    why: str = ""
-    """What went wrong with a more general capture, if that was tried."""
-
-
 class Recorder(TorchFunctionMode):
     """Records torch functions and leaf modules while it is active.
 
@@ -74,21 +72,28 @@ class Recorder(TorchFunctionMode):
     a recycled ``id`` would name the wrong node.
     """
 
-    def __init__(self, model: nn.Module, sizes: SymbolicShapes | None) -> None:
+    def __init__(
+        self, model: nn.Module, sizes: SymbolicShapes | None, answers: Sequence[ValueRead] = ()
+    ) -> None:
+        """Without ``sizes`` the tensors have values; else ``answers`` are those of such a run."""
         super().__init__()
         self.graph = fx.Graph()
         self.constants: dict[str, torch.Tensor] = {}
-        self.specialisations: list[Specialisation] = []
+        self.trail = Trail()
+        self.reads = ValueReads(has_values=sizes is None, answers=answers)
         self._sizes = sizes
         self._modules = {id(child): path for path, child in model.named_modules()}
-        self._containers = _containers(model)
-        self._parameters = _tensor_paths(model)
+        self._containers = containers(model)
+        self._parameters = tensor_paths(model)
+        self._paths = frozenset((*self._modules.values(), *self._parameters.values()))
+        self._attributes = plain_tensors(model)
         self._inputs: dict[str, fx.Node] = {}
         self._last_input: fx.Node | None = None
         self._hoisted: list[fx.Node] = []
         self._bound: dict[int, tuple[torch.Tensor, fx.Node]] = {}
+        self._from_inputs: set[fx.Node] = set()
+        """Nodes whose values other inputs may change."""
         self._calls: dict[str, int] = {}
-        self._stack: list[ModuleCall] = []
         self._silent = False
 
     # ---- the ends of the graph ------------------------------------------------------------------
@@ -98,6 +103,14 @@ class Recorder(TorchFunctionMode):
         node = self.graph.placeholder(name)
         self._last_input = node
         self._bind_input(node, name, value)
+
+    def compiled_in(self, name: str, value: object) -> None:
+        """An argument without tensors, as far as one can see: an object may hold some."""
+        try:
+            self._argument(value)
+        except UntraceableError:
+            what = f"the `{name}` of class `{type(value).__name__}` that was given"
+            self.trail.specialisations.append(Specialisation("", what))
 
     def output(self, value: object) -> None:
         self.graph.output(self._output(value, "output"))
@@ -126,12 +139,24 @@ class Recorder(TorchFunctionMode):
         if function_name(func) == "__iter__":
             with self:
                 return iter(cast("torch.Tensor", args[0]).unbind(0))
+        if function_name(func) == "__set__":
+            return self._assign(func, args)
+        if function_name(func) in VALUE_READERS or function_name(func) in EXITS:
+            return self._read(func, args, given)
+        run = func if self._sizes is None else STAND_INS.get(func, func)
         with self._silence():
-            result = func(*args, **given)
-        self._note_value_read(func, args)
+            result = run(*args, **given)
         if self._must_record(func, args, given, result):
             self._record(func, args, given, result)
         return result
+
+    def _assign(self, function: Callable[..., object], args: tuple[object, ...]) -> object:
+        """Set an attribute of a tensor, which no graph can say; harmless ones are left out."""
+        name = property_name(function)
+        if name not in HARMLESS_ASSIGNMENTS:
+            raise UntraceableError(f"the model assigns to `{name}` of a tensor")
+        with self._silence():
+            return function(*args)
 
     def call_module(
         self,
@@ -144,18 +169,36 @@ class Recorder(TorchFunctionMode):
         path = self._modules.get(id(module))
         if self._silent or not path:
             return call(module, *args, **kwargs)
-        count = self._calls.get(path, 0)
-        self._calls[path] = count + 1
-        if not is_leaf(module):
+        number = self._count(path)
+        with self.trail.blaming(path):
+            if is_leaf(module):
+                return self._leaf(path, number, call, module, args, kwargs)
             name = type(module).__name__
-            with self._inside(ModuleCall(path, name, count, self._containers.get(path))):
+            with self.trail.inside(ModuleCall(path, name, number, self._containers.get(path))):
                 return call(module, *args, **kwargs)
-        node = self.graph.create_node(
-            "call_module", path, self._arguments(args), self._keywords(kwargs)
-        )
+
+    def _count(self, path: str) -> int:
+        """The number of this call; none whose name ``path@1`` is a module of the model."""
+        number = self._calls.get(path, 0)
+        while number and call_name(path, number) in self._paths:
+            number += 1
+        self._calls[path] = number + 1
+        return number
+
+    def _leaf(
+        self,
+        path: str,
+        number: int,
+        call: Callable[..., object],
+        module: nn.Module,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
+        given = (self._arguments(args), self._keywords(kwargs))
+        node = self.graph.create_node("call_module", path, *given)
         with self._silence():
             result = call(module, *args, **kwargs)
-        self._bind(node, result, call=count)
+        self._bind(node, result, call=number)
         return result
 
     def _must_record(
@@ -166,9 +209,6 @@ class Recorder(TorchFunctionMode):
         result: object,
     ) -> bool:
         """Sizes and other Python values are not recorded, nor are calls that return their input."""
-        name = function_name(function)
-        if name == "__set__":
-            return False
         if is_in_place_call(function, kwargs):
             return True
         returned_input = isinstance(result, torch.Tensor) and any(arg is result for arg in args)
@@ -189,19 +229,56 @@ class Recorder(TorchFunctionMode):
             self._keywords(written.kwargs),
         )
         self._bind(node, result)
+        if is_in_place_call(function, kwargs) and node in self._from_inputs:
+            self._from_inputs.add(node.all_input_nodes[0])
 
-    def _note_value_read(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
-        name = function_name(function)
-        if name not in VALUE_READERS or not args or id(args[0]) not in self._bound:
+    # ---- what is compiled in --------------------------------------------------------------------
+
+    def decided(self, decision: SizeDecision) -> None:
+        """Python code went one way because of a size.
+
+        What torch asks for its own ends does not count, unless a size is not free any more.
+        """
+        if self._silent and not decision.fixes_a_size:
             return
-        path = self._stack[-1].path if self._stack else ""
-        what = f"the value of a tensor, read by `{name.strip('_')}`"
-        line = line_now(sys._getframe())  # pyright: ignore[reportPrivateUsage]
-        self.specialisations.append(Specialisation(path, what, line))
+        if not decision.is_settled_from(1):
+            self.trail.specialise(f"`{decision.text}`", above_one=decision.is_settled_from(2))
+
+    def _read(
+        self,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+    ) -> object:
+        """Let the model take a value out of a tensor; what the inputs have no part in is safe."""
+        name = function_name(function)
+        is_of_example = any(self._depends_on_input(arg) for arg in args)
+        if is_of_example and name in EXITS:
+            raise UntraceableError(f"values leave torch by `{name.strip('_')}`, unseen")
+        are_fake = any(is_fake(arg) for arg in args if isinstance(arg, torch.Tensor))
+        with self._silence(), nullcontext() if are_fake else with_values():
+            read = self.reads.ask(name, lambda: function(*args, **kwargs))
+        if is_of_example:
+            self.trail.specialise(f"the value of a tensor, read by `{name.strip('_')}`")
+        return read.value
+
+    def _note_constant(self, tensor: torch.Tensor) -> None:
+        """A run on values cannot tell what was there before from what the inputs went into."""
+        if isinstance(tensor, nn.Parameter):
+            self.trail.specialise(
+                f"a parameter {list(tensor.shape)} that no module of the model holds"
+            )
+        elif self._sizes is None and id(tensor) not in self._attributes:
+            self.trail.specialise(f"a tensor {list(tensor.shape)} that no torch function made")
+
+    def _depends_on_input(self, value: object) -> bool:
+        known = self._bound.get(id(value))
+        return known is not None and known[1] in self._from_inputs
 
     # ---- values to nodes ------------------------------------------------------------------------
 
     def _bind_input(self, node: fx.Node, name: str, value: object) -> None:
+        self._from_inputs.add(node)
         set_facts(node, self._facts(value, hoisted=node.op != "placeholder"))
         if isinstance(value, torch.Tensor):
             self._inputs[name] = node
@@ -213,6 +290,10 @@ class Recorder(TorchFunctionMode):
                 self._bind_input(part, f"{name}.{key}", item)
 
     def _bind(self, node: fx.Node, value: object, *, call: int = 0) -> None:
+        if not self._from_inputs.isdisjoint(node.all_input_nodes):
+            self._from_inputs.add(node)
+        if any(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES):
+            self.trail.specialise("computing without `torch.autocast`")
         set_facts(node, self._facts(value, call=call))
         if isinstance(value, torch.Tensor):
             self._bound[id(value)] = (value, node)
@@ -221,7 +302,7 @@ class Recorder(TorchFunctionMode):
                 self._bind(self.graph.call_function(operator.getitem, (node, key)), item)
 
     def _facts(self, value: object, *, call: int = 0, hoisted: bool = False) -> NodeFacts:
-        stack = () if hoisted else tuple(self._stack)
+        stack = () if hoisted else tuple(self.trail.stack)
         if not isinstance(value, torch.Tensor):
             return NodeFacts(stack=stack, call=call, hoisted=hoisted)
         return NodeFacts(
@@ -238,10 +319,15 @@ class Recorder(TorchFunctionMode):
             return self._bound[id(tensor)][1]
         path = self._parameters.get(id(tensor))
         if path is None:
+            if is_of_function_transform(tensor):
+                raise UntraceableError("`torch.vmap`, or a transform like it, hides what it does")
             if is_fake(tensor):
                 raise UntraceableError("a tensor appeared that no torch function made")
-            path = f"_constant_{len(self.constants)}"
+            names = (f"_constant_{n}" for n in count(len(self.constants)))
+            taken = self._paths | self.constants.keys()
+            path = next(name for name in names if name not in taken)
             self.constants[path] = tensor
+            self._note_constant(tensor)
         node = self.graph.create_node("get_attr", path)
         self._bind(node, tensor)
         return node
@@ -255,6 +341,7 @@ class Recorder(TorchFunctionMode):
         while node.op != "root":
             set_facts(node, NodeFacts(hoisted=True))
             self._hoisted.append(node)
+            self._from_inputs.add(node)
             node = node.next
         return lowered
 
@@ -300,22 +387,14 @@ class Recorder(TorchFunctionMode):
                 for index, item in enumerate(cast("Sequence[object]", value))
             ]
             return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, torch.Tensor):
+            return self._node(value)
         try:
             return self._argument(value)
         except UntraceableError:
             what = f"calls that do without `{name}` of class `{type(value).__name__}`"
-            self.specialisations.append(Specialisation("", what))
+            self.trail.specialisations.append(Specialisation("", what))
             return None
-
-    # ---- where we are ---------------------------------------------------------------------------
-
-    @contextmanager
-    def _inside(self, call: ModuleCall) -> Generator[None]:
-        self._stack.append(call)
-        try:
-            yield
-        finally:
-            self._stack.pop()
 
     @contextmanager
     def _silence(self) -> Generator[None]:
@@ -324,21 +403,6 @@ class Recorder(TorchFunctionMode):
             yield
         finally:
             self._silent = False
-
-
-def nested_items(value: object) -> Iterable[tuple[int | str, object]]:
-    """The entries of a tuple, list or mapping by key; nothing for anything else."""
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, object]", value).items()
-    if isinstance(value, tuple | list):
-        return enumerate(cast("Sequence[object]", value))
-    return ()
-
-
-def has_tensor(value: object) -> bool:
-    if isinstance(value, torch.Tensor):
-        return True
-    return any(has_tensor(item) for _, item in nested_items(value))
 
 
 def _literal(value: object) -> Argument:
@@ -351,23 +415,3 @@ def _literal(value: object) -> Argument:
     if isinstance(value, Real):
         return float(value)
     raise UntraceableError(f"an argument of class `{type(value).__name__}` cannot be stored")
-
-
-def _containers(model: nn.Module) -> dict[str, str]:
-    """Path of each child of a ``ModuleList`` or ``Sequential``, to the path of its container."""
-    return {
-        f"{path}.{name}" if path else name: path
-        for path, container in model.named_modules()
-        if isinstance(container, nn.ModuleList | nn.Sequential)
-        for name, _ in container.named_children()
-    }
-
-
-def _tensor_paths(model: nn.Module) -> dict[int, str]:
-    """Identity of each parameter and buffer to its path, the first one where tensors are tied."""
-    paths: dict[int, str] = {}
-    for path, tensor in chain(
-        model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
-    ):
-        paths.setdefault(id(tensor), path)
-    return paths

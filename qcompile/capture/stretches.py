@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from qcompile.capture.node_meta import facts
+from qcompile.capture.node_meta import call_name, facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,3 @@ def calls_around(node: fx.Node) -> list[tuple[str, int]]:
     if node.op == "call_module":
         calls.append((str(node.target), known.call))
     return calls
-
-
-def call_name(path: str, call: int) -> str:
-    return path if call == 0 else f"{path}@{call}"

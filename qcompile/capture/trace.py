@@ -1,7 +1,9 @@
 """Capture a model: run it once on example inputs and keep the graph of what it did."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from inspect import Parameter, signature
 from typing import TypeAlias, cast
 
@@ -9,13 +11,18 @@ import torch
 from torch import fx, nn
 
 from qcompile.capture.captured import Captured
+from qcompile.capture.kept_state import kept_state
+from qcompile.capture.nesting import has_tensor
 from qcompile.capture.operations import eliminate_dead_code
-from qcompile.capture.recorder import Recorder, Specialisation, has_tensor
-from qcompile.capture.user_frame import line_of_error
+from qcompile.capture.paths import is_safe_path
+from qcompile.capture.recorder import Recorder, UntraceableError
+from qcompile.capture.specialisation import Specialisation, specialised
+from qcompile.capture.user_frame import code_at, line_of_error
+from qcompile.capture.value_reads import ValueRead
 from qcompile.compat.module_calls import intercepted_calls
 from qcompile.compat.symbolic_shapes import SymbolicShapes
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 
 FreeAxes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -36,53 +43,74 @@ def trace(
     """
     diagnostics = [train_mode(model)] if any(m.training for m in model.modules()) else []
     model.eval()
-    sizes = SymbolicShapes(_device(model))
-    try:
-        recorder = _record(model, args, kwargs, dynamic or {}, sizes)
-    except Exception as why:  # whatever the model's own code raises on tensors without values
-        return _trace_real(model, args, kwargs, why, diagnostics)
-    fixed = [
-        Specialisation(
-            "", f"axis {at.dimension.axis} of `{at.dimension.name}` = {at.value}", at.where
-        )
-        for at in sizes.fixed_dimensions()
-    ]
-    found = (*recorder.specialisations, *fixed)
+    device = _device(model)
+    run = partial(_run, model, args, kwargs, dynamic or {})
+    best, why = run(SymbolicShapes(device)), None
+    if best.error is not None and device is None:
+        best, why = _with_values(run, best)
+    if best.error is not None:
+        raise CompileError([*diagnostics, not_traceable(best.error, best.recorder.trail.failed_in)])
+    found = (*([] if why is None else [why]), *best.recorder.trail.specialisations)
     diagnostics.extend(specialised(item) for item in found)
-    return Captured(_graph_module(model, recorder), "fake", found, tuple(diagnostics))
+    diagnostics += _unusable_paths(best.recorder.graph)
+    if has_errors(diagnostics):
+        raise CompileError(diagnostics)
+    method = "fake" if best.sizes is not None else "real"
+    return Captured(_graph_module(model, best.recorder), method, found, tuple(diagnostics))
 
 
-def _trace_real(
-    model: nn.Module,
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
-    why: Exception,
-    diagnostics: list[Diagnostic],
-) -> Captured:
-    """Capture with values, at the shapes of the example."""
-    try:
-        recorder = _record(model, args, kwargs, {}, None)
-    except Exception as error:  # whatever the model's own code raises
-        raise CompileError([*diagnostics, not_traceable(error)]) from error
-    shapes = _fixed_shapes(why)
-    found = (shapes, *recorder.specialisations)
-    diagnostics.extend(specialised(item) for item in found)
-    return Captured(_graph_module(model, recorder), "real", found, tuple(diagnostics))
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One call of the model, as far as it went."""
+
+    recorder: Recorder
+    sizes: SymbolicShapes | None
+    error: Exception | None
 
 
-def _fixed_shapes(why: Exception) -> Specialisation:
-    reason = f"{type(why).__name__}: {why}"
-    return Specialisation("", "every shape", line_of_error(why.__traceback__), reason)
+def _with_values(run: Callable[..., _Run], failed: _Run) -> tuple[_Run, Specialisation | None]:
+    """Run on the example itself; then, if the model asked for values, without them once more.
+
+    The second run gives the model the answers of the first, so that sizes stay free.
+    """
+    real = run(None)
+    if real.error is not None or failed.error is None:
+        return real, None
+    if real.recorder.reads.made:
+        general = run(SymbolicShapes(), answers=real.recorder.reads.made)
+        if general.error is None:
+            return general, None
+    reason = f"{type(failed.error).__name__}: {failed.error}"
+    path = failed.recorder.trail.failed_in or ""
+    where = line_of_error(failed.error.__traceback__)
+    return real, Specialisation(path, "every shape", where, reason)
 
 
-def _record(
+def _run(
     model: nn.Module,
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
     dynamic: FreeAxes,
     sizes: SymbolicShapes | None,
-) -> Recorder:
-    recorder = Recorder(model, sizes)
+    answers: Sequence[ValueRead] = (),
+) -> _Run:
+    recorder = Recorder(model, sizes, answers)
+    try:
+        with kept_state(model):
+            _record(recorder, model, args, kwargs, dynamic, sizes)
+    except Exception as error:  # whatever the model's own code raises
+        return _Run(recorder, sizes, error)
+    return _Run(recorder, sizes, None)
+
+
+def _record(
+    recorder: Recorder,
+    model: nn.Module,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    dynamic: FreeAxes,
+    sizes: SymbolicShapes | None,
+) -> None:
     bound = signature(model.forward).bind(*args, **kwargs)
     for name, parameter in bound.signature.parameters.items():
         if name not in bound.arguments:
@@ -105,12 +133,11 @@ def _record(
         scope.enter_context(torch.no_grad())
         scope.enter_context(_without_fused_attention())
         if sizes is not None:
-            scope.enter_context(sizes.active())
+            scope.enter_context(sizes.active(recorder.decided))
         scope.enter_context(intercepted_calls(recorder.call_module))
         scope.enter_context(recorder)
         result = cast("object", model(*bound.args, **bound.kwargs))
         recorder.output(result)
-    return recorder
 
 
 def _input(
@@ -122,6 +149,7 @@ def _input(
 ) -> object:
     """Declare an input of the graph if it holds tensors; anything else is compiled in."""
     if not has_tensor(value):
+        recorder.compiled_in(name, value)
         return value
     example = value if sizes is None else _fake(value, name, dynamic, sizes)
     recorder.placeholder(name, example)
@@ -181,6 +209,11 @@ def _graph_module(model: nn.Module, recorder: Recorder) -> fx.GraphModule:
     return module.eval()
 
 
+def _unusable_paths(graph: fx.Graph) -> list[Diagnostic]:
+    named = [str(node.target) for node in graph.nodes if node.op in {"call_module", "get_attr"}]
+    return [unusable_path(path) for path in dict.fromkeys(named) if not is_safe_path(path)]
+
+
 def _install(
     module: fx.GraphModule, path: str, model: nn.Module, constant: torch.Tensor | None
 ) -> None:
@@ -222,26 +255,30 @@ def train_mode(model: nn.Module) -> Diagnostic:
     )
 
 
-def not_traceable(error: Exception) -> Diagnostic:
-    """QR508: the model's own code does not run under the tracer."""
-    where = line_of_error(error.__traceback__)
+def unusable_path(path: str) -> Diagnostic:
+    """QR508: a name that the code of a graph cannot say, or that is one of its own attributes."""
+    shown = path if path.isprintable() else repr(path)[1:-1]
     return Diagnostic(
         code=Code.NOT_TRACEABLE,
-        message="the model cannot be captured as a graph",
-        subject=where or "",
-        notes=(f"{type(error).__name__}: {error}",),
-        help="check that the model runs on these example inputs; write control flow on values "
-        "with `torch.where`, or move it out of `forward`",
+        message=f"no graph can hold a module or tensor named `{shown}`",
+        subject=shown,
+        help="rename it: without quotation marks, backslashes and control characters, no keyword "
+        "of Python, and not as an attribute of `torch.fx.GraphModule` such as `graph` or `meta`",
     )
 
 
-def specialised(item: Specialisation) -> Diagnostic:
-    """QR531: the graph holds only for inputs that agree with the example in something."""
+def not_traceable(error: Exception, path: str | None = None) -> Diagnostic:
+    """QR508: the model's own code does not run under the tracer; ``path``: in which module."""
+    where = line_of_error(error.__traceback__)
+    running = path and f"while `{path}` was running"
+    reason = (
+        str(error) if isinstance(error, UntraceableError) else f"{type(error).__name__}: {error}"
+    )
     return Diagnostic(
-        code=Code.SPECIALISED,
-        message=f"the graph is specialised to {item.what}",
-        subject=item.where or item.path,
-        notes=tuple(filter(None, (item.path and f"while `{item.path}` was running", item.why))),
-        help="give an example input that is typical in this respect, or take the decision "
-        "out of the model's `forward`",
+        code=Code.NOT_TRACEABLE,
+        message="the model cannot be captured as a graph",
+        subject=where or path or "",
+        notes=tuple(filter(None, (code_at(where), running, reason))),
+        help="check that the model runs on these example inputs; say what it does with operations "
+        "of torch (`torch.where` for a branch on values), or move it out of `forward`",
     )

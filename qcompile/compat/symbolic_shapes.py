@@ -1,7 +1,7 @@
 """Fake tensors whose chosen dimensions are symbols: a model runs on them without computing."""
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,10 +9,16 @@ import sympy
 import torch
 from torch import fx
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch._subclasses.fake_tensor import (
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
+from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
+
+from qcompile.compat.size_decisions import SizeDecision, WatchedShapes
 
 SMALLEST_EXAMPLE = 2
 """Sizes 0 and 1 are special to broadcasting; an example of 1 would be compiled in as 1."""
@@ -27,15 +33,8 @@ class Dimension:
     name: str
     axis: int
 
-
-@dataclass(frozen=True, slots=True)
-class FixedDimension:
-    """A dimension that was to stay free, but that the model compared with ``value``."""
-
-    dimension: Dimension
-    value: int
-    where: str | None
-    """``file:line`` of the first guard that speaks of it."""
+    def __str__(self) -> str:
+        return f"{self.name}.shape[{self.axis}]"
 
 
 class SymbolicShapes:
@@ -44,20 +43,31 @@ class SymbolicShapes:
     def __init__(self, device: torch.device | None = None) -> None:
         """``device``: where the inputs are to be, if not where the examples are."""
         self._device = device
-        self._shapes = ShapeEnv()
+        self._shapes = WatchedShapes()
         self._mode = FakeTensorMode(shape_env=self._shapes, allow_non_fake_inputs=True)
         self._origins: dict[sympy.Expr, Dimension] = {}
         self._lowered: dict[sympy.Expr, fx.Node] = {}
 
     @contextmanager
-    def active(self) -> Generator[None]:
+    def active(self, on_decision: Callable[[SizeDecision], None]) -> Generator[None]:
         """While active, every tensor that is made is fake; real parameters are accepted.
+
+        ``on_decision`` hears of every decision that is taken on free sizes, torch's own included.
 
         The C++ kernels of some operations (``pad`` is one) read free sizes as plain numbers and so
         fix them; with the Python dispatcher their Python counterparts run.
         """
-        with enable_python_dispatcher(), self._mode:
-            yield
+
+        def watch(question: sympy.Expr, answer: object, fixes: bool) -> None:
+            names = {symbol: str(dimension) for symbol, dimension in self._origins.items()}
+            on_decision(SizeDecision(question, answer, names, fixes))
+
+        self._shapes.watch = watch
+        try:
+            with enable_python_dispatcher(), self._mode:
+                yield
+        finally:
+            self._shapes.watch = None
 
     def fake(self, example: torch.Tensor, name: str, dynamic: tuple[int, ...]) -> torch.Tensor:
         """A fake tensor like ``example``, free in the axes ``dynamic``."""
@@ -98,25 +108,15 @@ class SymbolicShapes:
         self._lowered[expression] = lowered.node
         return lowered.node
 
-    def fixed_dimensions(self) -> tuple[FixedDimension, ...]:
-        """The dimensions that turned out not to be free."""
-        fixed: list[FixedDimension] = []
-        for symbol, dimension in self._origins.items():
-            value = cast("sympy.Expr", self._shapes.replace(symbol))
-            if value.is_number:
-                fixed.append(FixedDimension(dimension, int(value), self._where(symbol)))
-        return tuple(fixed)
-
     def _size(self, symbol: sympy.Expr, size_of: Callable[[Dimension], fx.Node]) -> fx.Node:
         if symbol not in self._lowered:
             self._lowered[symbol] = size_of(self._origins[symbol])
         return self._lowered[symbol]
 
-    def _where(self, symbol: sympy.Expr) -> str | None:
-        for guard in self._shapes.guards:
-            if symbol in guard.expr.free_symbols:
-                return guard.sloc.maybe_user_loc
-        return None
+
+def with_values() -> AbstractContextManager[None]:
+    """A stretch of a run on fake tensors in which real ones have their values."""
+    return cast("AbstractContextManager[None]", unset_fake_temporarily())
 
 
 def is_symbolic(value: object) -> bool:
@@ -131,6 +131,8 @@ def example_size(size: int | torch.SymInt) -> int:
     """The number that ``size`` stands for in the example, without fixing the symbol to it."""
     if not isinstance(size, torch.SymInt):
         return size
+    if size.node.hint is None:
+        raise ValueError("the size of a tensor depends on the values of another")
     return int(cast("int", size.node.hint))
 
 

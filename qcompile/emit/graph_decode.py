@@ -17,6 +17,7 @@ from torch.fx.node import Argument
 from qcompile.capture.leaves import LEAVES, build_leaf
 from qcompile.capture.leaves import JsonValue as LeafArgument
 from qcompile.capture.node_meta import NodeFacts, set_facts
+from qcompile.capture.paths import is_safe_path
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.allowed import (
     ALL_METHODS,
@@ -34,7 +35,6 @@ from qcompile.emit.graph_document import (
     unsafe_graph,
 )
 from qcompile.emit.graph_values import UnsafeValueError, decode_value
-from qcompile.emit.paths import is_safe_path
 from qcompile.emit.tensor_table import own_tensors
 
 MAX_NAME = 256

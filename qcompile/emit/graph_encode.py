@@ -9,12 +9,12 @@ from torch import Tensor, fx, nn
 
 from qcompile.capture.leaves import LEAVES, constructor_arguments
 from qcompile.capture.node_meta import facts
+from qcompile.capture.paths import is_safe_path
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.allowed import ALL_METHODS, ATTRIBUTES, DTYPE_OF, NAMES
 from qcompile.emit.graph_document import GraphDocument, LeafRecord, NodeOp, NodeRecord
 from qcompile.emit.graph_values import UnstorableValueError, encode_value
-from qcompile.emit.paths import is_safe_path
 from qcompile.emit.tensor_table import called_leaves, tensor_table
 
 

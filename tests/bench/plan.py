@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import linear_regression
 from typing import cast
 
+from tests.bench.captured import captured_rows
 from tests.bench.cells import Document, Json, Store, code_version
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def main() -> None:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
     }
-    document = {"machine": machine, "rows": rows, "goals": goals}
+    document = {"machine": machine, "rows": rows, "goals": goals, "captured": captured_rows()}
     (BUILD / "plan.json").write_text(json.dumps(document, indent=2) + "\n")
     for goal in goals:
         print(f"{goal['goal']}: {goal['found']:.4g}, at most {goal['limit']:.4g}")

@@ -1,14 +1,15 @@
 """Which dotted paths may name a module or tensor of a graph.
 
 ``torch.fx`` turns a graph into Python source, with a path that is no identifier as a quoted string,
-so a path from a file must not be able to end that string, nor hide an attribute of the module.
+so a path must not be able to end that string, nor hide an attribute of the module.
 """
 
+from keyword import iskeyword
 from unicodedata import normalize
 
 from torch import fx, nn
 
-MAX_LENGTH = 4096
+MAX_LENGTH = 16_384
 
 _OF_ROOT = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
 _OF_MODULE = frozenset(dir(nn.Module()))
@@ -22,5 +23,7 @@ def is_safe_path(path: str) -> bool:
 
 
 def _is_safe_part(part: str) -> bool:
-    plain = part != "" and part.isprintable() and normalize("NFKC", part) == part
-    return plain and not part.startswith("__") and '"' not in part and "\\" not in part
+    if part == "" or iskeyword(part) or part.startswith("__"):
+        return False
+    is_plain = part.isprintable() and normalize("NFKC", part) == part
+    return is_plain and '"' not in part and "\\" not in part
