@@ -4,8 +4,10 @@ An axis gets a further value here when the code behind it is there, and not befo
 """
 
 from collections.abc import Iterator
+from typing import get_args
 
 from qcompile.diagnostics.frozen import frozen
+from qcompile.methods.axes import LossName
 from qcompile.methods.tuning import Tuning
 
 EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -13,7 +15,7 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("solver", ("rtn", "optq", "cd", "gradient")),
     ("variable", ("gate",)),
     ("learn", ("rounding", "scale", "bias", "act_scale")),
-    ("loss", ("mse", "mse(p=2)")),
+    ("loss", get_args(LossName)),
     ("drop", ("none", "input", "act", "both")),
     ("augment", ("none",)),
     ("select", ("all",)),
@@ -59,7 +61,7 @@ def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
         case "learn":
             return tuning.learn
         case "loss":
-            return tuple(map(str, tuning.loss))
+            return tuple(term.name for term in tuning.loss)
         case "samples":
             return ("all" if tuning.samples is None else str(tuning.samples),)
         case "patience":

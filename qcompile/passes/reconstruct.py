@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,11 +18,11 @@ from torch import Tensor
 from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, Choice, Rounded, hard_choice, set_beside
+from qcompile.passes.block_inputs import BlockInputs
 from qcompile.passes.held_out import split
 from qcompile.passes.learned import GatedWeight, LearnedQuantizer
-from qcompile.passes.sweep_values import Value
+from qcompile.passes.objective import TINY, Objective
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.lsq import drop_mask
 from qcompile.quant.rounding_gate import BetaSchedule
 
 TICKS = 20
@@ -31,11 +32,20 @@ Kept = Literal["nearest", "start", "learned"]
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """``loss`` is relative to the loss before the first step."""
+    """``loss`` is relative to the loss before the first step: each term to its own."""
 
     step: int
     steps: int
     loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """On the held-out batches, each term relative to that of the start."""
+
+    nearest: float
+    start: float
+    learned: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,8 @@ class Account:
     held_out_samples: int
     """0 where there was a single batch, which had to serve for the fit too."""
     note: str = ""
+    losses: Losses | None = None
+    """What decided, where the loss is another than the mean square."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,16 +87,20 @@ def reconstruct(
         for site in block.sites.values()
         for slot, quantizer in site.quantizers.items()
     }
-    learner = _Learner(block, tuning, generator, fit)
+    objective = Objective(block, tuning.loss, hard_choice(block, start, before))
+    learner = _Learner(block, tuning, generator, objective, fit)
     note = learner.run(tick)
     codes = {gated.solved.storage: gated.hard() for gated in learner.gates}
     after = {place: learned.hard() for place, learned in learner.quantizers.items()}
-    errors = {
-        "nearest": error(block, hard_choice(block, nearest, before), held),
-        "start": error(block, hard_choice(block, start, before), held),
-        "learned": math.inf if note else error(block, hard_choice(block, codes, after), held),
+    choices = {
+        "nearest": hard_choice(block, nearest, before),
+        "start": hard_choice(block, start, before),
+        "learned": None if note else hard_choice(block, codes, after),
     }
-    kept = best(errors)
+    errors = {name: _error(block, choice, held) for name, choice in choices.items()}
+    told = not objective.is_mean_square and objective.is_reachable
+    losses = _losses(objective, choices, held) if told else None
+    kept = best(errors if losses is None else losses)
     account = Account(
         nearest=errors["nearest"],
         start=errors["start"],
@@ -94,6 +110,7 @@ def reconstruct(
         soft_share=learner.soft_share,
         held_out_samples=0 if fit == held else sum(len(block.targets[n]) for n in held),
         note=note or ("one batch: it was fitted and judged" if fit == held else ""),
+        losses=None if losses is None else Losses(**losses),
     )
     if kept == "learned":
         return Reconstruction(codes, after, account)
@@ -113,6 +130,10 @@ def best(errors: Mapping[str, float]) -> Kept:
     return "start" if errors["start"] <= errors["nearest"] else "nearest"
 
 
+def _error(block: Block, choice: Choice | None, numbers: Sequence[int]) -> float:
+    return math.inf if choice is None else error(block, choice, numbers)
+
+
 @torch.no_grad()
 def error(block: Block, choice: Choice, numbers: Sequence[int]) -> float:
     """Relative squared error of the hard block behind the quantized prefix."""
@@ -125,16 +146,39 @@ def error(block: Block, choice: Choice, numbers: Sequence[int]) -> float:
     return distance / power if power else distance
 
 
+def _losses(
+    objective: Objective, choices: Mapping[str, Choice | None], numbers: Sequence[int]
+) -> dict[str, float]:
+    """The objective of each choice, in units of the start's."""
+    means = {
+        name: objective.means(choice, numbers)
+        for name, choice in choices.items()
+        if choice is not None
+    }
+    units = [max(value, TINY) for value in means["start"]]
+    return {
+        name: objective.relative(means[name], units) if name in means else math.inf
+        for name in choices
+    }
+
+
 class _Learner:
     """One fit. Steps go through the batches in an order that is drawn anew each epoch."""
 
     def __init__(
-        self, block: Block, tuning: Tuning, generator: torch.Generator, batches: list[int]
+        self,
+        block: Block,
+        tuning: Tuning,
+        generator: torch.Generator,
+        objective: Objective,
+        batches: list[int],
     ) -> None:
         self.block = block
         self.tuning = tuning
         self.generator = generator
+        self.objective = objective
         self.batches = batches
+        self.inputs = BlockInputs(block, tuning, generator)
         from_codes = tuning.uses_moments
         self.gates = [GatedWeight(solved, from_codes=from_codes) for solved in block.solved]
         self.beside = set_beside(solved.start for solved in block.solved)
@@ -169,18 +213,20 @@ class _Learner:
         """Returns why the result cannot be used, or nothing."""
         if not self.gates:
             return "no weight of its own"
+        if not self.objective.is_reachable:
+            return "the network's output does not depend on it, and the loss is about that"
         gates, scales = self._optimizers()
-        first: float | None = None
+        units: list[float] = []
         ticking = tick_steps(self.tuning.steps)
         order = self._order()
         for step in range(self.tuning.steps):
-            loss = self._loss(next(order), step)
-            scale = first if first is not None else max(float(loss.detach()), 1e-30)
-            first = scale
+            values = self._values(next(order), step)
+            units = units or [max(float(value.detach()), TINY) for value in values]
+            loss = self.objective.total(values, units)
             gates.zero_grad()
             if scales is not None:
                 scales.zero_grad()
-            (loss / scale).backward()
+            loss.backward()
             self._regularise(step)
             gates.step()
             if scales is not None:
@@ -188,33 +234,21 @@ class _Learner:
                 scales.step()
             self.steps_done = step + 1
             if step in ticking:
-                ratio = float(loss.detach()) / scale
-                if not math.isfinite(ratio):
+                shown = float(loss.detach())
+                if not math.isfinite(shown):
                     return f"the loss is not finite at step {step}; the start is kept"
-                tick(Tick(step + 1, self.tuning.steps, ratio))
+                tick(Tick(step + 1, self.tuning.steps, shown / self.objective.weight))
         return ""
 
-    def _loss(self, number: int, step: int) -> Tensor:
+    def _values(self, number: int, step: int) -> list[Tensor]:
+        """Of each term of the loss, for the weights as they are now."""
         beta = self.schedule.at(step)
         weights = {gated.solved.storage: gated.soft(beta) for gated in self.gates}
         choice = Choice(weights, self.beside, self.quantizers)
+        fed = self.inputs(number)
         with _precision(self.tuning, self.block.device):
-            found = self.block.run(choice, self._inputs(number))
-        return (found.float() - self.block.targets[number]).square().mean()
-
-    def _inputs(self, number: int) -> dict[str, Value]:
-        """QDrop: each element of an input is that of the float stream with some probability."""
-        taken = self.block.batch(number)
-        if self.tuning.drop not in ("input", "both"):
-            return taken
-        for name, value in taken.items():
-            plain = self.block.plain[name][number]
-            if not isinstance(value, Tensor) or not isinstance(plain, Tensor):
-                continue
-            if value is not plain and value.is_floating_point():
-                mask = drop_mask(value, self.tuning.keep_quantized, self.generator)
-                taken[name] = value if mask is None else torch.where(mask, value, plain)
-        return taken
+            pairs = self.objective.pairs(partial(self.block.run, choice), fed, number)
+        return self.objective.values(pairs)
 
     def _regularise(self, step: int) -> None:
         """Measure the gradient in the last quarter of the warm-up, then turn hardening on."""

@@ -32,7 +32,9 @@ from qcompile.passes.sweep_values import (
     tensors_in,
 )
 from qcompile.passes.sweep_work import Inputs, UnitWork
+from qcompile.passes.tail import Tail, tail_behind
 from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.quant.losses.registry import loss
 from qcompile.quant.stored_weight import StoredWeight, stored_weight
 
 NO_TUNINGS: Mapping[str, Tuning] = MappingProxyType({})
@@ -262,6 +264,7 @@ class _Walk:
             quantized={node: values[1] for node, values in inputs.items()},
             plain={node: values[0] for node, values in inputs.items()},
             targets=[cast("Tensor", value) for value in self.streams.float_values(output)],
+            tail=self._tail(tuning, output),
         )
         if not block.solved:
             return
@@ -283,6 +286,11 @@ class _Walk:
             found.append([values[node] for node in kept])
         for place, node in enumerate(kept):
             self.streams.put_quantized(node, [values[place] for values in found])
+
+    def _tail(self, tuning: Tuning, output: str) -> Tail | None:
+        if not any(loss(term.name).sees != "output" for term in tuning.loss):
+            return None
+        return tail_behind(self.module, output, self.streams, self.device)
 
     def _evaluate(self, name: str) -> None:
         """A node without a plan: once, or once a stream where its inputs differ."""

@@ -119,6 +119,8 @@ def _loss_terms(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     twice = [name for n, name in enumerate(names) if name in names[:n]]
     if twice and "loss" in spans:
         yield illegal(f"the term `{twice[0]}` stands twice", spans["loss"], "keep one of them")
+    if all(term.weight == 0 for term in tuning.loss) and "loss" in spans:
+        yield illegal("with weight 0 nothing is left of `loss`", spans["loss"], "add `mse`")
 
 
 RULES = (
