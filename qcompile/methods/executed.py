@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from qcompile.diagnostics.frozen import frozen
-from qcompile.methods.axes import LossName
+from qcompile.methods.axes import DropPlace, Inputs, LossName
 from qcompile.methods.tuning import Tuning
 
 EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -16,17 +16,15 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("variable", ("gate",)),
     ("learn", ("rounding", "scale", "bias", "act_scale")),
     ("loss", get_args(LossName)),
-    ("drop", ("none", "input", "act", "both")),
-    ("augment", ("none",)),
+    ("drop", get_args(DropPlace)),
+    ("augment", ("none", "noise", "mixup", "cutmix")),
     ("select", ("all",)),
     ("optimizer", ("adam",)),
     ("schedule", ("constant",)),
-    ("samples", ("all",)),
-    ("patience", ("none",)),
-    ("inputs", ("quantized",)),
+    ("inputs", get_args(Inputs)),
 )
 OF_ALL = ("partition", "solver")
-OF_LAYERS = ("learn", "samples")
+OF_LAYERS = ("learn",)
 """What the layer's solvers look at too; the others are of ``gradient`` alone."""
 
 
@@ -62,9 +60,7 @@ def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
             return tuning.learn
         case "loss":
             return tuple(term.name for term in tuning.loss)
-        case "samples":
-            return ("all" if tuning.samples is None else str(tuning.samples),)
-        case "patience":
-            return ("none" if tuning.patience is None else str(tuning.patience),)
+        case "augment":
+            return (tuning.augment.name,)
         case _:
             return (str(getattr(tuning, setting)),)

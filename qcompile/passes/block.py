@@ -5,7 +5,7 @@ targets the cached outputs of the float model.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -150,6 +150,16 @@ def hard_choice(
     """Weights by storage, quantizers by node and slot, as they will be on disk."""
     weights = {w.storage: rounded[w.storage].code.dequantize(w.weight.dtype) for w in block.solved}
     return Choice(weights, set_beside(rounded[w.storage] for w in block.solved), quantizers)
+
+
+def first_batches(block: Block, count: int) -> Block:
+    """The same stretch with fewer batches."""
+    return replace(
+        block,
+        quantized={name: values[:count] for name, values in block.quantized.items()},
+        plain={name: values[:count] for name, values in block.plain.items()},
+        targets=block.targets[:count],
+    )
 
 
 def float_choice(block: Block) -> Choice:

@@ -18,7 +18,8 @@ from torch import Tensor
 from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, Choice, Rounded, hard_choice, set_beside
-from qcompile.passes.block_inputs import BlockInputs
+from qcompile.passes.block_inputs import BlockInputs, kept_quantized
+from qcompile.passes.early_stop import EarlyStop, Learned
 from qcompile.passes.held_out import split
 from qcompile.passes.learned import GatedWeight, LearnedQuantizer
 from qcompile.passes.objective import TINY, Objective
@@ -80,6 +81,7 @@ def reconstruct(
 ) -> Reconstruction:
     """Fit on all batches but the held-out ones; see ``Account`` for what is kept."""
     fit, held = split(len(block.targets))
+    fit, watched = split(len(fit)) if tuning.patience is not None else (fit, [])
     nearest = {solved.storage: solved.nearest for solved in block.solved}
     start = {solved.storage: solved.start for solved in block.solved}
     before = {
@@ -87,15 +89,18 @@ def reconstruct(
         for site in block.sites.values()
         for slot, quantizer in site.quantizers.items()
     }
-    objective = Objective(block, tuning.loss, hard_choice(block, start, before))
+    from_start = hard_choice(block, start, before)
+    objective = Objective(block, tuning.loss, from_start)
     learner = _Learner(block, tuning, generator, objective, fit)
-    note = learner.run(tick)
-    codes = {gated.solved.storage: gated.hard() for gated in learner.gates}
-    after = {place: learned.hard() for place, learned in learner.quantizers.items()}
+    stop = None
+    if watched and objective.is_reachable:
+        stop = EarlyStop(objective, tuning, from_start, watched)
+    note = learner.run(tick, stop)
+    learned = stop.best if stop is not None and stop.best is not None else learner.hard()
     choices = {
         "nearest": hard_choice(block, nearest, before),
-        "start": hard_choice(block, start, before),
-        "learned": None if note else hard_choice(block, codes, after),
+        "start": from_start,
+        "learned": None if note else hard_choice(block, learned.codes, learned.quantizers),
     }
     errors = {name: _error(block, choice, held) for name, choice in choices.items()}
     told = not objective.is_mean_square and objective.is_reachable
@@ -107,13 +112,13 @@ def reconstruct(
         learned=errors["learned"],
         kept=kept,
         steps=learner.steps_done,
-        soft_share=learner.soft_share,
+        soft_share=learned.soft_share,
         held_out_samples=0 if fit == held else sum(len(block.targets[n]) for n in held),
         note=note or ("one batch: it was fitted and judged" if fit == held else ""),
         losses=None if losses is None else Losses(**losses),
     )
     if kept == "learned":
-        return Reconstruction(codes, after, account)
+        return Reconstruction(learned.codes, learned.quantizers, account)
     return Reconstruction(nearest if kept == "nearest" else start, before, account)
 
 
@@ -182,7 +187,7 @@ class _Learner:
         from_codes = tuning.uses_moments
         self.gates = [GatedWeight(solved, from_codes=from_codes) for solved in block.solved]
         self.beside = set_beside(solved.start for solved in block.solved)
-        drops_act = tuning.drop in ("act", "both")
+        drops_act = tuning.drop in ("act", "both", "gradual")
         places = [
             ((site.node, slot), quantizer)
             for site in block.sites.values()
@@ -204,12 +209,15 @@ class _Learner:
         )
         self.steps_done = 0
 
-    @property
-    def soft_share(self) -> float:
-        """The largest of any layer."""
-        return max((gated.soft_share for gated in self.gates), default=0.0)
+    def hard(self) -> Learned:
+        """With every gate closed to its nearer side."""
+        return Learned(
+            codes={gated.solved.storage: gated.hard() for gated in self.gates},
+            quantizers={place: learned.hard() for place, learned in self.quantizers.items()},
+            soft_share=max((gated.soft_share for gated in self.gates), default=0.0),
+        )
 
-    def run(self, tick: Callable[[Tick], None]) -> str:
+    def run(self, tick: Callable[[Tick], None], stop: EarlyStop | None) -> str:
         """Returns why the result cannot be used, or nothing."""
         if not self.gates:
             return "no weight of its own"
@@ -238,6 +246,8 @@ class _Learner:
                 if not math.isfinite(shown):
                     return f"the loss is not finite at step {step}; the start is kept"
                 tick(Tick(step + 1, self.tuning.steps, shown / self.objective.weight))
+            if stop is not None and stop.is_due(step) and stop.is_over(step, self.hard()):
+                break
         return ""
 
     def _values(self, number: int, step: int) -> list[Tensor]:
@@ -245,7 +255,10 @@ class _Learner:
         beta = self.schedule.at(step)
         weights = {gated.solved.storage: gated.soft(beta) for gated in self.gates}
         choice = Choice(weights, self.beside, self.quantizers)
-        fed = self.inputs(number)
+        if self.tuning.drop == "gradual":
+            for quantizer in self.quantizers.values():
+                quantizer.keep_quantized = kept_quantized(self.tuning, step)
+        fed = self.inputs(number, step)
         with _precision(self.tuning, self.block.device):
             pairs = self.objective.pairs(partial(self.block.run, choice), fed, number)
         return self.objective.values(pairs)
