@@ -50,6 +50,25 @@ def test_a_single_layer_too_is_learned_for_the_network_behind_it(name):
     assert found[1].output_error < 0.9 * swept(preset="rtn")[1].output_error
 
 
+@pytest.mark.parametrize("name", ["brecq_fisher", "pdquant"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_presets_of_the_network_lower_their_loss_on_held_out_samples_and_its_error(name, seed):
+    found = outcomes(quick(name), seed=seed, batches=8)
+    accounts = [account for one in found for _, account in one.accounts]
+    assert [account.kept for account in accounts] == ["learned", "learned"]
+    assert all(account.held_out_samples == 16 for account in accounts)
+    assert all(account.losses.learned < 0.9 * account.losses.nearest for account in accounts)
+    nearest = outcomes(quick("rtn"), seed=seed, batches=8)[-1].output_error
+    assert found[-1].output_error < 0.7 * nearest
+
+
+def test_pdquant_without_its_prediction_is_qdrop_bit_for_bit():
+    pdquant = quick("pdquant")
+    silent = tuple(replace(term, weight=0) for term in pdquant.loss if term.name == "prediction")
+    found = swept(*pdquant.loss[:1], *silent, preset="pdquant")
+    assert all(same(a.tensors, b.tensors) for a, b in zip(found, swept(), strict=True))
+
+
 def test_prediction_of_weight_zero_is_qdrop_bit_for_bit():
     assert same(tensors(LossTerm("mse"), LossTerm("prediction", weight=0)), tensors())
 
