@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from qcompile.diagnostics.frozen import frozen
-from qcompile.methods.axes import DropPlace, Inputs, LossName
+from qcompile.methods.axes import DropPlace, Inputs, LossName, SelectName
 from qcompile.methods.tuning import Tuning
 
 EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -18,7 +18,7 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("loss", get_args(LossName)),
     ("drop", get_args(DropPlace)),
     ("augment", ("none", "noise", "mixup", "cutmix")),
-    ("select", ("all",)),
+    ("select", get_args(SelectName)),
     ("optimizer", ("adam",)),
     ("schedule", ("constant",)),
     ("inputs", get_args(Inputs)),
@@ -62,5 +62,7 @@ def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
             return tuple(term.name for term in tuning.loss)
         case "augment":
             return (tuning.augment.name,)
+        case "select":
+            return (tuning.select.name,)
         case _:
             return (str(getattr(tuning, setting)),)

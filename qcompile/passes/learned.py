@@ -1,5 +1,6 @@
 """The variables of a reconstruction: rounding gates of weights, step sizes of activations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,12 +26,24 @@ from qcompile.quant.rounding_gate import (
     variable_towards,
 )
 
+MayMove = Callable[[SolvedWeight, Grouping, Tensor], Tensor | None]
+"""From a weight, its view and its positions in codes to a mask in the view; ``None``: all may."""
+
+
+def all_may(solved: SolvedWeight, view: Grouping, position: Tensor) -> None:
+    return None
+
 
 class GatedWeight:
     """A weight between two neighbouring codes each; ``variable`` is learned, the grid is fixed."""
 
-    def __init__(self, solved: SolvedWeight, *, from_codes: bool) -> None:
-        """Start at the float weight, or leaning towards the codes that ``solved`` starts from."""
+    def __init__(
+        self, solved: SolvedWeight, *, from_codes: bool, may_move: MayMove = all_may
+    ) -> None:
+        """Start at the float weight, or leaning towards the codes that ``solved`` starts from.
+
+        What may not move stays at these codes.
+        """
         self.solved = solved
         spec, shape = solved.plan.spec, tuple(solved.weight.shape)
         self.view: Grouping = grouping(spec.granularity, shape, solved.plan.output_axis)
@@ -40,8 +53,10 @@ class GatedWeight:
         self.grid = _grid_of(start, self.view)
         ratio = self.view.view(solved.weight.float()) / self.grid.scale
         self.floor = torch.floor(ratio)
+        steps = _codes_of(start, self.view) - self.grid.zero_point
+        self.kept_steps = steps
+        self.moves = may_move(solved, self.view, ratio)
         if from_codes:
-            steps = _codes_of(start, self.view) - self.grid.zero_point
             # a code outside the two neighbours becomes one of the pair that is nearest to it
             self.floor = torch.maximum(torch.minimum(self.floor, steps), steps - 1)
             self.variable = variable_towards(steps, self.floor).requires_grad_()
@@ -66,6 +81,8 @@ class GatedWeight:
                 beta,
             ),
         )
+        if self.moves is not None:
+            soft = torch.where(self.moves, soft, self.kept_steps * self.grid.scale)
         return self.view.restore(soft)
 
     def measure(self) -> None:
@@ -76,7 +93,7 @@ class GatedWeight:
         slope = sigmoid * (1 - sigmoid) * (ZETA - GAMMA)
         live = (gate(self.variable.detach()) > 0) & (gate(self.variable.detach()) < 1)
         by_gate = torch.where(live, grad / slope, torch.zeros_like(grad))
-        self._gradient_square += float(by_gate.square().mean())
+        self._gradient_square += float(self._moving(by_gate).square().mean())
         self._measured += 1
 
     def harden(self, factor: float) -> None:
@@ -90,6 +107,8 @@ class GatedWeight:
     def hard(self) -> Rounded:
         """Codes after closing every gate to its nearer side."""
         steps = hard_steps(self.variable.detach(), self.floor)
+        if self.moves is not None:
+            steps = torch.where(self.moves, steps, self.kept_steps)
         codes = (steps + self.grid.zero_point).clamp(self.grid.qmin, self.grid.qmax)
         plan = self.solved.plan
         shape = tuple(self.solved.weight.shape)
@@ -98,7 +117,10 @@ class GatedWeight:
 
     @property
     def soft_share(self) -> float:
-        return soft_share(self.variable.detach())
+        return soft_share(self._moving(self.variable.detach()))
+
+    def _moving(self, values: Tensor) -> Tensor:
+        return values if self.moves is None else values[self.moves]
 
 
 @dataclass(eq=False)

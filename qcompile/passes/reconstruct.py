@@ -23,6 +23,7 @@ from qcompile.passes.early_stop import EarlyStop, Learned
 from qcompile.passes.held_out import split
 from qcompile.passes.learned import GatedWeight, LearnedQuantizer
 from qcompile.passes.objective import TINY, Objective
+from qcompile.passes.selection import selection
 from qcompile.quant.activation_quantizer import ActivationQuantizer
 from qcompile.quant.rounding_gate import BetaSchedule
 
@@ -91,7 +92,7 @@ def reconstruct(
     }
     from_start = hard_choice(block, start, before)
     objective = Objective(block, tuning.loss, from_start)
-    learner = _Learner(block, tuning, generator, objective, fit)
+    learner = _Learner(block, tuning, generator, objective, from_start, fit)
     stop = None
     if watched and objective.is_reachable:
         stop = EarlyStop(objective, tuning, from_start, watched)
@@ -176,6 +177,7 @@ class _Learner:
         tuning: Tuning,
         generator: torch.Generator,
         objective: Objective,
+        start: Choice,
         batches: list[int],
     ) -> None:
         self.block = block
@@ -185,7 +187,10 @@ class _Learner:
         self.batches = batches
         self.inputs = BlockInputs(block, tuning, generator)
         from_codes = tuning.uses_moments
-        self.gates = [GatedWeight(solved, from_codes=from_codes) for solved in block.solved]
+        may_move = selection(block, tuning, start, batches, generator)
+        self.gates = [
+            GatedWeight(solved, from_codes=from_codes, may_move=may_move) for solved in block.solved
+        ]
         self.beside = set_beside(solved.start for solved in block.solved)
         drops_act = tuning.drop in ("act", "both", "gradual")
         places = [

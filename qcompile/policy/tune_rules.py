@@ -17,9 +17,11 @@ from qcompile.policy.scheme import QuantSlot, Scheme
 Spans = Mapping[str, Span]
 """Of the settings that are written."""
 
-OF_STEPS = ("steps", "variable", "optimizer", "schedule", "regularizer", "beta", "warmup", "select")
+OF_STEPS = ("steps", "variable", "optimizer", "schedule", "regularizer", "beta", "warmup")
 """Without effect where no solver takes steps (``gradient``, ``gram``)."""
-OF_BLOCKS = ("learn", "loss", "drop", "augment", "batch", "patience", "precision", "inputs")
+OF_BLOCKS = (
+    *("learn", "loss", "drop", "augment", "select", "batch", "patience", "precision", "inputs"),
+)
 """Without effect where no solver learns a block (``gradient``)."""
 OF_GATES = ("regularizer", "beta", "warmup")
 """Without effect on a variable that cannot stop between two codes."""

@@ -154,7 +154,7 @@ def test_every_preset_is_known_to_check(name):
         ("brecq { drop = gradual; augment = mixup; patience = 5 }", []),
         ("brecq { augment = distribution_correction }", ["augment = distribution_correction"]),
         ("brecq { optimizer = adam(beta1=0.8) }", ["optimizer = adam(beta1=0.8)"]),
-        ("brecq { samples = 32; inputs = float; select = random(50%) }", ["select = random(50%)"]),
+        ("brecq { samples = 32; inputs = float; select = salient(50%) }", []),
         ("rtn { solver = gram; variable = division }", ["solver = gram"]),
     ],
 )
