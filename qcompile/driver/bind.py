@@ -38,7 +38,7 @@ from qcompile.passes.remove_dropout import RemoveDropout
 from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
-from qcompile.policy.executable import not_executable
+from qcompile.policy.executable import not_executable, unserved_formats
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
 from qcompile.policy.resolution import Resolution
@@ -129,8 +129,10 @@ def bind(
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
-    planned = with_refits(graph, planned, partial(tuning_of, recipe.tuning, tunes))
-    diagnostics += [*found, *_claims(recipe, sites, resolution, measured)]
+    tuning = partial(tuning_of, recipe.tuning, tunes)
+    planned = with_refits(graph, planned, tuning)
+    diagnostics += [*found, *unserved_formats(recipe, planned, tuning)]
+    diagnostics += _claims(recipe, sites, resolution, measured)
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,

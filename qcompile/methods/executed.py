@@ -7,25 +7,37 @@ from collections.abc import Iterator
 from typing import get_args
 
 from qcompile.diagnostics.frozen import frozen
-from qcompile.methods.axes import DropPlace, Inputs, LossName, SelectName
+from qcompile.methods.axes import (
+    DropPlace,
+    Inputs,
+    Learned,
+    LossName,
+    OptimizerName,
+    Schedule,
+    SelectName,
+    Solver,
+    Variable,
+)
 from qcompile.methods.tuning import Tuning
 
 EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("partition", ("layer", "block")),
-    ("solver", ("rtn", "optq", "cd", "gradient")),
-    ("variable", ("gate",)),
-    ("learn", ("rounding", "scale", "bias", "act_scale")),
+    ("solver", get_args(Solver)),
+    ("variable", get_args(Variable)),
+    ("learn", tuple(name for name in get_args(Learned) if name != "norm")),
     ("loss", get_args(LossName)),
     ("drop", get_args(DropPlace)),
     ("augment", ("none", "noise", "mixup", "cutmix")),
     ("select", get_args(SelectName)),
-    ("optimizer", ("adam",)),
-    ("schedule", ("constant",)),
+    ("optimizer", get_args(OptimizerName)),
+    ("schedule", get_args(Schedule)),
     ("inputs", get_args(Inputs)),
 )
 OF_ALL = ("partition", "solver")
 OF_LAYERS = ("learn",)
 """What the layer's solvers look at too; the others are of ``gradient`` alone."""
+OF_STEPS = ("variable", "optimizer", "schedule")
+"""What ``gram`` looks at too."""
 
 
 @frozen
@@ -40,16 +52,16 @@ class Unexecuted:
 def unexecuted(tuning: Tuning) -> Iterator[Unexecuted]:
     """Axes that no solver of ``tuning`` looks at can have any value: they are not executed."""
     for setting, known in EXECUTED:
-        if setting in OF_ALL or tuning.learns or (setting in OF_LAYERS and tuning.uses_moments):
-            values = tuple(value for value in known if _has_solver(value, tuning))
+        if _is_looked_at(setting, tuning):
             for value in _values(tuning, setting):
-                if value not in values:
-                    yield Unexecuted(setting, value, values)
+                if value not in known:
+                    yield Unexecuted(setting, value, known)
 
 
-def _has_solver(value: str, tuning: Tuning) -> bool:
-    """``gradient`` learns no scale and no bias of a weight; the layer's solvers do."""
-    return tuning.uses_moments or value not in ("scale", "bias")
+def _is_looked_at(setting: str, tuning: Tuning) -> bool:
+    by_layers = setting in OF_LAYERS and tuning.uses_moments
+    by_steps = setting in OF_STEPS and tuning.takes_steps
+    return setting in OF_ALL or tuning.learns or by_layers or by_steps
 
 
 def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
@@ -64,5 +76,7 @@ def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
             return (tuning.augment.name,)
         case "select":
             return (tuning.select.name,)
+        case "optimizer":
+            return (tuning.optimizer.name,)
         case _:
             return (str(getattr(tuning, setting)),)

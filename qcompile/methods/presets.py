@@ -4,8 +4,29 @@ Literature settings that are a point of the product are stated; where ours diffe
 the preset's page says so and why.
 """
 
-from qcompile.methods.axes import LossTerm
+from qcompile.methods.axes import LossTerm, Optimizer
 from qcompile.methods.tuning import Tuning
+
+SIGNROUND = (
+    ("signround_light", 50, 0.25),
+    ("signround", 200, 1.0),
+    ("signround_best", 1000, 1.0),
+)
+"""Steps, and the sum of all rates before they fall: ``|V| <= 1/2`` without a clip."""
+
+
+def _signround(name: str, steps: int, travel: float) -> Tuning:
+    return Tuning(
+        preset=name,
+        solvers=("rtn", "gradient"),
+        variable="additive",
+        learn=("rounding", "scale"),
+        optimizer=Optimizer("sign_sgd"),
+        schedule="linear",
+        travel=travel,
+        steps=steps,
+    )
+
 
 PRESETS: tuple[Tuning, ...] = (
     Tuning(preset="rtn", solvers=("rtn",)),
@@ -45,14 +66,47 @@ PRESETS: tuple[Tuning, ...] = (
         drop="both",
         steps=1000,
     ),
+    Tuning(
+        preset="genie",
+        solvers=("rtn", "gradient"),
+        learn=("rounding", "scale", "act_scale"),
+        frozen_base=True,
+        drop="both",
+        steps=1000,
+    ),
+    Tuning(
+        preset="flexround",
+        solvers=("rtn", "gradient"),
+        variable="division",
+        learn=("rounding", "scale"),
+        schedule="cosine",
+        steps=1000,
+    ),
+    *(_signround(name, steps, travel) for name, steps, travel in SIGNROUND),
+    Tuning(
+        preset="blockap",
+        solvers=("rtn", "gradient"),
+        variable="weight",
+        learn=("rounding", "scale", "zero_point"),
+        optimizer=Optimizer("adamw", weight_decay=0.0),
+        schedule="cosine",
+        steps=1000,
+    ),
+    Tuning(preset="gptaq", solvers=("optq",), partition="layer", target="asymmetric"),
+    Tuning(preset="powerquant", solvers=("rtn",), learn=("exponent",)),
+    Tuning(
+        preset="nupes",
+        solvers=("rtn", "gradient"),
+        variable="weight",
+        learn=("rounding", "scale", "exponent"),
+        schedule="cosine",
+        steps=1000,
+    ),
 )
 
 DEFAULT_PRESET = "rtn"
 
-LATER_PRESETS = (
-    *("genie", "flexround", "signround_light", "signround"),
-    *("signround_best", "blockap", "gptaq", "powerquant", "nupes", "repq"),
-)
+LATER_PRESETS = ("repq",)
 """Names that the language knows already; a plan with one of them is refused (QR290)."""
 
 

@@ -23,6 +23,19 @@ from qcompile.methods.axes import (
 )
 from qcompile.methods.bounds import refuse_illegal
 
+GRID_PARAMETERS: tuple[Learned, ...] = ("scale", "zero_point", "exponent", "levels")
+
+TRAVEL: tuple[tuple[Variable, float], ...] = (
+    ("gate", 20.0),
+    ("additive", 1.0),
+    ("division", 1.0),
+    ("weight", 2.0),
+    ("categorical", 20.0),
+    ("annealed", 4.0),
+)
+"""How far a variable may go in all steps together, in its own units: gates and logits need room to
+settle, offsets and weights are in steps of the grid, divisions in logarithms."""
+
 
 @frozen
 class Tuning:
@@ -39,7 +52,8 @@ class Tuning:
     variable: Variable = "gate"
     """What is optimised instead of the codes: ``gate`` is AdaRound's, between two neighbours."""
     learn: tuple[Learned, ...] = ("rounding",)
-    """``scale`` and ``bias`` by least squares in the layer's solvers, ``act_scale`` by gradient."""
+    """``scale`` and ``bias`` by least squares in the layer's solvers, and by gradient where that is
+    one of the solvers (see ``of_grid``); the others by gradient alone."""
     loss: tuple[LossTerm, ...] = (LossTerm("mse"),)
     """Of the output, relative to its value at the start."""
     drop: DropPlace = "none"
@@ -53,10 +67,16 @@ class Tuning:
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = "constant"
     """Of the learning rate of the rounding variable."""
-    travel: float = 20.0
-    """Where the optimizer has no rate: it is ``travel / steps``, so that fewer steps are larger."""
+    travel: float | None = None
+    """Where the optimizer has no rate: it is ``travel / steps``, so that fewer steps are larger.
+    ``None``: that of the variable, see ``TRAVEL``."""
     act_lr: float = 1e-3
     """Of the logarithm of an activation scale; falls to 0 along a cosine."""
+    grid_lr: float = 1e-3
+    """Of the logarithm of a weight's scale or exponent, of its zero point as a share of the codes,
+    and of levels; falls to 0 along a cosine."""
+    bias_lr: float = 1e-3
+    """Of biases, in norms of a row of the weight; falls to 0 along a cosine."""
     hardening: float = 10.0
     """Strength of the regulariser in units of the loss gradient (its root mean square)."""
     warmup: float = 0.2
@@ -98,8 +118,10 @@ class Tuning:
     def __post_init__(self) -> None:
         refuse_illegal(
             keep_quantized=0 <= self.keep_quantized <= 1,
-            travel=self.travel > 0,
+            travel=self.travel is None or self.travel > 0,
             act_lr=self.act_lr > 0,
+            grid_lr=self.grid_lr > 0,
+            bias_lr=self.bias_lr > 0,
             hardening=self.hardening > 0,
             warmup=0 <= self.warmup < 1,
             steps=self.steps >= 0,
@@ -125,12 +147,22 @@ class Tuning:
     @property
     def uses_moments(self) -> bool:
         """A solver of the layer looks at its inputs."""
-        return "optq" in self.solvers or "cd" in self.solvers
+        return any(name in self.solvers for name in ("optq", "gram", "cd"))
 
     @property
     def refits_bias(self) -> bool:
-        return self.uses_moments and "bias" in self.learn
+        return "bias" in self.learn and (self.uses_moments or self.learns)
+
+    @property
+    def of_grid(self) -> tuple[Learned, ...]:
+        """Parameters of a weight's grid that are learned by gradient.
+
+        A gate takes the grid as the layer's solvers left it, unless its base is frozen.
+        """
+        moving = self.variable != "gate" or self.frozen_base or "rounding" not in self.learn
+        return tuple(name for name in self.learn if moving and name in GRID_PARAMETERS)
 
     @property
     def rounding_lr(self) -> float:
-        return self.optimizer.lr or self.travel / max(self.steps, 1)
+        travel = dict(TRAVEL)[self.variable] if self.travel is None else self.travel
+        return self.optimizer.lr or travel / max(self.steps, 1)

@@ -6,30 +6,34 @@ nearest rounding on batches that took no part in the fit.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from qcompile.compat.cpu_features import multiplies_bf16
+from qcompile.methods.axes import Schedule
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import Block, Choice, Rounded, hard_choice, set_beside
+from qcompile.passes.block import Block, Choice, Rounded, hard_choice
 from qcompile.passes.block_inputs import BlockInputs, kept_quantized
 from qcompile.passes.early_stop import EarlyStop, Learned
+from qcompile.passes.guard import Kept, Losses, best, error, relative_losses
 from qcompile.passes.held_out import split
-from qcompile.passes.learned import GatedWeight, LearnedQuantizer
+from qcompile.passes.learned_quantizer import LearnedQuantizer
+from qcompile.passes.learned_weight import LearnedWeight
 from qcompile.passes.objective import TINY, Objective
 from qcompile.passes.selection import selection
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.rounding_gate import BetaSchedule
+from qcompile.quant.optimizers.rate import set_rate, share_left
+from qcompile.quant.optimizers.registry import optimizer
 
 TICKS = 20
 """How often progress is told, and divergence looked for, in one reconstruction."""
-Kept = Literal["nearest", "start", "learned"]
+MOST_UNDECIDED = 0.01
+"""Share of a layer's weights between codes above which rounding changes what was learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +46,6 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """On the held-out batches, each term relative to that of the start."""
-
-    nearest: float
-    start: float
-    learned: float
-
-
-@dataclass(frozen=True, slots=True)
 class Account:
     """What the guard saw: errors ``sum |q - f|^2 / sum |f|^2`` on the held-out batches."""
 
@@ -60,7 +55,7 @@ class Account:
     kept: Kept
     steps: int
     soft_share: float
-    """Largest share of a layer's gates that were undecided when they were closed."""
+    """Largest share of a layer's weights that were between two codes when they were rounded."""
     held_out_samples: int
     """0 where there was a single batch, which had to serve for the fit too."""
     note: str = ""
@@ -98,14 +93,15 @@ def reconstruct(
         stop = EarlyStop(objective, tuning, from_start, watched)
     note = learner.run(tick, stop)
     learned = stop.best if stop is not None and stop.best is not None else learner.hard()
+    note = note or _undecided(tuning, learned)
     choices = {
         "nearest": hard_choice(block, nearest, before),
         "start": from_start,
         "learned": None if note else hard_choice(block, learned.codes, learned.quantizers),
     }
-    errors = {name: _error(block, choice, held) for name, choice in choices.items()}
+    errors = {name: error(block, choice, held) for name, choice in choices.items()}
     told = not objective.is_mean_square and objective.is_reachable
-    losses = _losses(objective, choices, held) if told else None
+    losses = relative_losses(objective, choices, held) if told else None
     kept = best(errors if losses is None else losses)
     account = Account(
         nearest=errors["nearest"],
@@ -123,49 +119,20 @@ def reconstruct(
     return Reconstruction(nearest if kept == "nearest" else start, before, account)
 
 
+def _undecided(tuning: Tuning, learned: Learned) -> str:
+    """A gate's result is left to the guard: short runs close the last gates at the end."""
+    if tuning.variable == "gate" or learned.soft_share <= MOST_UNDECIDED:
+        return ""
+    return f"{learned.soft_share:.1%} of a layer lies between codes when learning ends"
+
+
 def tick_steps(steps: int) -> frozenset[int]:
     """Steps (from 0) after which progress is told: about ``TICKS``, the last one among them."""
     every = max(steps // TICKS, 1)
     return frozenset({*range(0, steps, every), *([steps - 1] if steps else [])})
 
 
-def best(errors: Mapping[str, float]) -> Kept:
-    """The learned result must be better; a tie goes to what was there before."""
-    if errors["learned"] < min(errors["start"], errors["nearest"]):
-        return "learned"
-    return "start" if errors["start"] <= errors["nearest"] else "nearest"
-
-
-def _error(block: Block, choice: Choice | None, numbers: Sequence[int]) -> float:
-    return math.inf if choice is None else error(block, choice, numbers)
-
-
-@torch.no_grad()
-def error(block: Block, choice: Choice, numbers: Sequence[int]) -> float:
-    """Relative squared error of the hard block behind the quantized prefix."""
-    distance = power = 0.0
-    for number in numbers:
-        target = block.targets[number].float()
-        found = block.run(choice, block.batch(number)).float()
-        distance += float((found - target).square().sum(dtype=torch.float64))
-        power += float(target.square().sum(dtype=torch.float64))
-    return distance / power if power else distance
-
-
-def _losses(
-    objective: Objective, choices: Mapping[str, Choice | None], numbers: Sequence[int]
-) -> dict[str, float]:
-    """The objective of each choice, in units of the start's."""
-    means = {
-        name: objective.means(choice, numbers)
-        for name, choice in choices.items()
-        if choice is not None
-    }
-    units = [max(value, TINY) for value in means["start"]]
-    return {
-        name: objective.relative(means[name], units) if name in means else math.inf
-        for name in choices
-    }
+Rules = list[tuple[torch.optim.Optimizer, Schedule]]
 
 
 class _Learner:
@@ -188,10 +155,10 @@ class _Learner:
         self.inputs = BlockInputs(block, tuning, generator)
         from_codes = tuning.uses_moments
         may_move = selection(block, tuning, start, batches, generator)
-        self.gates = [
-            GatedWeight(solved, from_codes=from_codes, may_move=may_move) for solved in block.solved
+        self.weights = [
+            LearnedWeight(solved, tuning, from_codes=from_codes, may_move=may_move)
+            for solved in block.solved
         ]
-        self.beside = set_beside(solved.start for solved in block.solved)
         drops_act = tuning.drop in ("act", "both", "gradual")
         places = [
             ((site.node, slot), quantizer)
@@ -209,57 +176,63 @@ class _Learner:
         }
         # operands that share a range share the quantizer that learns it
         self.quantizers = {place: learned[id(quantizer)] for place, quantizer in places}
-        self.schedule = BetaSchedule(
-            tuning.steps, tuning.warmup, tuning.beta_start, tuning.beta_end
-        )
+        self.units: list[float] = []
+        """First values of the terms."""
         self.steps_done = 0
 
     def hard(self) -> Learned:
-        """With every gate closed to its nearer side."""
+        """With every number on its nearest code."""
         return Learned(
-            codes={gated.solved.storage: gated.hard() for gated in self.gates},
+            codes={one.solved.storage: one.hard() for one in self.weights},
             quantizers={place: learned.hard() for place, learned in self.quantizers.items()},
-            soft_share=max((gated.soft_share for gated in self.gates), default=0.0),
+            soft_share=max((one.soft_share for one in self.weights), default=0.0),
         )
 
     def run(self, tick: Callable[[Tick], None], stop: EarlyStop | None) -> str:
         """Returns why the result cannot be used, or nothing."""
-        if not self.gates:
+        if not self.weights:
             return "no weight of its own"
         if not self.objective.is_reachable:
             return "the network's output does not depend on it, and the loss is about that"
-        gates, scales = self._optimizers()
-        units: list[float] = []
+        rules = self._rules()
+        if not rules:
+            return "nothing of it is learned"
         ticking = tick_steps(self.tuning.steps)
         order = self._order()
         for step in range(self.tuning.steps):
-            values = self._values(next(order), step)
-            units = units or [max(float(value.detach()), TINY) for value in values]
-            loss = self.objective.total(values, units)
-            gates.zero_grad()
-            if scales is not None:
-                scales.zero_grad()
-            loss.backward()
-            self._regularise(step)
-            gates.step()
-            if scales is not None:
-                self._cool(scales, step)
-                scales.step()
+            loss = self._step(next(order), step, rules)
             self.steps_done = step + 1
             if step in ticking:
-                shown = float(loss.detach())
+                shown = float(loss) / self.objective.weight
                 if not math.isfinite(shown):
                     return f"the loss is not finite at step {step}; the start is kept"
-                tick(Tick(step + 1, self.tuning.steps, shown / self.objective.weight))
+                tick(Tick(step + 1, self.tuning.steps, shown))
             if stop is not None and stop.is_due(step) and stop.is_over(step, self.hard()):
                 break
         return ""
 
+    def _step(self, number: int, step: int, rules: Rules) -> Tensor:
+        """The loss before the step, without its graph."""
+        for one in self.weights:
+            one.variable.prepare(step)
+        values = self._values(number, step)
+        self.units = self.units or [max(float(value.detach()), TINY) for value in values]
+        loss = self.objective.total(values, self.units)
+        for rule, _ in rules:
+            rule.zero_grad()
+        loss.backward()
+        for one in self.weights:
+            one.variable.observe(step)
+        for rule, schedule in rules:
+            set_rate(rule, share_left(schedule, step, self.tuning.steps))
+            rule.step()
+        return loss.detach()
+
     def _values(self, number: int, step: int) -> list[Tensor]:
         """Of each term of the loss, for the weights as they are now."""
-        beta = self.schedule.at(step)
-        weights = {gated.solved.storage: gated.soft(beta) for gated in self.gates}
-        choice = Choice(weights, self.beside, self.quantizers)
+        weights = {one.solved.storage: one.soft() for one in self.weights}
+        beside = {path: value for one in self.weights for path, value in one.beside().items()}
+        choice = Choice(weights, beside, self.quantizers)
         if self.tuning.drop == "gradual":
             for quantizer in self.quantizers.values():
                 quantizer.keep_quantized = kept_quantized(self.tuning, step)
@@ -268,30 +241,27 @@ class _Learner:
             pairs = self.objective.pairs(partial(self.block.run, choice), fed, number)
         return self.objective.values(pairs)
 
-    def _regularise(self, step: int) -> None:
-        """Measure the gradient in the last quarter of the warm-up, then turn hardening on."""
-        begin = math.ceil(self.tuning.warmup * self.tuning.steps)
-        if 0.75 * begin <= step < max(begin, 1):
-            for gated in self.gates:
-                gated.measure()
-        if step == max(begin - 1, 0):
-            for gated in self.gates:
-                gated.harden(self.tuning.hardening)
-
-    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
-        variables = [gated.variable for gated in self.gates]
-        gates = torch.optim.Adam(variables, lr=self.tuning.rounding_lr, fused=True)
-        scales = {id(one): one.log_scale for one in self.quantizers.values()}
-        learned = [one for one in scales.values() if one is not None and one.requires_grad]
-        if not learned:
-            return gates, None
-        return gates, torch.optim.Adam(learned, lr=self.tuning.act_lr, fused=True)
-
-    def _cool(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Cosine to zero (BRECQ and QDrop do the same)."""
-        for group in optimizer.param_groups:
-            share = step / max(self.tuning.steps, 1)
-            group["lr"] = self.tuning.act_lr * (1 + math.cos(math.pi * share)) / 2
+    def _rules(self) -> Rules:
+        """Of the variables as the tuning says; of all else Adam along a cosine (BRECQ, QDrop)."""
+        tuning = self.tuning
+        found: Rules = []
+        variables = [part for one in self.weights for part in one.variable.learned()]
+        if variables:
+            rule = optimizer(variables, tuning.optimizer, tuning.rounding_lr)
+            found.append((rule, tuning.schedule))
+        of_act = {id(one): one.log_scale for one in self.quantizers.values()}
+        parts = [
+            (tuning.act_lr, [one for one in of_act.values() if one is not None]),
+            (tuning.grid_lr, [part for one in self.weights for part in one.of_grid]),
+            (tuning.bias_lr, [part for one in self.weights for part in one.of_bias]),
+        ]
+        groups = [
+            {"lr": lr, "params": [one for one in group if one.requires_grad]} for lr, group in parts
+        ]
+        groups = [group for group in groups if group["params"]]
+        if groups:
+            found.append((torch.optim.Adam(groups, fused=True), "cosine"))
+        return found
 
     def _order(self) -> Iterator[int]:
         while True:

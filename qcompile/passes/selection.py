@@ -8,7 +8,7 @@ from torch import Tensor
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, Choice, SolvedWeight
 from qcompile.passes.input_sizes import input_sizes
-from qcompile.passes.learned import MayMove
+from qcompile.passes.learned_weight import MayMove
 from qcompile.quant.grouping import Grouping
 from qcompile.quant.selections.candidate import Candidate
 from qcompile.quant.selections.registry import movable

@@ -129,8 +129,9 @@ def _solve_weight(
     samples: LayerSamples | None,
 ) -> tuple[SolvedWeight, LayerSolution | None]:
     path, storage = weight_names(plan)
+    unmoved = {path: _moved(context, path, None) for path in site.refits}
     if not isinstance(plan.spec.format, IntFormat):
-        levels = Rounded(quantize_levels(weight, plan.spec, plan.output_axis))
+        levels = Rounded(quantize_levels(weight, plan.spec, plan.output_axis), unmoved)
         return SolvedWeight(path, storage, plan, weight, nearest=levels, start=levels), None
     grid = weight_range(weight, plan.spec, plan.output_axis)
     problem = LayerProblem(
@@ -150,7 +151,6 @@ def _solve_weight(
     nearest = quantize_weight(weight, plan.spec, plan.output_axis, grid)
     code = encode(solution.codes, solution.grid, plan.spec, shape, plan.output_axis)
     beside = {path: _moved(context, path, solution.bias) for path in site.refits}
-    unmoved = {path: _moved(context, path, None) for path in site.refits}
     solved = SolvedWeight(
         path=path,
         storage=storage,

@@ -1,6 +1,7 @@
 """What a recipe may say, and this version cannot yet do: refused when it is planned (QR290)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.source import Span
@@ -9,18 +10,48 @@ from qcompile.methods.executed import unexecuted
 from qcompile.methods.presets import PRESETS, preset
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.attributes import listed
+from qcompile.policy.core import SitePlan
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.recipe import Recipe, UseScheme
 from qcompile.policy.scheme import ALL_SLOTS, QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
+OF_UNIFORM: tuple[Solver, ...] = ("optq", "gram", "cd")
+"""Solvers of single layers, which count in steps of one size."""
+SHOWN = 5
+
 
 def not_executable(recipe: Recipe) -> list[Diagnostic]:
     tunings = [(recipe.tuning, recipe.tuning_spans)]
     tunings += [(tune.tuning, tune.spans) for tune in recipe.tunes]
-    solvers: list[Solver] = [solver for tuning, _ in tunings for solver in tuning.solvers]
     found = [problem for one in tunings for problem in _tuning(recipe, *one)]
-    return [*found, *_formats(recipe, solvers)]
+    return [*found, *_formats(recipe)]
+
+
+def unserved_formats(
+    recipe: Recipe, planned: Sequence[SitePlan], tuning_of: Callable[[SitePlan], Tuning]
+) -> list[Diagnostic]:
+    """Weights on levels that are given to a solver which knows uniform grids alone."""
+    sites: dict[tuple[str, str, str], list[SitePlan]] = {}
+    for site in planned:
+        weight = next((one for one in site.tensors if one.slot == "weight"), None)
+        asked = [one for one in OF_UNIFORM if one in tuning_of(site).solvers]
+        if weight is not None and asked and not isinstance(weight.spec.format, IntFormat):
+            place = (site.scheme or "", asked[0], str(weight.spec.format))
+            sites.setdefault(place, []).append(site)
+    found: list[Diagnostic] = []
+    for (scheme, solver, number), tuned in sites.items():
+        span = recipe.scheme_spans.get((scheme, "weight")) or _span(recipe, {}, "preset")
+        problem = not_available(
+            f"the solver `{solver}` on `{number}`",
+            span,
+            "give these layers a `tune ... for` with the solvers `rtn` and `gradient`, of which"
+            " every `variable` serves every format, or use `int2`..`int8`",
+        )
+        paths = tuple(f"asked for: {site.path}" for site in tuned[:SHOWN])
+        more = (f"and {len(tuned) - SHOWN} more",) if len(tuned) > SHOWN else ()
+        found.append(replace(problem, notes=(*paths, *more)))
+    return found
 
 
 def _tuning(recipe: Recipe, tuning: Tuning, spans: Mapping[str, Span]) -> Iterator[Diagnostic]:
@@ -35,7 +66,7 @@ def _tuning(recipe: Recipe, tuning: Tuning, spans: Mapping[str, Span]) -> Iterat
             yield not_available(f"`{one.setting} = {one.value}`", where, way_out)
 
 
-def _formats(recipe: Recipe, solvers: Sequence[Solver]) -> Iterator[Diagnostic]:
+def _formats(recipe: Recipe) -> Iterator[Diagnostic]:
     """Of the schemes that the policy uses."""
     actions = [rule.action for rule in recipe.rules]
     used = {action.scheme for action in actions if isinstance(action, UseScheme)}
@@ -45,24 +76,16 @@ def _formats(recipe: Recipe, solvers: Sequence[Solver]) -> Iterator[Diagnostic]:
             spec: Slot = getattr(scheme, slot)
             span = recipe.scheme_spans.get((name, slot))
             if isinstance(spec, QuantSlot) and span is not None:
-                yield from _format(slot, spec, solvers, span)
+                yield from _format(slot, spec, span)
 
 
-def _format(
-    slot: str, spec: QuantSlot, solvers: Sequence[Solver], span: Span
-) -> Iterator[Diagnostic]:
-    others = [solver for solver in solvers if solver != "rtn"]
+def _format(slot: str, spec: QuantSlot, span: Span) -> Iterator[Diagnostic]:
     if slot in ("bias", "kv"):
         yield not_available(f"the slot `{slot}`", span, "leave the line out")
     elif isinstance(spec.format, IntFormat):
         return
     elif slot != "weight":
         yield not_available(f"`{slot} {spec.format}`", span, "use `int2`..`int8`")
-    elif others:
-        what = f"the solver `{others[0]}` on `{spec.format}`"
-        yield not_available(
-            what, span, "use `tune rtn`, which serves every format, or `int2`..`int8`"
-        )
 
 
 def _span(recipe: Recipe, spans: Mapping[str, Span], setting: str) -> Span:

@@ -44,6 +44,7 @@ TABLE = (
     Attribute("order", Shape.WORD, choices=get_args(axes.Order)),
     Attribute("target", Shape.WORD, choices=get_args(axes.Target)),
 )
+DEFAULT_STEPS = 1000
 FIELDS = {"solver": "solvers"}
 """Settings whose field of ``Tuning`` has another name."""
 
@@ -111,6 +112,8 @@ def lower_tune(node: TuneBlock, checker: Checker) -> Tuned:
     written = {row.name: attr for row in TABLE if (attr := settings.attr(row.name)) is not None}
     errors = len(checker.diagnostics)
     tuning = replace(start, **_update(settings, checker))
+    if tuning.takes_steps and not tuning.steps:  # of a preset that takes none
+        tuning = replace(tuning, steps=DEFAULT_STEPS)
     spans = {name: attr.span for name, attr in written.items()}
     if len(checker.diagnostics) == errors:
         for problem in illegal_products(tuning, spans):

@@ -4,13 +4,20 @@ The rules are those of the methods themselves; a value of ``tune`` is legal alon
 statement wrote is blamed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
-from qcompile.methods.tuning import Tuning
+from qcompile.methods.tuning import GRID_PARAMETERS, Tuning
 from qcompile.policy.attributes import listed
+from qcompile.policy.number_format import (
+    BlockFormat,
+    CodebookFormat,
+    IntFormat,
+    PowerFormat,
+    terms_of,
+)
 from qcompile.policy.recipe import Calibration
 from qcompile.policy.scheme import QuantSlot, Scheme
 
@@ -25,7 +32,9 @@ OF_BLOCKS = (
 """Without effect where no solver learns a block (``gradient``)."""
 OF_GATES = ("regularizer", "beta", "warmup")
 """Without effect on a variable that cannot stop between two codes."""
-GRID_PARAMETERS = ("scale", "zero_point", "exponent", "levels")
+
+OF_GRADIENT = ("act_scale", "zero_point", "exponent", "levels")
+"""What the solvers of single layers cannot learn."""
 
 
 def illegal_products(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
@@ -53,10 +62,12 @@ def _unused(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
 
 def _unlearned(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     """The layer's solvers see activations as they are."""
-    only_layers = tuning.uses_moments and not tuning.learns
-    if only_layers and "learn" in spans and "act_scale" in tuning.learn:
-        on = f"the solvers {listed(tuning.solvers)}"
-        yield without_effect("learn = act_scale", on, spans["learn"])
+    if "learn" not in spans or tuning.learns or not tuning.uses_moments:
+        return
+    on = f"the solvers {listed(tuning.solvers)}"
+    for name in tuning.learn:
+        if name in OF_GRADIENT:
+            yield without_effect(f"learn = {name}", on, spans["learn"])
 
 
 def _gates(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
@@ -171,6 +182,8 @@ def against_recipe(
                 spans["samples"],
                 f"use a multiple of {batch}, or set `batch`",
             )
+    schemes = list(schemes)
+    yield from _nothing_to_learn(tuning, spans, schemes)
     slots = [slot for one in schemes for slot in (one.act, one.act2)]
     dynamic = [slot.dynamic for slot in slots if isinstance(slot, QuantSlot)]
     if "act_scale" in tuning.learn and "learn" in spans and dynamic and all(dynamic):
@@ -179,6 +192,65 @@ def against_recipe(
             spans["learn"],
             "leave `act_scale` out, or make a range static",
         )
+
+
+def _nothing_to_learn(
+    tuning: Tuning, spans: Spans, schemes: Sequence[Scheme]
+) -> Iterator[Diagnostic]:
+    """A parameter that the grid of no weight has."""
+    slots = [one.weight for one in schemes if isinstance(one.weight, QuantSlot)]
+    for name, has, missing, way_out in PARAMETERS:
+        # a preset may learn what some weights have; one that is about levels needs them
+        of_preset = spans.get("preset") if name in ("exponent", "levels") else None
+        where = spans.get("learn") or of_preset
+        if slots and name in tuning.learn and where is not None and not any(map(has, slots)):
+            yield illegal(f"no weight {missing}", where, way_out)
+
+
+def _has_free_scale(slot: QuantSlot) -> bool:
+    return not isinstance(terms_of(slot.format)[-1], BlockFormat)
+
+
+def _has_zero_point(slot: QuantSlot) -> bool:
+    return isinstance(slot.format, IntFormat) and not slot.symmetric
+
+
+def _has_exponent(slot: QuantSlot) -> bool:
+    last = terms_of(slot.format)[-1]
+    return isinstance(last, PowerFormat) and last.exponent is None
+
+
+def _has_levels(slot: QuantSlot) -> bool:
+    return isinstance(terms_of(slot.format)[-1], CodebookFormat)
+
+
+PARAMETERS: tuple[tuple[str, Callable[[QuantSlot], bool], str, str], ...] = (
+    (
+        "scale",
+        _has_free_scale,
+        "has a scale that may move: those of block formats are one byte",
+        "leave `scale` out",
+    ),
+    (
+        "zero_point",
+        _has_zero_point,
+        "has a zero point to learn: all grids are symmetric",
+        "leave `zero_point` out, or write `asymmetric`",
+    ),
+    (
+        "exponent",
+        _has_exponent,
+        "has an exponent to learn: none is `power2`..`power8`",
+        "use a power format, or learn the `scale` in place of the `exponent`",
+    ),
+    (
+        "levels",
+        _has_levels,
+        "has levels to learn: none is `codebook2`..`codebook8`",
+        "use a codebook, or learn the `scale` in place of the `levels`",
+    ),
+)
+"""Of grids: which weights have them, and what to say if none has."""
 
 
 def illegal(message: str, span: Span, way_out: str) -> Diagnostic:

@@ -15,6 +15,7 @@ from torch import Tensor
 from qcompile.methods.tuning import Solver, Tuning
 from qcompile.quant.coordinate_descent import coordinate_descent
 from qcompile.quant.elimination import Elimination, Order, eliminate
+from qcompile.quant.gram_descent import gram_descent
 from qcompile.quant.grid import Grid
 from qcompile.quant.layer import Layer
 from qcompile.quant.moments import Moments
@@ -38,24 +39,34 @@ class Setting:
     """Of the problem's Gram matrix, which is damped."""
 
 
-Step = Callable[[Quadratic, Tensor, Setting], Tensor]
-"""From a problem and codes to codes."""
+Step = Callable[[Quadratic, Tensor | None, Setting], Tensor]
+"""From a problem and codes to codes; the first solver gets none."""
 
 
-def _nearest(problem: Quadratic, _codes: Tensor, _setting: Setting) -> Tensor:
+def _nearest(problem: Quadratic, _codes: Tensor | None, _setting: Setting) -> Tensor:
     return problem.nearest()
 
 
-def _optq(problem: Quadratic, _codes: Tensor, setting: Setting) -> Tensor:
+def _optq(problem: Quadratic, _codes: Tensor | None, setting: Setting) -> Tensor:
     codes, _ = optq(problem, elimination=setting.elimination)
     return codes
 
 
-def _descent(problem: Quadratic, codes: Tensor, _setting: Setting) -> Tensor:
+def _gram(problem: Quadratic, codes: Tensor | None, setting: Setting) -> Tensor:
+    return gram_descent(problem, codes, setting.tuning)
+
+
+def _descent(problem: Quadratic, codes: Tensor | None, _setting: Setting) -> Tensor:
+    codes = problem.nearest() if codes is None else codes
     return coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
 
 
-STEPS: tuple[tuple[Solver, Step], ...] = (("rtn", _nearest), ("optq", _optq), ("cd", _descent))
+STEPS: tuple[tuple[Solver, Step], ...] = (
+    ("rtn", _nearest),
+    ("optq", _optq),
+    ("gram", _gram),
+    ("cd", _descent),
+)
 """Solvers of one layer, in the tuning's order; each but ``rtn`` needs moments."""
 
 
@@ -151,9 +162,11 @@ class _Trial:
             scale=problem.scale[:, rows],
             zero_point=problem.zero_point[:, rows],
         )
-        first = dict(STEPS)[self.tuning.solvers[0]]
+        # learning for each damping would take most of the time, and differ little
+        name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
+        first = dict(STEPS)[name]
         setting = Setting(self.tuning, ridge_.elimination)
-        values = problem.values(first(problem, problem.nearest(), setting)).double()
+        values = problem.values(first(problem, None, setting)).double()
         bias = self.fit.of_rows(rows).bias(values) if self.refits_bias else None
         return judge.of_rows(rows).error(values, bias)
 
@@ -227,7 +240,7 @@ def _best_start(problem: Quadratic, setting: Setting, *, tied: bool) -> tuple[Qu
     first = dict(STEPS)[setting.tuning.solvers[0]]
     if len(factors) == 1:
         scaled = problem.with_scale(problem.scale * factors[0])
-        return scaled, first(scaled, scaled.nearest(), setting)
+        return scaled, first(scaled, None, setting)
     groups, rows, _ = problem.target.shape
     count = len(factors)
     many = Quadratic(
@@ -238,7 +251,7 @@ def _best_start(problem: Quadratic, setting: Setting, *, tied: bool) -> tuple[Qu
         qmin=problem.qmin,
         qmax=problem.qmax,
     )
-    codes = first(many, many.nearest(), setting)
+    codes = first(many, None, setting)
     errors = many.objective(codes).view(groups, count, rows)
     if tied:
         errors = errors.sum((0, 2), keepdim=True).expand_as(errors)

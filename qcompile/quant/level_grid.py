@@ -17,7 +17,7 @@ class LevelGrid:
 
     def quantize(self, x: Tensor) -> Tensor:
         """Codes (int16) of the nearest levels; a tie goes to the even code."""
-        values, codes = _in_order(self.levels)
+        values, codes = in_order(self.levels)
         if len(values) == 1:  # a codebook of one number, over and over
             return codes.expand(x.shape).contiguous()
         middles = (values[1:] + values[:-1]) / 2
@@ -31,7 +31,7 @@ class LevelGrid:
         return self.levels[codes.long()] * self.scale
 
 
-def _in_order(levels: Tensor) -> tuple[Tensor, Tensor]:
+def in_order(levels: Tensor) -> tuple[Tensor, Tensor]:
     """Values that rise strictly, and the code of each; of two zeros the positive one."""
     codes = (~levels.isnan()).nonzero()[:, 0]
     values, order = levels[codes].sort(stable=True)

@@ -44,11 +44,17 @@ class LevelWeight:
         return sum(tensor.nbytes for tensor in self.tensors("").values())
 
     def dequantize(self, dtype: torch.dtype) -> Tensor:
+        return self._sum(len(self.terms), dtype)
+
+    def without_last_term(self, dtype: torch.dtype) -> Tensor | None:
+        """``None`` where there is one term."""
+        return self._sum(len(self.terms) - 1, dtype) if len(self.terms) > 1 else None
+
+    def _sum(self, count: int, dtype: torch.dtype) -> Tensor:
         axis = channel_axis(self.spec.granularity, self.output_axis, len(self.shape))
-        stored = [
-            stored_term(number, parts)
-            for number, parts in zip(terms_of(self.spec.format), self.terms, strict=True)
-        ]
+        numbers = terms_of(self.spec.format)[:count]
+        terms = zip(numbers, self.terms, strict=False)
+        stored = [stored_term(number, parts) for number, parts in terms]
         return dequantize_levels(stored, self.shape, axis, dtype)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
@@ -89,7 +95,7 @@ def quantize_levels(weight: Tensor, spec: QuantSlot, output_axis: int) -> LevelW
 
 def _quantized(rows: Tensor, number: SingleFormat, spec: QuantSlot, view: Grouping) -> Parts:
     found = _grid_parts(rows, number, spec)
-    scale = _true_scale(found["scale"], found.get("tensor_scale"))
+    scale = true_scale(found["scale"], found.get("tensor_scale"))
     grid = LevelGrid(_levels(number, found).to(rows.device), scale.reshape(-1, 1))
     codes = grid.quantize(rows).view(view.outer, view.groups, view.size)
     return {
@@ -130,7 +136,7 @@ def _block_parts(rows: Tensor, number: BlockFormat) -> dict[Part, Tensor]:
     return {"scale": scale.view(torch.uint8), "tensor_scale": whole.reshape(1)}
 
 
-def _true_scale(scale: Tensor, tensor_scale: Tensor | None) -> Tensor:
+def true_scale(scale: Tensor, tensor_scale: Tensor | None) -> Tensor:
     """The float32 scale behind what is stored."""
     if scale.dtype != torch.uint8:
         return scale
@@ -164,7 +170,7 @@ def dequantize_levels(
     total: Tensor | None = None
     for packed, scale, tensor_scale, table, bits in terms:
         view = grouping_of_scale(tuple(scale.shape), tuple(shape), output_axis)
-        true = _true_scale(scale, tensor_scale).reshape(view.outer, view.groups, 1)
+        true = true_scale(scale, tensor_scale).reshape(view.outer, view.groups, 1)
         codes = view.view(unpacked(packed, bits, prod(shape)).reshape(shape))
         term = view.restore(LevelGrid(table, true).dequantize(codes))
         total = term if total is None else total + term

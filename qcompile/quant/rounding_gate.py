@@ -67,7 +67,7 @@ class SoftRound(torch.autograd.Function):
 
     The gradient of ``strength * sum(regulariser(V, beta))`` is added in the same pass, from the
     same sigmoid: by autograd the regulariser costs more than the rounding. ``strength`` 0 turns
-    it off.
+    it off. A grid that is learned gets its gradient too, ``floor`` none (Genie, 2212.04780).
     """
 
     @staticmethod
@@ -85,31 +85,31 @@ class SoftRound(torch.autograd.Function):
         opened = (sigmoid * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
         unclipped = floor + opened + zero_point
         codes = unclipped.clamp(*limits)
-        ctx.save_for_backward(sigmoid, opened, codes == unclipped, scale)
+        steps = codes - zero_point
+        moves = any(ctx.needs_input_grad[2:4])  # pyright: ignore[reportAttributeAccessIssue]
+        inside = codes == unclipped
+        ctx.save_for_backward(sigmoid, opened, inside, scale, steps if moves else None)  # pyright: ignore[reportArgumentType]
         ctx.regularisation = (strength, beta)  # pyright: ignore[reportAttributeAccessIssue]
-        return scale * (codes - zero_point)
+        return scale * steps
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
-        sigmoid, opened, inside, scale = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        sigmoid, opened, inside, scale, steps = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         strength, beta = ctx.regularisation  # pyright: ignore[reportAttributeAccessIssue]
         slope = grad * scale * inside
+        by_scale = by_zero_point = None
+        if steps is not None:
+            by_scale = (grad * steps).sum_to_size(scale.shape)
+            by_zero_point = (slope - grad * scale).sum_to_size(scale.shape)
         if strength:
             centred = 2 * opened - 1
             power = centred.abs() ** (beta - 1)
             slope = slope - (2 * strength * beta) * power * centred.sign()
         live = (opened > 0) & (opened < 1)
         slope = slope * sigmoid * (1 - sigmoid) * (ZETA - GAMMA)
-        return (
-            torch.where(live, slope, torch.zeros_like(slope)),
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
+        gates = torch.where(live, slope, torch.zeros_like(slope))
+        return gates, None, by_scale, by_zero_point, None, None, None
 
 
 def hard_steps(variable: Tensor, floor: Tensor) -> Tensor:

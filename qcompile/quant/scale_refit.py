@@ -1,4 +1,4 @@
-"""Least-squares scale for fixed codes, and the exact best scale for nearest codes.
+"""Least-squares scale for fixed codes.
 
 For codes ``k`` (zero point taken off) the objective is a parabola in the row's scale with minimum
 ``s* = (k G w^T) / (k G k^T)``; a step of ``-(k G (w_hat - w)^T) / (k G k^T)`` from any scale leads
@@ -34,29 +34,3 @@ def refit_scale(problem: Quadratic, codes: Tensor, size: int | None = None) -> T
         scale[:, :, piece] += change
         residual += change[..., :1] * weighted
     return scale
-
-
-def nearest_then_refit(row: Tensor, gram: Tensor, qmin: int, qmax: int) -> tuple[Tensor, float]:
-    """Scale and objective of the best codes that nearest rounding yields at any scale, refitted.
-
-    ``row`` is ``[k]``, no zero point. Nearest codes change only at ``s = |w_j| / (m + 1/2)``;
-    between two such scales they are fixed, and their own best scale (which may lie outside the
-    interval) is closed-form: exact by enumeration.
-    """
-    steps = torch.arange(max(-qmin, qmax), dtype=row.dtype) + 0.5
-    breaks = (row.abs()[:, None] / steps).flatten()
-    breaks = breaks[breaks > 0].unique()
-    low = torch.cat([breaks[:1] / 2, breaks[:-1]])
-    codes = torch.round(row / ((low + breaks) / 2)[:, None]).clamp(qmin, qmax)
-    problem = Quadratic(
-        target=row.expand_as(codes)[None],
-        gram=gram[None],
-        scale=breaks[None, :, None],
-        zero_point=torch.zeros(1, 1, 1, dtype=row.dtype),
-        qmin=qmin,
-        qmax=qmax,
-    )
-    scale = refit_scale(problem, codes[None])[..., :1]
-    objective = problem.with_scale(scale).objective(codes[None])[0]
-    place = int(objective.argmin())
-    return scale[0, place, 0], float(objective[place])

@@ -65,9 +65,17 @@ def test_every_family_runs_stops_continues_loads_and_keeps_the_decisions():
     assert float((found == expected).double().mean()) >= 0.9
 
 
-def test_other_solvers_say_that_nearest_rounding_serves_every_format():
+def test_solvers_of_uniform_grids_say_which_would_serve_the_format():
     data = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; seed = 1 }\n'
     with pytest.raises(CompileError) as refused:
         plan_recipe(recipe({"fc": "nf4"}, data + "tune optq\n"))
-    assert marked(refused.value.diagnostics) == [("QR290", "weight nf4")]
-    assert "tune rtn" in (refused.value.diagnostics[0].help or "")
+    errors = [one for one in refused.value.diagnostics if one.code.number == "QR290"]
+    assert marked(errors) == [("QR290", "weight nf4")]
+    assert "`rtn` and `gradient`" in (errors[0].help or "")
+    assert errors[0].notes == ("asked for: fc",)
+
+
+def test_another_tune_for_the_layers_on_levels_is_enough():
+    data = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; seed = 1 }\n'
+    tunes = 'tune optq\ntune nupes for "fc" { learn = [rounding, scale] }\n'
+    assert plan_recipe(recipe({"fc": "nf4"}, data + tunes)).plan.core.sites

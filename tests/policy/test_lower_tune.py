@@ -32,6 +32,13 @@ def test_every_word_of_the_table_is_read_as_written():
     assert (found.precision, found.inputs, found.schedule) == ("bf16", "mixed", "cosine")
 
 
+def test_a_solver_that_takes_steps_takes_a_thousand_where_the_preset_has_none():
+    assert tuned("hybrid").steps == 0
+    assert tuned("hybrid { solver = [gram, cd] }").steps == 1000
+    assert tuned("rtn { solver = [rtn, gradient] }").steps == 1000
+    assert tuned("hybrid { solver = [gram, cd]; steps = 7 }").steps == 7
+
+
 def test_words_have_arguments_by_place_by_name_and_by_default():
     assert tuned("brecq { loss = mse }").loss == (LossTerm("mse"),)
     assert tuned("brecq { loss = mse(2.4) + trimmed(0.1%) + kl }").loss == (
@@ -105,6 +112,7 @@ def test_every_name_of_an_axis_has_a_form_in_the_language(forms, names):
         ("brecq { loss = kl + kl }", ("QR405", "loss = kl + kl")),
         ("brecq { loss = prediction(weight=0) }", ("QR405", "loss = prediction(weight=0)")),
         ("rtn { select = salient(0.1) }", ("QR405", "select = salient(0.1)")),
+        ("hybrid { learn = [rounding, exponent] }", ("QR405", "learn = [rounding, exponent]")),
         ("rtn { order = natural }", ("QR405", "order = natural")),
         ("rtn { samples = 8 }", ("QR405", "samples = 8")),
         ("optq { patience = 8 }", ("QR405", "patience = 8")),
@@ -134,6 +142,34 @@ def test_dynamic_activations_have_no_scale_to_learn():
     assert compiled(scheme.replace("per_token", "per_tensor") + text)[1] == []
 
 
+@pytest.mark.parametrize(
+    ("weight", "tune", "marks"),
+    [
+        ("int4 symmetric", "brecq { variable = weight; learn = zero_point }", "learn = zero_point"),
+        ("int4 asymmetric", "brecq { variable = weight; learn = zero_point }", None),
+        ("mxfp4", "brecq { variable = weight; learn = scale }", "learn = scale"),
+        ("nf4", "brecq { variable = weight; learn = scale }", None),
+        ("nf4", "brecq { variable = weight; learn = levels }", "learn = levels"),
+        ("codebook3", "brecq { variable = weight; learn = levels }", None),
+        (
+            "power4 exponent=0.5",
+            "brecq { variable = weight; learn = exponent }",
+            "learn = exponent",
+        ),
+        ("power4", "brecq { variable = weight; learn = exponent }", None),
+        ("int4", "nupes", "nupes"),
+        ("int4", "powerquant", "powerquant"),
+        ("power3", "nupes", None),
+        ("power3", "powerquant", None),
+        ("mxfp4", "signround", None),
+    ],
+)
+def test_what_no_grid_has_cannot_be_learned(weight, tune, marks):
+    scheme = f"scheme s {{ weight {weight} }}\npolicy main {{ use s for linear }}\n"
+    found = marked(compiled(scheme + DATA + f"tune {tune}")[1])
+    assert found == ([] if marks is None else [("QR405", marks)])
+
+
 @pytest.mark.parametrize("name", [*(one.preset for one in PRESETS), *LATER_PRESETS])
 def test_every_preset_is_known_to_check(name):
     assert tuned(name).preset == name
@@ -146,16 +182,19 @@ def test_every_preset_is_known_to_check(name):
         ("qdrop { steps = 5; optimizer = adam(lr=0.1); beta = 10..2; drop = act(0.1) }", []),
         ("hybrid", []),
         ("hybrid { learn = [rounding, scale]; target = asymmetric }", []),
-        ("genie", ["genie"]),
-        ("genie { loss = kl; partition = stage }", ["genie", "partition = stage"]),
+        ("genie", []),
+        ("repq", ["repq"]),
+        ("repq { loss = kl; partition = stage }", ["repq", "partition = stage"]),
         ("brecq { partition = stage }", ["partition = stage"]),
-        ("brecq { variable = additive }", ["variable = additive"]),
+        ("brecq { variable = additive; learn = [rounding, scale] }", []),
+        ("brecq { variable = categorical; schedule = linear }", []),
         ("brecq { loss = mse(p=2.4) + prediction }", []),
         ("brecq { drop = gradual; augment = mixup; patience = 5 }", []),
         ("brecq { augment = distribution_correction }", ["augment = distribution_correction"]),
-        ("brecq { optimizer = adam(beta1=0.8) }", ["optimizer = adam(beta1=0.8)"]),
+        ("brecq { optimizer = adam(beta1=0.8) }", []),
+        ("brecq { learn = [rounding, norm] }", ["learn = [rounding, norm]"]),
         ("brecq { samples = 32; inputs = float; select = salient(50%) }", []),
-        ("rtn { solver = gram; variable = division }", ["solver = gram"]),
+        ("rtn { solver = gram; variable = division }", []),
     ],
 )
 def test_what_is_not_executed_is_refused_when_it_is_planned(text, refused):

@@ -13,7 +13,7 @@ from qcompile.quant.coordinate_descent import coordinate_descent
 from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic, damped
 from qcompile.quant.rounding_gate import BetaSchedule, SoftRound, hard_steps, initial_variable
-from qcompile.quant.scale_refit import nearest_then_refit, refit_scale
+from qcompile.quant.scale_refit import refit_scale
 
 T = torch.arange(16, dtype=torch.float64)[:, None]
 J = torch.arange(8, dtype=torch.float64)[None, :]
@@ -121,6 +121,32 @@ def test_descent_result_has_no_better_neighbour():
             neighbour[0, 0, column] += step
             if p.qmin <= neighbour[0, 0, column] <= p.qmax:
                 assert error(p, neighbour) >= here - 1e-15
+
+
+def nearest_then_refit(row, gram, qmin, qmax):
+    """Scale and objective of the best codes that nearest rounding yields at any scale, refitted.
+
+    ``row`` is ``[k]``, no zero point. Nearest codes change only at ``s = |w_j| / (m + 1/2)``;
+    between two such scales they are fixed, and their own best scale (which may lie outside the
+    interval) is closed-form: exact by enumeration.
+    """
+    steps = torch.arange(max(-qmin, qmax), dtype=row.dtype) + 0.5
+    breaks = (row.abs()[:, None] / steps).flatten()
+    breaks = breaks[breaks > 0].unique()
+    low = torch.cat([breaks[:1] / 2, breaks[:-1]])
+    codes = torch.round(row / ((low + breaks) / 2)[:, None]).clamp(qmin, qmax)
+    problem = Quadratic(
+        target=row.expand_as(codes)[None],
+        gram=gram[None],
+        scale=breaks[None, :, None],
+        zero_point=torch.zeros(1, 1, 1, dtype=row.dtype),
+        qmin=qmin,
+        qmax=qmax,
+    )
+    scale = refit_scale(problem, codes[None])[..., :1]
+    objective = problem.with_scale(scale).objective(codes[None])[0]
+    place = int(objective.argmin())
+    return scale[0, place, 0], float(objective[place])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""What gradient learns, from the recipe to the artifact: grids of every kind, biases, offsets."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import qcompile
+from qcompile.driver.load import verify
+from qcompile.driver.plan import plan_recipe
+from qcompile.driver.run import RunOptions, execute, run_subject
+from qcompile.emit.materialize import materialize
+from tests.driver.project import RECIPE, make_project
+
+QUIET = RunOptions(work=Path("state"))
+SHORT = "steps = 6; batch = 8"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def made(weight, tune):
+        recipe = RECIPE.replace("int4 symmetric per_channel", weight)
+        return make_project(tmp_path, f"{recipe}tune {tune}\n")
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("weight", "tune", "part"),
+    [
+        ("power3 per_channel", f"nupes {{ {SHORT} }}", "exponent"),
+        ("codebook2", f"nupes {{ learn = [rounding, levels]; {SHORT} }}", "levels"),
+        ("uint2 asymmetric per_channel", f"blockap {{ {SHORT} }}", "zero_point"),
+        ("int2 + int2", f"signround {{ {SHORT} }}", "scale"),
+    ],
+)
+def test_the_artifact_is_what_was_learned(project, weight, tune, part, monkeypatch):
+    monkeypatch.setattr("qcompile.passes.reconstruct.best", lambda errors: "learned")
+    planned = plan_recipe(project(weight, tune))
+    execute(planned, Path("out"), QUIET)
+    assert verify("out") == []
+    stored = load_file("out/model.safetensors")
+    assert any(name.endswith(f":{part}") for name in stored)
+    made = materialize(planned.bound.graph, planned.plan.core, stored)
+    x = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(made(x), qcompile.load("out")(x))
+    report = json.loads(Path("out/report.json").read_text())
+    kept = [one["kept"] for unit in report["units"] for one in unit["reconstructions"]]
+    assert kept
+    assert set(kept) == {"learned"}
+
+
+def test_a_bias_that_gradient_learns_is_named_in_the_plan_and_changes(project, monkeypatch):
+    monkeypatch.setattr("qcompile.passes.reconstruct.best", lambda errors: "learned")
+    path = project(
+        "int4 symmetric per_channel", f"signround {{ learn = [rounding, bias]; {SHORT} }}"
+    )
+    made = plan_recipe(path)
+    named = {one for site in made.plan.core.sites for one in site.refits}
+    given = {name: tensor.clone() for name, tensor in made.bound.graph.state_dict().items()}
+    assert named
+    run_subject(path, Path("out"), QUIET)
+    assert verify("out") == []
+    stored = load_file("out/model.safetensors")
+    for name in {name for name in stored if ":" not in name}:
+        assert torch.equal(stored[name], given[name]) == (name not in named), name
+
+
+def test_gram_is_run_layer_by_layer(project):
+    path = project(
+        "int2 symmetric per_channel",
+        "hybrid { solver = [gram, cd]; steps = 20; variable = weight }",
+    )
+    run_subject(path, Path("gram"), QUIET)
+    assert verify("gram") == []
+    run_subject(project("int2 symmetric per_channel", "rtn"), Path("nearest"), QUIET)
+    errors = [
+        json.loads((Path(name) / "report.json").read_text())["units"][-1]["output_error"]
+        for name in ("gram", "nearest")
+    ]
+    assert errors[0] < errors[1]
