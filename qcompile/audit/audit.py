@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qcompile.audit.findings import MalformedError, broken_promise, damaged
 from qcompile.audit.float_tensors import audit_floats, audit_untouched, owned_by
+from qcompile.audit.integer_sums import IntegerSum, audit_sums, integer_sums
 from qcompile.audit.plan_lines import Line, Promises, promises
 from qcompile.audit.quantized_tensors import audit_line, audit_one_grid, audit_tied, expected
 from qcompile.audit.sealed_files import GRAPH, MODEL, PLAN, read
@@ -20,8 +21,9 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 def audit(directory: Path, weights: Sequence[Path] = ()) -> list[Diagnostic]:
     """QR903 no artifact, QR902 a changed file, QR908 a later format, QR910 a broken promise.
 
-    ``weights`` are the safetensors files that the float model was loaded from: with them, every
-    tensor that no rule and no transform touched must have their bytes.
+    QR517: integer sums of a layer may not fit 32 bits, by the codes that are there. ``weights`` are
+    the safetensors files that the float model was loaded from: with them, every tensor that no rule
+    and no transform touched must have their bytes.
     """
     files = read(directory)
     if isinstance(files, list):
@@ -40,10 +42,20 @@ def audit(directory: Path, weights: Sequence[Path] = ()) -> list[Diagnostic]:
         return [damaged(GRAPH, str(error))]
 
 
+def sums_of(directory: Path) -> tuple[IntegerSum, ...]:
+    """The largest integer sums of each layer of an artifact that ``audit`` has nothing against."""
+    files = read(directory)
+    assert not isinstance(files, list), "it was audited"
+    return tuple(integer_sums(promises(files.plan).lines, tensors(files.model)))
+
+
 def _broken(
     graph: Table, stated: Promises, stored: Mapping[str, StoredTensor], weights: Sequence[Path]
 ) -> Iterator[Diagnostic]:
-    yield from _of_lines(graph, stated.lines, stored)
+    of_grids = [*_of_lines(graph, stated.lines, stored)]
+    yield from of_grids
+    if not of_grids:
+        yield from audit_sums(stated.lines, stored)
     quantized = {line.name for line in stated.lines if line.is_weight}
     of_lines = {part.name for line in stated.lines for part in expected(line)}
     owned = owned_by(graph)

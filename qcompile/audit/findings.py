@@ -46,3 +46,13 @@ def broken_promise(what: str, subject: str) -> Diagnostic:
         subject=subject,
         help="this artifact is not what its plan says; run the plan again",
     )
+
+
+def sum_too_large(site: str, bits: int, held: int) -> Diagnostic:
+    """QR517."""
+    return Diagnostic(
+        Code.ACCUMULATOR_OVERFLOW,
+        f"integer sums of `{site}` can take {bits} bits, more than the {held} of the kernels",
+        subject=site,
+        help="use groups or fewer bits for this layer, and run the plan again",
+    )

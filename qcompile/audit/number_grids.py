@@ -25,6 +25,9 @@ class Grid:
     """Further F32 tensors of the whole weight: name and length."""
     unused: Sequence[int] = ()
     """Codes that stand for no number."""
+    is_integer: bool = False
+    lowest: int = 0
+    """The integer that code 0 stands for on a symmetric grid."""
 
 
 def grids(form: Table) -> tuple[Grid, ...]:
@@ -37,7 +40,9 @@ def grids(form: Table) -> tuple[Grid, ...]:
 def _grid(form: Table) -> Grid:
     match field(form, "kind", str):
         case "int":
-            return Grid(_bits(form), "normal")
+            bits = _bits(form)
+            lowest = -(1 << bits - 1) if field(form, "signed", bool) else 0
+            return Grid(bits, "normal", is_integer=True, lowest=lowest)
         case "power":
             bits = _bits(form)
             stored = (("exponent", 1),) if form.get("exponent") is None else ()

@@ -25,6 +25,8 @@ class Line:
 
     site: str
     node: str
+    kind: str
+    """Of the site: ``linear``, ``conv``, ..."""
     slot: str
     name: str
     grids: tuple[Grid, ...]
@@ -36,6 +38,9 @@ class Line:
     group: int | None
     shape: tuple[int, ...]
     """Of a weight."""
+    channel_axis: int
+    """Of scales and groups."""
+    output_axis: int
     row: int
     """Elements of a weight that lie behind one index of its channel axis."""
     nbytes: int
@@ -45,6 +50,11 @@ class Line:
     shared_by: bytes
     """The line of the recipe that puts it on one grid with others of its site; empty: none."""
     parameter: str = ""
+
+    @property
+    def channels(self) -> int:
+        """Of a weight, along ``channel_axis``."""
+        return self.shape[self.channel_axis] if self.shape else 1
 
     @property
     def is_weight(self) -> bool:
@@ -92,7 +102,8 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
     step = cast("dict[str, Json]", field(spec, "granularity", dict))
     shape = naturals(stated, "shape")
     kind = field(step, "kind", str)
-    axis = _channel_axis(field(stated, "output_axis", int), step, len(shape))
+    output_axis = field(stated, "output_axis", int)
+    axis = _channel_axis(output_axis, step, len(shape))
     channels = shape[axis] if shape else optional(stated, "channels", int) or 1
     row = prod(shape) // max(channels, 1)
     group = optional(step, "size", int)
@@ -101,6 +112,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
     return Line(
         site=key,
         node=field(site, "node", str),
+        kind=field(site, "kind", str),
         slot=slot,
         name=storage if slot == "weight" else f"{key}:{slot}",
         grids=grids(form),
@@ -109,6 +121,8 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
         scales=_scales(kind, channels, row, group),
         group=group,
         shape=shape,
+        channel_axis=axis,
+        output_axis=output_axis % max(len(shape), 1),
         row=row,
         nbytes=field(stated, "bytes_after", int),
         at_run_time=field(spec, "dynamic", bool) or kind == "per_token",

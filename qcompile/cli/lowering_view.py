@@ -22,7 +22,8 @@ def _lines(report: LoweringReport) -> Iterator[str]:
     if report.checked:
         batches = " and ".join(map(str, report.checked))
         yield (
-            f"  differs from the simulation by {report.difference:.1e} of the output "
+            f"  differs from the simulation by {report.difference:.1e} of the output, "
+            f"{report.layer_difference:.1e} of a layer on the same inputs "
             f"(batches of {batches}, inputs unchanged)"
         )
     elif report.target != "simulate":
@@ -40,4 +41,5 @@ def lowering_json(report: LoweringReport) -> dict[str, Any]:
         "layers": [asdict(layer) for layer in report.layers],
         "checked": list(report.checked),
         "difference": report.difference,
+        "layer_difference": report.layer_difference,
     }

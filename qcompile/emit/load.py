@@ -51,7 +51,12 @@ def load_for(directory: str | Path, target: str = REFERENCE, *, check: bool = Tr
     found = agreement(reference, lowering.module, wanted)
     if found.problems:
         raise CompileError(list(found.problems))
-    report = replace(lowering.report, checked=found.batches, difference=found.difference)
+    report = replace(
+        lowering.report,
+        checked=found.batches,
+        difference=found.difference,
+        layer_difference=found.layer_difference,
+    )
     return replace(lowering, report=report)
 
 

@@ -16,19 +16,19 @@ def optq(
     *,
     order: Order = "activation",
     damping: float = 0.01,
-    block: int = 64,
+    leaf: int = 16,
     elimination: Elimination | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Codes ``[groups, rows, k]`` and the running loss ``[groups, rows]``.
 
     The running loss ``sum_i ((w_i - q_i) / U_ii)^2`` equals the damped objective exactly, clipping
     included. Scales are those of the problem (static groups), so any order is legal.
-    ``elimination`` is that of the problem's Gram matrix, where it is at hand.
+    ``elimination`` is that of the problem's Gram matrix, where it is at hand. Up to ``leaf``
+    columns are rounded one by one; what they leave behind is spread by halves, in products.
     """
     known = eliminate(problem.gram, order, damping) if elimination is None else elimination
     groups, rows, k = problem.target.shape
-    columns, factor = known.columns, known.factor.to(problem.target.dtype)
-    index = columns[:, :, None].expand(groups, k, rows)
+    index = known.columns[:, :, None].expand(groups, k, rows)
 
     def by_column(x: Tensor) -> Tensor:
         """``[groups, k, rows]`` in the order of rounding: a column is one stretch of memory."""
@@ -36,23 +36,56 @@ def optq(
             return x.transpose(1, 2).expand(groups, k, rows)
         return x.expand(groups, rows, k).transpose(1, 2).gather(1, index)
 
-    weight, scale = by_column(problem.target), by_column(problem.scale)
-    zero_point = by_column(problem.zero_point)
-    codes = torch.empty_like(weight)
-    loss = torch.zeros(groups, rows, dtype=weight.dtype, device=weight.device)
-    for start in range(0, k, block):
-        stop = min(start + block, k)
-        errors = torch.zeros(groups, stop - start, rows, dtype=weight.dtype, device=weight.device)
-        for column in range(start, stop):
-            current, step, zero = weight[:, column], scale[:, column], zero_point[:, column]
-            code = (torch.round(current / step) + zero).clamp_(problem.qmin, problem.qmax)
-            error = (current - (code - zero) * step) / factor[:, column, column, None]
-            codes[:, column] = code
-            errors[:, column - start] = error
-            loss += error.square()
-            weight[:, column + 1 : stop] -= (
-                factor[:, column, column + 1 : stop, None] * error[:, None, :]
-            )
-        weight[:, stop:] -= factor[:, start:stop, stop:].transpose(1, 2) @ errors
-    back = columns.argsort(dim=1)[:, None, :].expand(groups, rows, k)
-    return codes.transpose(1, 2).gather(2, back), loss
+    work = _Columns(
+        factor=known.factor.to(problem.target.dtype),
+        weight=by_column(problem.target),
+        scale=by_column(problem.scale),
+        zero_point=by_column(problem.zero_point),
+        limits=(problem.qmin, problem.qmax),
+        leaf=leaf,
+    )
+    work.round(0, k)
+    back = known.columns.argsort(dim=1)[:, None, :].expand(groups, rows, k)
+    return work.codes.transpose(1, 2).gather(2, back), work.errors.square().sum(1)
+
+
+class _Columns:
+    """Columns ``[groups, k, rows]`` in the order of rounding, as far as they are rounded."""
+
+    def __init__(
+        self,
+        factor: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        limits: tuple[int, int],
+        leaf: int,
+    ) -> None:
+        self._factor = factor
+        self._weight = weight
+        self._scale, self._zero_point, self._limits = scale, zero_point, limits
+        self._leaf = leaf
+        self.codes = torch.empty_like(weight)
+        self.errors = torch.empty_like(weight)
+        """In units of the diagonal of ``factor``."""
+
+    def round(self, start: int, stop: int) -> None:
+        """Columns ``[start, stop)``, all before them being done."""
+        if stop - start <= self._leaf:
+            for column in range(start, stop):
+                self._round_one(column, stop)
+            return
+        middle = (start + stop) // 2
+        self.round(start, middle)
+        spread = self._factor[:, start:middle, middle:stop].transpose(1, 2)
+        self._weight[:, middle:stop].baddbmm_(spread, self.errors[:, start:middle], alpha=-1)
+        self.round(middle, stop)
+
+    def _round_one(self, column: int, stop: int) -> None:
+        current, scale = self._weight[:, column], self._scale[:, column]
+        zero_point, factor = self._zero_point[:, column], self._factor[:, column]
+        code = (torch.round(current / scale) + zero_point).clamp_(*self._limits)
+        error = (current - (code - zero_point) * scale) / factor[:, column, None]
+        self.codes[:, column], self.errors[:, column] = code, error
+        behind = self._weight[:, column + 1 : stop]
+        behind.addcmul_(factor[:, column + 1 : stop, None], error[:, None, :], value=-1)

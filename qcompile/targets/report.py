@@ -30,7 +30,11 @@ class LoweringReport:
     checked: tuple[int, ...] = ()
     """Batch sizes on which the kernels were compared with the reference."""
     difference: float = 0.0
-    """The largest one found: root mean square, relative to that of the output."""
+    """The largest one of an output: root mean square, relative to that of the output."""
+    layer_difference: float = 0.0
+    """The largest one of a layer on the same inputs: what the kernels themselves add. The rest of
+    ``difference`` is rounding to codes, which carries a change in the last bit of one layer on
+    as whole steps in the next."""
 
     @property
     def in_float(self) -> tuple[LoweredLayer, ...]:

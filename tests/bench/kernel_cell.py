@@ -10,9 +10,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,10 +26,14 @@ from qcompile.compat.cpu_features import multiplies_bf16, multiplies_bytes
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from qcompile.driver.load import lowering, plan_of
-from qcompile.emit.lower.agreement import relative
+from qcompile.emit.lower.difference import relative
 from qcompile.targets.report import LoweringReport
 from tests.bench.cells import Json
 from tests.bench.kernel_models import MODELS
+from tests.bench.kernel_peers import Peer, Run, peers
+
+PACKAGES = ("torch", "torchao", "onnxruntime")
+SAMPLES = 8
 
 SCHEMES = {
     "x86-int8": "weight int8 symmetric per_channel; act uint8 asymmetric per_tensor",
@@ -43,75 +50,130 @@ policy main {{
 {calibrate}
 tune rtn
 """
-CALIBRATE = """calibrate {
+CALIBRATE = """calibrate {{
   data = "given.as:tensor"
-  samples = 8
-  batch = 8
+  samples = {samples}
+  batch = {samples}
   seed = 1
-}"""
-Run = Callable[[], object]
+}}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    model: str
+    target: str
+    threads: int
+    batches: list[int]
+    peer_batches: list[int]
+    """Where the peers are asked too: compiling takes them minutes."""
+    runs: int
 
 
 def main() -> None:
-    request = cast("dict[str, Json]", json.load(sys.stdin))
-    torch.set_num_threads(cast("int", request["threads"]))
-    target, name = str(request["target"]), str(request["model"])
-    rows = _cell(name, target, cast("list[int]", request["batches"]), cast("int", request["runs"]))
+    request = Request(**json.load(sys.stdin))
+    torch.set_num_threads(request.threads)
+    with redirect_stdout(sys.stderr):  # peers print
+        rows = _cell(request)
     json.dump({"rows": rows, "machine": machine()}, sys.stdout)
 
 
 def machine() -> dict[str, Json]:
     return {
-        "torch": str(torch.__version__),
+        **{name: _version(name) for name in PACKAGES},
         "vnni": multiplies_bytes(),
         "bf16_instructions": multiplies_bf16(),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 
-def _cell(name: str, target: str, batches: list[int], runs: int) -> list[dict[str, Json]]:
-    model = MODELS[name]
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cell(request: Request) -> list[dict[str, Json]]:
+    model, target = MODELS[request.model], request.target
     net = model.make()
     scheme = SCHEMES[target]
-    calibrate = CALIBRATE if "act" in scheme else ""
+    calibrate = CALIBRATE.format(samples=SAMPLES) if "act" in scheme else ""
     text = RECIPE.format(scheme=scheme.replace("; ", "\n  "), calibrate=calibrate)
     recipe = check_source(Source("kernels.qrecipe", text)).recipe
     assert recipe is not None
-    data = model.batch(8) if calibrate else None
+    samples = model.batch(SAMPLES)
+    data = samples if calibrate else None
     with tempfile.TemporaryDirectory() as folder:
         bound = qcompile.bind(recipe, net, (model.batch(2),))
         artifact = Path(folder) / "artifact"
         reference = qcompile.run(qcompile.plan(bound, data), artifact, bound=bound, data=data)
-        lowered = lowering(artifact, target)
-        share = _int_mac_share(reference, lowered.report, artifact, model.batch(1))
-    return [
-        _row(net, reference, lowered.module, model.batch(size, seed=size), runs)
-        | {"batch": size, "int_mac_share": share, "lowered_difference": lowered.report.difference}
-        for size in batches
-    ]
+        start = time.perf_counter()
+        lowered = lowering(artifact, target, check=False)
+        load_seconds = time.perf_counter() - start
+        checked = lowering(artifact, target).report
+        share = _int_mac_share(reference, checked, artifact, model.batch(1))
+    shared: dict[str, Json] = {
+        "int_mac_share": share,
+        "layer_rel_err": checked.layer_difference,
+        "load_s": load_seconds,
+    }
+    rows: list[dict[str, Json]] = []
+    for size in request.batches:
+        x = model.batch(size, seed=size)
+        others: list[Peer] = []
+        if size in request.peer_batches:
+            with torch.no_grad():
+                others = list(peers(target, _last(net, x), _last(x, x), _last(samples, x)))
+        row = _row(net, reference, lowered.module, x, request.runs, others)
+        rows.append({"batch": size, **row, **shared})
+    return rows
+
+
+_Either = TypeVar("_Either", Tensor, nn.Module)
+
+
+def _last(value: _Either, x: Tensor) -> _Either:
+    """Images with their channels last, and the weights for them; rows as they are."""
+    return copy.deepcopy(value).to(memory_format=torch.channels_last) if x.dim() == 4 else value
 
 
 def _row(
-    net: nn.Module, reference: fx.GraphModule, lowered: fx.GraphModule, x: Tensor, runs: int
+    net: nn.Module,
+    reference: fx.GraphModule,
+    lowered: fx.GraphModule,
+    x: Tensor,
+    runs: int,
+    others: list[Peer],
 ) -> dict[str, Json]:
-    last = copy.deepcopy(net)
-    forms: dict[str, Run] = {"float": lambda: net(x), "kernels": lambda: lowered(x)}
-    if x.dim() == 4:
-        last = last.to(memory_format=torch.channels_last)
-        images = x.contiguous(memory_format=torch.channels_last)
-        forms["channels_last"] = lambda: last(images)
-    narrow, narrow_x = copy.deepcopy(last).to(torch.bfloat16), x.to(torch.bfloat16)
-    forms["bf16"] = lambda: narrow(narrow_x)
-    with torch.inference_mode():
-        error = relative(lowered(x), reference(x))
+    last, images = _last(net, x), _last(x, x)
+    narrow, narrow_images = copy.deepcopy(last).to(torch.bfloat16), images.to(torch.bfloat16)
+    forms: dict[str, Run] = {
+        "float": lambda: net(x),
+        "float last": lambda: last(images),
+        "kernels": lambda: lowered(x),
+        "kernels last": lambda: lowered(images),
+        "bf16": lambda: narrow(narrow_images),
+        **{peer.name: peer.run for peer in others if peer.run is not None},
+    }
+    with torch.no_grad():
+        expected = reference(x)
+        error, own = relative(lowered(x), expected), relative(reference(images), expected)
         times = medians(forms, runs)
-    of_float = min(times["float"], times.get("channels_last", times["float"]))
+    of_float = min(times["float"], times["float last"])
+    ours = min(times["kernels"], times["kernels last"])
     return {
-        "ms": times["kernels"],
+        "ms": ours,
         "float_ms": of_float,
         "bf16_ms": times["bf16"],
-        "speedup": of_float / times["kernels"],
+        "speedup": of_float / ours,
         "max_rel_err": error,
+        "simulation_rel_err": own,
+        "peers": {
+            peer.name: {"ms": times[peer.name], "build_s": peer.build_seconds}
+            if peer.run is not None
+            else {"failed": peer.because}
+            for peer in others
+        },
     }
 
 

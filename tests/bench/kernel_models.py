@@ -52,6 +52,29 @@ def linear() -> nn.Module:
     return nn.Sequential(nn.Linear(2048, 2048)).eval()
 
 
+class DecoderProducts(nn.Module):
+    """The linear layers of a decoder layer of SmolLM2-135M, without its attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width, narrow, inside = 576, 192, 1536
+        self.q, self.o = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.k, self.v = (nn.Linear(width, narrow, bias=False) for _ in range(2))
+        self.gate, self.up = (nn.Linear(width, inside, bias=False) for _ in range(2))
+        self.down = nn.Linear(inside, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = torch.cat((self.k(x), self.v(x)), -1)
+        x = self.o(self.q(x))
+        x = self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+        return torch.cat((x, kept), -1)
+
+
+def decoder_products() -> nn.Module:
+    torch.manual_seed(SEED)
+    return DecoderProducts().eval()
+
+
 @dataclass(frozen=True, slots=True)
 class BenchModel:
     make: Callable[[], nn.Module]
@@ -77,4 +100,5 @@ MODELS: dict[str, BenchModel] = {
     "EfficientNet-Lite0": BenchModel(efficientnet, (3, 112, 112)),
     "ViT-S/14": BenchModel(vit, (3, 98, 98)),
     "linear 2048x2048": BenchModel(linear, (2048,)),
+    "SmolLM2 layer": BenchModel(decoder_products, (576,)),
 }

@@ -19,15 +19,17 @@ BUILD = ROOT / "build" / "bench"
 MINUTES = 60
 RUNS = 15
 IMAGES, ROWS = (1, 8, 32), (1, 32, 128)
+PEER_IMAGES = (8,)
+PRODUCTS = ("linear 2048x2048", "SmolLM2 layer")
 VISION = ("ResNet-20", "ResNet-18 shape", "EfficientNet-Lite0", "ViT-S/14")
 WEIGHT_ONLY = ("cpu-int4", "cpu-int8-weight-only")
 SOURCES = (
     *("qcompile/compat", "qcompile/emit", "qcompile/quant", "qcompile/targets"),
-    *("tests/bench/kernel_cell.py", "tests/bench/kernel_models.py"),
+    *("tests/bench/kernel_cell.py", "tests/bench/kernel_models.py", "tests/bench/kernel_peers.py"),
 )
 COLUMNS = (
     *("model", "target", "threads", "batch", "ms", "float_ms", "bf16_ms", "speedup"),
-    *("max_rel_err", "int_mac_share"),
+    *("max_rel_err", "layer_rel_err", "simulation_rel_err", "int_mac_share", "load_s"),
 )
 
 
@@ -37,6 +39,7 @@ class Cell:
     target: str
     threads: int
     batches: tuple[int, ...]
+    peer_batches: tuple[int, ...]
 
     @property
     def label(self) -> str:
@@ -46,9 +49,10 @@ class Cell:
 def cells() -> Iterator[Cell]:
     for threads in (1, 2):
         for model in VISION:
-            yield Cell(model, "x86-int8", threads, IMAGES)
-        for target in ("x86-int8", *WEIGHT_ONLY):
-            yield Cell("linear 2048x2048", target, threads, ROWS)
+            yield Cell(model, "x86-int8", threads, IMAGES, PEER_IMAGES)
+        for model in PRODUCTS:
+            for target in ("x86-int8", *WEIGHT_ONLY):
+                yield Cell(model, target, threads, ROWS, ROWS)
 
 
 def result(cell: Cell, store: Store, budget: Budget, runs: int) -> Document | None:
@@ -58,6 +62,7 @@ def result(cell: Cell, store: Store, budget: Budget, runs: int) -> Document | No
         "target": cell.target,
         "threads": cell.threads,
         "batches": list(cell.batches),
+        "peer_batches": list(cell.peer_batches),
         "runs": runs,
     }
     content = {"kind": "kernels", **request, "code": code_version(ROOT, SOURCES)}
@@ -86,11 +91,28 @@ def result(cell: Cell, store: Store, budget: Budget, runs: int) -> Document | No
 def table(rows: list[dict[str, Json]]) -> str:
     """Format numbers as they are read: milliseconds with one digit, shares in percent."""
     formats = {"ms": ".2f", "float_ms": ".2f", "bf16_ms": ".2f", "speedup": ".2f"}
-    formats |= {"max_rel_err": ".1e", "int_mac_share": ".1%"}
+    formats |= dict.fromkeys(("max_rel_err", "layer_rel_err", "simulation_rel_err"), ".1e")
+    formats |= {"int_mac_share": ".1%", "load_s": ".1f"}
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for row in rows:
         shown = [format(row[name], formats.get(name, "")) for name in COLUMNS]
         lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def peer_table(rows: list[dict[str, Json]]) -> str:
+    """What others took for the same input, and until their first result; ours beside."""
+    heads = ("model", "target", "threads", "batch", "ms", "peer", "peer_ms", "build_s")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in rows:
+        for name, found in cast("dict[str, dict[str, Json]]", row["peers"]).items():
+            given = [str(row[key]) for key in heads[:4]] + [format(row["ms"], ".2f"), name]
+            given += (
+                [str(found["failed"]), ""]
+                if "failed" in found
+                else [format(found["ms"], ".2f"), format(found["build_s"], ".0f")]
+            )
+            lines.append(f"| {' | '.join(given)} |")
     return "\n".join(lines)
 
 
@@ -115,7 +137,7 @@ def main() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine, "rows": rows}
     (BUILD / "kernels.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(f"{table(rows)}\n\n{json.dumps(machine)}")
+    print(f"{table(rows)}\n\n{peer_table(rows)}\n\n{json.dumps(machine)}")
 
 
 if __name__ == "__main__":

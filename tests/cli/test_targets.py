@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -56,7 +57,13 @@ def test_the_json_of_eval_and_verify_holds_every_layer(artifact):
 def test_verify_shows_the_kernels_after_the_hashes(artifact):
     done = invoke("verify", artifact, "--target", "x86-int8")
     assert done.exit_code == 0
-    assert "all sizes hold\nx86-int8: 21 of 22" in done.output
+    proved = re.search(r"all sizes hold\ninteger sums of (\d+) layers fit (\d+) bits", done.output)
+    assert proved is not None
+    assert "for any input\nx86-int8: 21 of 22" in done.output
+    document = json.loads(invoke("verify", artifact, "--json").output)
+    sums = document["integer_sums"]
+    assert (len(sums), max(one["bits"] for one in sums)) == tuple(map(int, proved.groups()))
+    assert all(one["low"] <= 0 <= one["high"] for one in sums)
 
 
 @pytest.mark.parametrize(

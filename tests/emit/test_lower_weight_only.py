@@ -1,25 +1,30 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from qcompile.capture.trace import trace
-from qcompile.compat.cpu_features import has_avx2
+from qcompile.compat.cpu_features import has_avx2, multiplies_bf16, multiplies_bytes
 from qcompile.diagnostics.diagnostic import Diagnostic
-from qcompile.emit.lower.agreement import relative
-from qcompile.emit.lower.kernels import int4_linear, int8_linear
+from qcompile.emit.lower import kernels as kernels_module
+from qcompile.emit.lower.difference import relative
+from qcompile.emit.lower.kernels import dynamic_linear, int4_linear, int8_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.materialize import materialize
-from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 from qcompile.targets.catalogue import find_target
 from qcompile.targets.target import Target
 
 pytestmark = pytest.mark.skipif(not has_avx2(), reason="this processor has no AVX2")
 
-FEW = 32
+FEW = find_target("cpu-int8-weight-only").few_rows
+FEW_INT4 = find_target("cpu-int4").few_rows
 BF16 = 6e-3
 """Rows and scales are rounded to 8 bits of mantissa, the result once more."""
+MANY = BF16 if multiplies_bf16() else 1e-5
 
 
 def slot(bits, signed, symmetric, granularity):
@@ -52,12 +57,12 @@ INT4 = [
 @pytest.mark.parametrize("bias", [True, False])
 def test_4_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, weight, bias):
     net = nn.Sequential(nn.Linear(384, 48, bias=bias))
-    x = torch.randn(2, FEW, 384, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, FEW_INT4, 384, generator=torch.Generator().manual_seed(0))
     reference, made = lowered(planned, net, x, weight, "cpu-int4")
     assert kernels(made) == [int4_linear]
     few = made.module(x[:, :5])
     assert 0 < relative(few, reference(x[:, :5])) < BF16
-    torch.testing.assert_close(made.module(x), reference(x), rtol=1e-4, atol=1e-4)
+    assert relative(made.module(x), reference(x)) < MANY
     assert few.dtype == torch.float32
 
 
@@ -76,7 +81,56 @@ def test_8_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, we
     reference, made = lowered(planned, net, x, weight, "cpu-int8-weight-only")
     assert kernels(made) == [int8_linear]
     assert 0 < relative(made.module(x[:FEW]), reference(x[:FEW])) < BF16
-    torch.testing.assert_close(made.module(x), reference(x), rtol=1e-4, atol=1e-4)
+    assert relative(made.module(x), reference(x)) < MANY
+
+
+@pytest.mark.parametrize(("wide", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, BF16)])
+@pytest.mark.parametrize("slice_", [1, 200, 1 << 19])
+def test_many_rows_are_multiplied_by_slices_of_the_weight(monkeypatch, wide, limit, slice_):
+    """Any cut gives the product, in the type that the machine is fast in."""
+    monkeypatch.setattr(kernels_module, "SLICE", slice_)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 7, 64, generator=generator)
+    codes = torch.randint(0, 16, (10, 64), generator=generator)
+    scale, zero = torch.rand(10, 2, generator=generator), torch.full((10, 2), 5.0)
+    weight = ((codes.view(10, 2, 32) - 5) * scale[..., None]).view(10, 64)
+    bias = torch.randn(10, generator=generator)
+    expected = F.linear(x.double(), weight.double(), bias.double())
+    two = (codes[:, ::2] | (codes[:, 1::2] << 4)).to(torch.uint8)
+    unused = torch.zeros(0)
+    found = int4_linear(x, unused, 32, unused, (two, scale, zero), bias, 20, wide)
+    assert relative(found.double(), expected) < limit
+    eight = (codes - 5).to(torch.int8)
+    found = int8_linear(x, eight, scale[:, 0], unused, bias, 20, wide)
+    expected = F.linear(x.double(), eight * scale[:, :1].double(), bias.double())
+    assert relative(found.double(), expected) < limit
+    assert found.dtype == torch.float32
+
+
+def test_gradients_of_earlier_layers_do_not_stop_many_rows():
+    """``out=`` would: it refuses whatever carries a gradient."""
+    x = torch.randn(4, 16, requires_grad=True)
+    codes, scale = torch.ones(3, 16, dtype=torch.int8), torch.ones(3)
+    found = int8_linear(x, codes, scale, scale, None, 1, torch.float32)
+    torch.testing.assert_close(found, x.sum(1, keepdim=True).expand(4, 3))
+
+
+def test_a_layer_reads_the_kernel_of_the_layer_in_front(planned):
+    net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 16))
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    for weight, target in ((INT4[0], "cpu-int4"), (INT8[0], "cpu-int8-weight-only")):
+        reference, made = lowered(planned, net, x, weight, target)
+        assert relative(made.module(x), reference(x)) < 2 * BF16
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+def test_a_layer_with_a_range_found_at_run_time_reads_the_kernel_in_front(planned):
+    net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 16))
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    dynamic = replace(INT8[0], granularity=PerToken(), dynamic=True)
+    reference, made = lowered(planned, net, x, INT8[0], "x86-int8", act=dynamic)
+    assert kernels(made) == [dynamic_linear] * 3
+    assert relative(made.module(x), reference(x)) < 5e-3
 
 
 def test_a_batch_without_rows_gives_no_rows(planned):

@@ -80,16 +80,16 @@ def test_three_bit_optima_by_brute_force():
 )
 def test_optq(bits, order, damping, expected):
     p = problem(bits)
-    codes, _ = optq(p, order=order, damping=damping, block=3)
+    codes, _ = optq(p, order=order, damping=damping, leaf=3)
     assert error(p, codes) == pytest.approx(expected, abs=EXACT)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("order", ["natural", "activation"])
-@pytest.mark.parametrize("block", [1, 3, 8, 128])
-def test_optq_running_loss_is_the_damped_objective(bits, order, block):
+@pytest.mark.parametrize("leaf", [1, 3, 8, 128])
+def test_optq_running_loss_is_the_damped_objective(bits, order, leaf):
     p = problem(bits)
-    codes, loss = optq(p, order=order, damping=0.01, block=block)
+    codes, loss = optq(p, order=order, damping=0.01, leaf=leaf)
     off = p.values(codes) - p.target
     exact = ((off @ damped(p.gram, 0.01)) * off).sum()
     assert loss.item() == pytest.approx(exact.item(), rel=1e-12)

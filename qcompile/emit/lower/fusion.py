@@ -6,9 +6,11 @@ quantizer that reads the result. A node is taken over only where nothing else re
 
 import operator
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import cast
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 
 from qcompile.capture.node_meta import facts
 from qcompile.compat.onednn_operations import onednn
@@ -17,6 +19,8 @@ from qcompile.emit.lower.kernels import quantize
 from qcompile.emit.lower.layer import Layer, StaticInput
 from qcompile.emit.lower.unary import Unary, unary_of
 
+PRODUCTS: tuple[object, ...] = (operator.mul, operator.imul, torch.mul)
+PRODUCT_METHODS = frozenset({"mul", "mul_"})
 SUMS: tuple[object, ...] = (operator.add, operator.iadd, torch.add)
 SUM_METHODS = frozenset({"add", "add_"})
 IN_PLACE: tuple[object, ...] = (operator.iadd, "add_")
@@ -28,6 +32,8 @@ class Fusion:
 
     layer: Layer
     last: fx.Node
+    gain: Tensor | None = None
+    """``[out]``: the product is multiplied by it."""
     other: fx.Node | None = None
     """Added to the product."""
     unary: Unary | None = None
@@ -37,14 +43,16 @@ class Fusion:
     @property
     def names(self) -> tuple[str, ...]:
         """For people."""
+        scaled = ("scale",) if self.gain is not None else ()
         added = ("add",) if self.other is not None else ()
         unary = (self.unary.name,) if self.unary is not None else ()
-        return (*added, *unary, *(("quantize",) if self.codes is not None else ()))
+        return (*scaled, *added, *unary, *(("quantize",) if self.codes is not None else ()))
 
 
 def fusion(module: fx.GraphModule, layer: Layer) -> Fusion:
     found = Fusion(layer, layer.node)
-    _take_sum(found)
+    _take_gain(module, found)
+    _take_sum(module, found)
     _take_unary(module, found)
     _take_codes(found)
     return found
@@ -55,7 +63,27 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return readers[0] if len(readers) == 1 and readers[0].op != "output" else None
 
 
-def _take_sum(found: Fusion) -> None:
+def _take_gain(module: fx.GraphModule, found: Fusion) -> None:
+    """A constant factor for each output, as a LayerScale is: it goes into scales and bias."""
+    reader = _only_reader(found.last)
+    if reader is None or len(reader.args) != 2 or reader.kwargs:
+        return
+    methods = PRODUCT_METHODS if reader.op == "call_method" else PRODUCTS
+    factor = next((arg for arg in reader.args if arg is not found.last), None)
+    if reader.target not in methods or not isinstance(factor, fx.Node) or factor.op != "get_attr":
+        return
+    values = cast("Tensor", attrgetter(str(factor.target))(module))
+    outputs = found.layer.weight.codes.shape[0]
+    form = (outputs,) if found.layer.conv is None else (outputs, 1, 1)
+    bias = found.layer.bias
+    if isinstance(bias, fx.Node) and bias.op != "get_attr":
+        return
+    is_per_output = values.shape[-len(form) :] == form and values.numel() == outputs
+    if is_per_output and values.dim() <= len(facts(found.last).shape or ()):
+        found.gain, found.last = values.detach().reshape(-1), reader
+
+
+def _take_sum(module: fx.GraphModule, found: Fusion) -> None:
     reader = _only_reader(found.last)
     if reader is None or len(reader.args) != 2 or reader.kwargs:
         return
@@ -66,7 +94,9 @@ def _take_sum(found: Fusion) -> None:
     if reader.target in IN_PLACE and reader.args[0] is not found.last:
         return  # it would write to the other tensor, which others may read
     is_conv = found.layer.conv is not None
-    if _same_form(found.last, other) and (not is_conv or _may_be_overwritten(other, reader)):
+    if _same_form(found.last, other) and (
+        not is_conv or _may_be_overwritten(module, other, reader)
+    ):
         found.other, found.last = other, reader
 
 
@@ -76,18 +106,25 @@ def _same_form(mine: fx.Node, other: fx.Node) -> bool:
     return known and ours.dtype == theirs.dtype == "float32"
 
 
-def _may_be_overwritten(other: fx.Node, reader: fx.Node) -> bool:
-    """``other`` is memory of its own, made by a kernel, and ``reader`` is the last to look at it.
+def _may_be_overwritten(module: fx.GraphModule, other: fx.Node, reader: fx.Node) -> bool:
+    """``other`` is memory of its own, and ``reader`` is the last to look at it.
 
     The sum of a convolution is written over the tensor that is added: were that an input of the
     model, a view of one, or read again later, the model would compute nonsense.
     """
     names = onednn()
-    if names is None or other.target not in (names.conv2d, names.conv2d_add):
+    of_kernel = names is not None and other.target in (names.conv2d, names.conv2d_add)
+    if not of_kernel and not _is_pooled(module, other):
         return False
     return all(
         user is reader or (user.target is quantize and user < reader) for user in other.users
     )
+
+
+def _is_pooled(module: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op != "call_module":
+        return False
+    return isinstance(module.get_submodule(str(node.target)), nn.MaxPool2d | nn.AvgPool2d)
 
 
 def _take_unary(module: fx.GraphModule, found: Fusion) -> None:

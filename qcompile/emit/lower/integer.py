@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import Argument
 
+from qcompile.capture.node_meta import facts
 from qcompile.compat.onednn_operations import OneDnn
+from qcompile.emit.lower.counterpart import Counterpart, set_counterpart
 from qcompile.emit.lower.fusion import Fusion, fusion
 from qcompile.emit.lower.kernels import dynamic_linear, quantize
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
+from qcompile.emit.lower.on_codes import quantize_earlier
 from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.passes.sweep_node import is_in_place
 
@@ -27,6 +30,8 @@ class IntegerLowering:
         """
         for layer in layers:
             self._quantize_input(layer)
+        for layer in layers:
+            self._quantize_earlier(layer)
         taken: dict[str, tuple[str, ...]] = {}
         for layer in layers:
             name = layer.node.name
@@ -45,7 +50,7 @@ class IntegerLowering:
         with rewriting.graph.inserting_before(layer.node):
             made = rewriting.call(
                 dynamic_linear,
-                layer.source,
+                layer.source_now,
                 rewriting.buffer(f"{name}_packed", self._packed_linear(codes)),
                 rewriting.buffer(f"{name}_scale", scale),
                 rewriting.buffer(f"{name}_sums", sums),
@@ -77,7 +82,14 @@ class IntegerLowering:
                 if reader.target is quantize and reader.args == wanted:
                     return reader
         with self.rewriting.graph.inserting_before(simulated):
-            return self.rewriting.call(quantize, *wanted)
+            made = self.rewriting.call(quantize, *wanted)
+        set_counterpart(made, Counterpart(simulated.name, grid))
+        return made
+
+    def _quantize_earlier(self, layer: Layer) -> None:
+        codes = layer.node.args[0]
+        if isinstance(codes, fx.Node) and codes.target is quantize:
+            quantize_earlier(self.rewriting, codes)
 
     # ---- products -------------------------------------------------------------------------------
 
@@ -85,8 +97,10 @@ class IntegerLowering:
         layer, conv = found.layer, found.layer.conv
         codes = layer.node.args[0]
         rewriting, name = self.rewriting, found.layer.node.name
-        scale = layer.weight.scale[:, 0].contiguous()
+        scale, bias = layer.weight.scale[:, 0].contiguous(), layer.bias
         with rewriting.graph.inserting_before(found.last):
+            if found.gain is not None:
+                scale, bias = scale * found.gain, self._scaled_bias(layer, found.gain)
             weight = self._packed(layer, scale)
             operands = (
                 *(codes, *_input(layer), rewriting.buffer(f"{name}_packed", weight)),
@@ -94,14 +108,20 @@ class IntegerLowering:
                 rewriting.buffer(f"{name}_zeros", torch.zeros(scale.numel(), dtype=torch.int64)),
             )
             if conv is None:
-                made = self._linear(found, operands)
+                made = self._linear(found, operands, bias)
             else:
-                made = self._conv(found, conv, operands)
+                made = self._conv(found, conv, operands, bias)
         made.meta.update(found.last.meta)
         rewriting.replace(found.last, made)
 
-    def _linear(self, found: Fusion, operands: tuple[Argument, ...]) -> fx.Node:
-        bias, result, unary = found.layer.bias, _result(found), _unary(found)
+    def _scaled_bias(self, layer: Layer, gain: Tensor) -> Argument:
+        if not isinstance(layer.bias, fx.Node):
+            return None
+        bias = cast("Tensor", self.rewriting.attributes[str(layer.bias.target)])
+        return self.rewriting.buffer(f"{layer.node.name}_bias", bias.detach() * gain)
+
+    def _linear(self, found: Fusion, operands: tuple[Argument, ...], bias: Argument) -> fx.Node:
+        result, unary = _result(found), _unary(found)
         if found.other is None:
             return self.rewriting.call(self.onednn.linear, *operands, bias, *result, *unary)
         added = (1.0, 0, "add", 1.0)
@@ -109,8 +129,10 @@ class IntegerLowering:
             self.onednn.linear_add, *operands, found.other, bias, *result, *added, *unary
         )
 
-    def _conv(self, found: Fusion, conv: ConvShape, operands: tuple[Argument, ...]) -> fx.Node:
-        bias, result, unary = found.layer.bias, _result(found), _unary(found)
+    def _conv(
+        self, found: Fusion, conv: ConvShape, operands: tuple[Argument, ...], bias: Argument
+    ) -> fx.Node:
+        result, unary = _result(found), _unary(found)
         shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
         if found.other is None:
             return self.rewriting.call(self.onednn.conv2d, *operands, bias, *shape, *result, *unary)
@@ -121,12 +143,21 @@ class IntegerLowering:
         )
 
     def _packed(self, layer: Layer, scale: Tensor) -> Tensor:
+        """Pack a convolution for images of the size that was traced.
+
+        Packed for any size, weights 3x3 for images 7x7 are reordered in every call. Images of
+        another size still give the right numbers.
+        """
         codes = layer.weight.centred()
         conv = layer.conv
         if conv is None:
             return self._packed_linear(codes)
         shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
-        return cast("Tensor", self.onednn.pack_conv(codes, scale, *_input(layer), *shape, None))
+        size = facts(layer.source).example
+        packed = self.onednn.pack_conv(
+            codes, scale, *_input(layer), *shape, None if size is None else list(size)
+        )
+        return cast("Tensor", packed)
 
     def _packed_linear(self, codes: Tensor) -> Tensor:
         return cast("Tensor", self.onednn.pack_linear(codes, None))

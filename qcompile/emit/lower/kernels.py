@@ -1,5 +1,6 @@
 """What stands in a lowered graph beside the operations of oneDNN."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -11,6 +12,9 @@ from qcompile.compat.quantize_to_bytes import BYTE, quantize_to_bytes
 from qcompile.compat.weight_only_operations import multiply_int4, multiply_int8
 from qcompile.quant.grid import covering
 
+SLICE = 1 << 19
+"""Numbers of a weight that are unpacked at a time: 2 MB in float32."""
+
 
 def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
     """``x`` as uint8 codes in ``[0, top]``; images with channels last, as oneDNN wants them."""
@@ -18,6 +22,45 @@ def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
     if top < BYTE[1]:
         codes = codes.clamp_max_(top)
     return codes.contiguous(memory_format=torch.channels_last) if codes.dim() == 4 else codes
+
+
+def pad_codes(codes: Tensor, amounts: tuple[int, ...], zero_point: int) -> Tensor:
+    """Codes of a float tensor that was padded with zeros."""
+    return functional.pad(codes, amounts, value=zero_point)
+
+
+def max_pool_codes(
+    codes: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """The largest code of each window: along the height, then along the width.
+
+    The lowest code is what is padded with, so it never wins. ``F.max_pool2d`` counts in the type
+    of its input, and takes no images of bytes for that reason.
+    """
+    height, width = padding
+    if height or width:
+        codes = functional.pad(codes, (width, width, height, height))
+    for axis, *sizes in zip((-2, -1), kernel, stride, dilation, strict=True):
+        codes = _largest(codes.movedim(axis, -1), *sizes).movedim(-1, axis)
+    return codes.contiguous(memory_format=torch.channels_last) if codes.dim() == 4 else codes
+
+
+def _largest(codes: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
+    """Of each window along the last axis."""
+    positions = codes.shape[-1] - dilation * (kernel - 1)
+    parts = [
+        codes[..., place * dilation : place * dilation + positions : stride]
+        for place in range(kernel)
+    ]
+    largest = parts[0]
+    for number, part in enumerate(parts[1:]):
+        # the first result is memory of its own
+        largest = torch.maximum(largest, part, out=largest if number else None)
+    return largest
 
 
 def dynamic_linear(
@@ -61,17 +104,18 @@ def int4_linear(
     weight: tuple[Tensor, Tensor, Tensor],
     bias: Tensor | None,
     few_rows: int,
+    wide: torch.dtype,
 ) -> Tensor:
-    """Few rows by packed 4-bit codes in bfloat16, many by a float32 weight made for the call.
+    """Few rows by packed 4-bit codes in bfloat16, many by a weight of type ``wide``.
 
     ``weight`` is codes (two in a byte, ``[out, in / 2]``), scale and zero point ``[out, groups]``.
     """
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] > few_rows:
-        return functional.linear(x, _two_in_a_byte(*weight), bias)
-    made = multiply_int4(rows.to(torch.bfloat16), packed, group, scales_and_zeros)
-    product = made.to(x.dtype).reshape(*x.shape[:-1], made.shape[-1])
-    return product if bias is None else product.add_(bias)
+        made = _by_slices(rows, weight, _two_in_a_byte, wide)
+    else:
+        made = multiply_int4(rows.to(torch.bfloat16), packed, group, scales_and_zeros)
+    return _finished(x, made, bias)
 
 
 def _two_in_a_byte(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
@@ -87,11 +131,36 @@ def int8_linear(
     narrow_scale: Tensor,
     bias: Tensor | None,
     few_rows: int,
+    wide: torch.dtype,
 ) -> Tensor:
-    """Few rows by 8-bit codes in bfloat16, many by a float32 weight made for the call."""
+    """Few rows by 8-bit codes in bfloat16, many by a weight of type ``wide``."""
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] > few_rows:
-        return functional.linear(x, codes.to(torch.float32).mul_(scale[:, None]), bias)
-    made = multiply_int8(rows.to(torch.bfloat16), codes, narrow_scale)
+        made = _by_slices(rows, (codes, scale), _one_in_a_byte, wide)
+    else:
+        made = multiply_int8(rows.to(torch.bfloat16), codes, narrow_scale)
+    return _finished(x, made, bias)
+
+
+def _one_in_a_byte(codes: Tensor, scale: Tensor) -> Tensor:
+    return codes.to(torch.float32).mul_(scale[:, None])
+
+
+def _by_slices(
+    rows: Tensor, weight: tuple[Tensor, ...], unpack: Callable[..., Tensor], dtype: torch.dtype
+) -> Tensor:
+    """Unpack the weight for a slice of the outputs at a time.
+
+    A slice stays in the cache, and the whole, which may be a table of all words, never is in
+    memory.
+    """
+    rows = rows.to(dtype)
+    outputs = max(1, SLICE // rows.shape[1])
+    slices = zip(*(part.split(outputs) for part in weight), strict=True)
+    made = [functional.linear(rows, unpack(*parts).to(dtype)) for parts in slices]
+    return torch.cat(made, -1)
+
+
+def _finished(x: Tensor, made: Tensor, bias: Tensor | None) -> Tensor:
     product = made.to(x.dtype).reshape(*x.shape[:-1], made.shape[-1])
     return product if bias is None else product.add_(bias)

@@ -59,6 +59,12 @@ class Layer:
     conv: ConvShape | None
     """``None`` for a linear layer."""
 
+    @property
+    def source_now(self) -> fx.Node:
+        """``source``, or the kernel that has replaced it since; until the layer is replaced."""
+        given = cast("fx.Node", self.node.args[0])
+        return given if self.quantizer is None else cast("fx.Node", given.args[0])
+
 
 def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | str:
     """Take ``node`` apart, or say why no kernel can have it."""

@@ -4,7 +4,11 @@ Nothing is chosen by trying: the target's table and the form of each layer decid
 that stays in float is in the result with the reason.
 """
 
+from collections.abc import Callable
+from typing import cast
+
 from torch import Tensor, fx
+from torch.fx.node import Argument, map_arg
 
 from qcompile.compat.onednn_operations import onednn
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -18,6 +22,7 @@ from qcompile.emit.lower.weight_only import int4, int8
 from qcompile.policy.core import PlanCore, SitePlan
 from qcompile.policy.layer_forms import layer_form
 from qcompile.quant.fake_quantize import dequantize_weight
+from qcompile.quant.level_weight import dequantize_levels
 from qcompile.targets.report import LoweredLayer, LoweringReport
 from qcompile.targets.target import Answer, Kernel, Target
 
@@ -88,17 +93,17 @@ def _replace(rewriting: Rewriting, served: Served, target: Target) -> dict[str, 
 
 def _fold_weights(rewriting: Rewriting) -> None:
     """Take weights that stay in float off their codes once, instead of in every call."""
+
+    def stored(node: fx.Node) -> Argument:
+        return cast("Argument", rewriting.attributes[str(node.target)])
+
     for node in list(rewriting.graph.nodes):
-        if node.target is not dequantize_weight:
+        if node.target not in (dequantize_weight, dequantize_levels):
             continue
-        arguments = [
-            rewriting.attributes[str(arg.target)] if isinstance(arg, fx.Node) else arg
-            for arg in node.args
-        ]
-        weight: Tensor = dequantize_weight(*arguments)  # pyright: ignore[reportArgumentType]
+        weight = cast("Callable[..., Tensor]", node.target)(*map_arg(node.args, stored))
         with rewriting.graph.inserting_before(node):
             made = rewriting.buffer(f"{node.name}_float", weight)
-        rewriting.replace(node, made)
+        rewriting.bypass(node, made)
 
 
 def _lowered(

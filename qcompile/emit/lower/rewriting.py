@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Argument
 
 from qcompile.compat.onednn_operations import Operation
+from qcompile.emit.lower.counterpart import Counterpart, counterpart, set_counterpart
 
 
 @dataclass(slots=True)
@@ -20,6 +21,8 @@ class Rewriting:
     attributes: dict[str, object] = field(init=False)
     """What ``get_attr`` and ``call_module`` nodes refer to, by path."""
     made: set[str] = field(default_factory=set[str])
+    of_reference: frozenset[str] = field(init=False)
+    """Names of the reference's nodes."""
 
     def __post_init__(self) -> None:
         self.graph = copy.deepcopy(self.module.graph)
@@ -28,9 +31,10 @@ class Rewriting:
             for node in self.graph.nodes
             if node.op in {"call_module", "get_attr"}
         }
+        self.of_reference = frozenset(node.name for node in self.graph.nodes)
         for node in list(self.graph.nodes):
             if isinstance(self.attributes.get(str(node.target)), nn.Identity):
-                self.replace(node, node.all_input_nodes[0])
+                self.bypass(node, node.all_input_nodes[0])
 
     def buffer(self, name: str, tensor: Tensor) -> fx.Node:
         """Read ``tensor`` at the graph's point of insertion, under a name like ``name``."""
@@ -46,7 +50,16 @@ class Rewriting:
         return self.graph.call_function(function, cast("tuple[Argument, ...]", args))
 
     def replace(self, old: fx.Node, new: fx.Node) -> None:
-        """Put ``new`` in the place of ``old``, and drop what nothing reads any more."""
+        """Let ``new`` compute what ``old`` does, and drop what nothing reads any more."""
+        stands_for = counterpart(old)
+        if stands_for is None and old.name in self.of_reference:
+            stands_for = Counterpart(old.name)
+        if stands_for is not None:
+            set_counterpart(new, stands_for)
+        self.bypass(old, new)
+
+    def bypass(self, old: fx.Node, new: fx.Node) -> None:
+        """Let the readers of ``old`` read ``new``, which may have other readers."""
         old.replace_all_uses_with(new)
         self.drop(old)
 

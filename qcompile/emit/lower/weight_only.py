@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.compat.weight_only_operations import pack_int4
 from qcompile.emit.lower.kernels import int4_linear, int8_linear
 from qcompile.emit.lower.layer import Layer
@@ -41,7 +42,15 @@ def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
         packed = rewriting.buffer(f"{name}_packed", pack_int4(weight.codes.to(torch.int32) + shift))
         narrow = rewriting.buffer(f"{name}_narrow", both)
         made = rewriting.call(
-            int4_linear, layer.source, packed, group, narrow, kept, layer.bias, few_rows
+            int4_linear,
+            layer.source_now,
+            packed,
+            group,
+            narrow,
+            kept,
+            layer.bias,
+            few_rows,
+            _wide(),
         )
     rewriting.replace(layer.node, made)
 
@@ -53,6 +62,11 @@ def _shift(weight: StoredWeight) -> int:
     return max(-lowest, min(wanted, MOST_CODES - 1 - highest))
 
 
+def _wide() -> torch.dtype:
+    """What many rows are multiplied in: without instructions for it, bfloat16 is the slower one."""
+    return torch.bfloat16 if multiplies_bf16() else torch.float32
+
+
 def int8(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
     name = layer.node.name
     codes: Tensor = layer.weight.centred()
@@ -60,11 +74,12 @@ def int8(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
     with rewriting.graph.inserting_before(layer.node):
         made = rewriting.call(
             int8_linear,
-            layer.source,
+            layer.source_now,
             rewriting.buffer(f"{name}_codes", codes),
             rewriting.buffer(f"{name}_scale", scale),
             rewriting.buffer(f"{name}_narrow", scale.to(torch.bfloat16)),
             layer.bias,
             few_rows,
+            _wide(),
         )
     rewriting.replace(layer.node, made)
