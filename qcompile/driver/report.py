@@ -10,6 +10,7 @@ from qcompile.analysis.accumulator import sums_of_run
 from qcompile.driver.plan import Planned
 from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.requirements import Judged
+from qcompile.passes.reconstruct import Account
 from qcompile.passes.sweep import UnitOutcome
 from qcompile.policy.claim import RunFigure
 from qcompile.policy.recipe import on_one_line
@@ -74,20 +75,27 @@ def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
             }
             for figures in outcome.sites
         ],
-        "reconstructions": [
-            {
-                "of": name,
-                "held_out_error": {
-                    "nearest": account.nearest,
-                    "start": account.start,
-                    "learned": account.learned if math.isfinite(account.learned) else None,
-                },
-                "kept": account.kept,
-                "steps": account.steps,
-                "soft_share": account.soft_share,
-                "held_out_samples": account.held_out_samples,
-                "note": account.note,
-            }
-            for name, account in outcome.accounts
-        ],
+        "reconstructions": [_reconstruction(*item) for item in outcome.accounts],
     }
+
+
+def _reconstruction(name: str, account: Account) -> dict[str, JsonValue]:
+    """``held_out_loss`` decided, where it is another than the error; relative to the start."""
+    losses = account.losses
+    return {
+        "of": name,
+        "held_out_error": _of_three(account.nearest, account.start, account.learned),
+        "held_out_loss": _of_three(losses.nearest, losses.start, losses.learned)
+        if losses
+        else None,
+        "kept": account.kept,
+        "steps": account.steps,
+        "soft_share": account.soft_share,
+        "held_out_samples": account.held_out_samples,
+        "note": account.note,
+    }
+
+
+def _of_three(nearest: float, start: float, learned: float) -> dict[str, JsonValue]:
+    shown = learned if math.isfinite(learned) else None
+    return {"nearest": nearest, "start": start, "learned": shown}

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from typing import get_args
 
 from qcompile.diagnostics.frozen import frozen
-from qcompile.methods.axes import Learned, OptimizerName, Schedule, Solver, Variable
+from qcompile.methods.axes import (
+    DropPlace,
+    Inputs,
+    Learned,
+    LossName,
+    OptimizerName,
+    Schedule,
+    SelectName,
+    Solver,
+    Variable,
+)
 from qcompile.methods.tuning import Tuning
 
 EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -15,18 +25,16 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("solver", get_args(Solver)),
     ("variable", get_args(Variable)),
     ("learn", tuple(name for name in get_args(Learned) if name != "norm")),
-    ("loss", ("mse", "mse(p=2)")),
-    ("drop", ("none", "input", "act", "both")),
-    ("augment", ("none",)),
-    ("select", ("all",)),
+    ("loss", get_args(LossName)),
+    ("drop", get_args(DropPlace)),
+    ("augment", ("none", "noise", "mixup", "cutmix")),
+    ("select", get_args(SelectName)),
     ("optimizer", get_args(OptimizerName)),
     ("schedule", get_args(Schedule)),
-    ("samples", ("all",)),
-    ("patience", ("none",)),
-    ("inputs", ("quantized",)),
+    ("inputs", get_args(Inputs)),
 )
 OF_ALL = ("partition", "solver")
-OF_LAYERS = ("learn", "samples")
+OF_LAYERS = ("learn",)
 """What the layer's solvers look at too; the others are of ``gradient`` alone."""
 OF_STEPS = ("variable", "optimizer", "schedule")
 """What ``gram`` looks at too."""
@@ -63,12 +71,12 @@ def _values(tuning: Tuning, setting: str) -> tuple[str, ...]:
         case "learn":
             return tuning.learn
         case "loss":
-            return tuple(map(str, tuning.loss))
+            return tuple(term.name for term in tuning.loss)
+        case "augment":
+            return (tuning.augment.name,)
+        case "select":
+            return (tuning.select.name,)
         case "optimizer":
             return (tuning.optimizer.name,)
-        case "samples":
-            return ("all" if tuning.samples is None else str(tuning.samples),)
-        case "patience":
-            return ("none" if tuning.patience is None else str(tuning.patience),)
         case _:
             return (str(getattr(tuning, setting)),)

@@ -57,9 +57,11 @@ class Tuning:
     loss: tuple[LossTerm, ...] = (LossTerm("mse"),)
     """Of the output, relative to its value at the start."""
     drop: DropPlace = "none"
-    """Where QDrop mixes float elements in: the inputs of the block, its activation quantizers."""
+    """Where QDrop mixes float elements in: the inputs of the block, its activation quantizers.
+    ``gradual``: in both, and fewer from step to step."""
     keep_quantized: float = 0.5
-    """Probability that an element stays quantized where ``drop`` acts."""
+    """Probability that an element stays quantized where ``drop`` acts; of ``gradual`` the first,
+    it rises to 1."""
     augment: Augment = Augment()
     select: Select = Select()
     optimizer: Optimizer = Optimizer()
@@ -91,9 +93,11 @@ class Tuning:
     samples: int | None = None
     """Of the calibration data, from its start; ``None``: all."""
     patience: int | None = None
-    """Steps without a better held-out error after which learning ends; ``None``: never early."""
+    """Steps without a better held-out loss after which learning ends, and the best is kept;
+    ``None``: all steps are taken, and the last is. Counted from the end of the warm-up."""
     inputs: Inputs = "quantized"
-    """What a block is fed while it learns: the values behind the quantized prefix, or others."""
+    """What a block is fed while it learns: the values behind the quantized prefix, those of the
+    float model, or ``mixed``: each sample of a step is of one or the other."""
     order: Order = "activation"
     """Column order of ``optq``."""
     target: Target = "symmetric"

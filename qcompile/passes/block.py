@@ -5,14 +5,15 @@ targets the cached outputs of the float model.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
 from torch import Tensor, fx
 
-from qcompile.passes.sweep_node import is_in_place, operation
+from qcompile.passes.sweep_node import attribute, is_in_place, operation
 from qcompile.passes.sweep_values import Value, map_tensors
+from qcompile.passes.tail import Tail
 from qcompile.policy.core import TensorPlan
 from qcompile.quant.activation_quantizer import ActivationQuantizer
 from qcompile.quant.stored_weight import StoredWeight
@@ -85,6 +86,8 @@ class Block:
     quantized: Mapping[str, Sequence[Value]]
     plain: Mapping[str, Sequence[Value]]
     targets: Sequence[Tensor]
+    tail: Tail | None = None
+    """The float network behind; ``None`` where no loss looks at it, or nothing reaches it."""
 
     @property
     def solved(self) -> tuple[SolvedWeight, ...]:
@@ -109,7 +112,10 @@ class Block:
 
     def batch(self, number: int) -> dict[str, Value]:
         """Inputs behind the quantized prefix; copies where the stretch works in place."""
-        taken = {name: values[number] for name, values in self.quantized.items()}
+        return self.own({name: values[number] for name, values in self.quantized.items()})
+
+    def own(self, taken: dict[str, Value]) -> dict[str, Value]:
+        """Values that the stretch may spoil: copies if it works in place."""
         if not any(is_in_place(self.module, node) for node in self.nodes):
             return taken
         return {name: map_tensors(value, Tensor.clone) for name, value in taken.items()}
@@ -144,6 +150,32 @@ def hard_choice(
     """Weights by storage, quantizers by node and slot, as they will be on disk."""
     weights = {w.storage: rounded[w.storage].code.dequantize(w.weight.dtype) for w in block.solved}
     return Choice(weights, set_beside(rounded[w.storage] for w in block.solved), quantizers)
+
+
+def first_batches(block: Block, count: int) -> Block:
+    """The same stretch with fewer batches."""
+    return replace(
+        block,
+        quantized={name: values[:count] for name, values in block.quantized.items()},
+        plain={name: values[:count] for name, values in block.plain.items()},
+        targets=block.targets[:count],
+    )
+
+
+def float_choice(block: Block) -> Choice:
+    """The stretch as the model has it: no weight and no activation is quantized."""
+    weights = {w.storage: w.weight for w in block.solved}
+    quantizers: dict[tuple[str, str], Quantizer] = {}
+    for site in block.sites.values():
+        for path, (storage, _) in site.reused.items():
+            own = cast("Tensor", attribute(block.module, path))
+            weights.setdefault(storage, own.detach().to(block.device))
+        quantizers |= {(site.node, slot): _unchanged for slot in site.quantizers}
+    return Choice(weights, {}, quantizers)
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 def set_beside(rounded: Iterable[Rounded]) -> dict[str, Tensor]:

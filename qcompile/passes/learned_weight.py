@@ -1,6 +1,6 @@
 """A weight of a block while it is learned: what moves, on which grid, and what is kept of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Rounded, SolvedWeight
+from qcompile.quant.grouping import Grouping
 from qcompile.quant.learned_code import learned_code
 from qcompile.quant.variables.registry import variable
 from qcompile.quant.variables.variable import Start
@@ -25,17 +26,28 @@ class LearnedBias:
         return (self.start.float() + self.unit * self.shift).to(self.start.dtype)
 
 
+MayMove = Callable[[SolvedWeight, Grouping, Tensor], Tensor | None]
+"""From a weight, its view and its positions in codes to a mask in the view; ``None``: all may."""
+
+
 class LearnedWeight:
-    def __init__(self, solved: SolvedWeight, tuning: Tuning, *, from_codes: bool) -> None:
-        """Start at the float weight, or leaning towards the codes that ``solved`` starts from."""
+    def __init__(
+        self, solved: SolvedWeight, tuning: Tuning, *, from_codes: bool, may_move: MayMove
+    ) -> None:
+        """Start at the float weight, or leaning towards the codes that ``solved`` starts from.
+
+        What may not move stays at these codes.
+        """
         self.solved = solved
         self.code = learned_code(solved.start.code, tuning.of_grid)
         weight = solved.weight.float()
         if self.code.base is not None:
             weight = weight - self.code.base
-        steps = self.code.grid.position_of(self.code.start()) if from_codes else None
-        start = Start(self.code.view.view(weight), self.code.grid, steps, tuning)
-        self.variable = variable(start)
+        grid, viewed = self.code.grid, self.code.view.view(weight)
+        self.kept = grid.position_of(self.code.start())
+        self.moves = may_move(solved, self.code.view, grid.position(viewed).detach())
+        steps = self.kept if from_codes else None
+        self.variable = variable(Start(viewed, grid, steps, tuning, moves=self.moves))
         learns_bias = "bias" in tuning.learn
         self.biases = {
             path: _bias(value, solved, learns=learns_bias)
@@ -53,7 +65,10 @@ class LearnedWeight:
 
     def soft(self) -> Tensor:
         """The weight as the loss sees it."""
-        found = self.code.view.restore(self.variable.value())
+        value = self.variable.value()
+        if self.moves is not None:
+            value = torch.where(self.moves, value, self.code.grid.at(self.kept))
+        found = self.code.view.restore(value)
         return found if self.code.base is None else self.code.base + found
 
     def beside(self) -> Mapping[str, Tensor]:
@@ -61,7 +76,10 @@ class LearnedWeight:
 
     def hard(self) -> Rounded:
         """Codes after each number has gone to the nearest one."""
-        codes = self.code.grid.codes(self.variable.steps())
+        steps = self.variable.steps()
+        if self.moves is not None:
+            steps = torch.where(self.moves, steps, self.kept)
+        codes = self.code.grid.codes(steps)
         return Rounded(self.code.stored(codes), {k: v.detach() for k, v in self.beside().items()})
 
     @property

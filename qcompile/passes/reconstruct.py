@@ -6,10 +6,10 @@ nearest rounding on batches that took no part in the fit.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,12 +18,15 @@ from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.methods.axes import Schedule
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, Choice, Rounded, hard_choice
+from qcompile.passes.block_inputs import BlockInputs, kept_quantized
+from qcompile.passes.early_stop import EarlyStop, Learned
+from qcompile.passes.guard import Kept, Losses, best, error, relative_losses
 from qcompile.passes.held_out import split
 from qcompile.passes.learned_quantizer import LearnedQuantizer
 from qcompile.passes.learned_weight import LearnedWeight
-from qcompile.passes.sweep_values import Value
+from qcompile.passes.objective import TINY, Objective
+from qcompile.passes.selection import selection
 from qcompile.quant.activation_quantizer import ActivationQuantizer
-from qcompile.quant.lsq import drop_mask
 from qcompile.quant.optimizers.rate import set_rate, share_left
 from qcompile.quant.optimizers.registry import optimizer
 
@@ -31,12 +34,11 @@ TICKS = 20
 """How often progress is told, and divergence looked for, in one reconstruction."""
 MOST_UNDECIDED = 0.01
 """Share of a layer's weights between codes above which rounding changes what was learned."""
-Kept = Literal["nearest", "start", "learned"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """``loss`` is relative to the loss before the first step."""
+    """``loss`` is relative to the loss before the first step: each term to its own."""
 
     step: int
     steps: int
@@ -57,6 +59,8 @@ class Account:
     held_out_samples: int
     """0 where there was a single batch, which had to serve for the fit too."""
     note: str = ""
+    losses: Losses | None = None
+    """What decided, where the loss is another than the mean square."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +77,7 @@ def reconstruct(
 ) -> Reconstruction:
     """Fit on all batches but the held-out ones; see ``Account`` for what is kept."""
     fit, held = split(len(block.targets))
+    fit, watched = split(len(fit)) if tuning.patience is not None else (fit, [])
     nearest = {solved.storage: solved.nearest for solved in block.solved}
     start = {solved.storage: solved.start for solved in block.solved}
     before = {
@@ -80,29 +85,45 @@ def reconstruct(
         for site in block.sites.values()
         for slot, quantizer in site.quantizers.items()
     }
-    learner = _Learner(block, tuning, generator, fit)
-    note = learner.run(tick)
-    codes = {one.solved.storage: one.hard() for one in learner.weights}
-    after = {place: learned.hard() for place, learned in learner.quantizers.items()}
-    errors = {
-        "nearest": error(block, hard_choice(block, nearest, before), held),
-        "start": error(block, hard_choice(block, start, before), held),
-        "learned": math.inf if note else error(block, hard_choice(block, codes, after), held),
+    from_start = hard_choice(block, start, before)
+    objective = Objective(block, tuning.loss, from_start)
+    learner = _Learner(block, tuning, generator, objective, from_start, fit)
+    stop = None
+    if watched and objective.is_reachable:
+        stop = EarlyStop(objective, tuning, from_start, watched)
+    note = learner.run(tick, stop)
+    learned = stop.best if stop is not None and stop.best is not None else learner.hard()
+    note = note or _undecided(tuning, learned)
+    choices = {
+        "nearest": hard_choice(block, nearest, before),
+        "start": from_start,
+        "learned": None if note else hard_choice(block, learned.codes, learned.quantizers),
     }
-    kept = best(errors)
+    errors = {name: error(block, choice, held) for name, choice in choices.items()}
+    told = not objective.is_mean_square and objective.is_reachable
+    losses = relative_losses(objective, choices, held) if told else None
+    kept = best(errors if losses is None else losses)
     account = Account(
         nearest=errors["nearest"],
         start=errors["start"],
         learned=errors["learned"],
         kept=kept,
         steps=learner.steps_done,
-        soft_share=learner.soft_share,
+        soft_share=learned.soft_share,
         held_out_samples=0 if fit == held else sum(len(block.targets[n]) for n in held),
         note=note or ("one batch: it was fitted and judged" if fit == held else ""),
+        losses=None if losses is None else Losses(**losses),
     )
     if kept == "learned":
-        return Reconstruction(codes, after, account)
+        return Reconstruction(learned.codes, learned.quantizers, account)
     return Reconstruction(nearest if kept == "nearest" else start, before, account)
+
+
+def _undecided(tuning: Tuning, learned: Learned) -> str:
+    """A gate's result is left to the guard: short runs close the last gates at the end."""
+    if tuning.variable == "gate" or learned.soft_share <= MOST_UNDECIDED:
+        return ""
+    return f"{learned.soft_share:.1%} of a layer lies between codes when learning ends"
 
 
 def tick_steps(steps: int) -> frozenset[int]:
@@ -111,40 +132,34 @@ def tick_steps(steps: int) -> frozenset[int]:
     return frozenset({*range(0, steps, every), *([steps - 1] if steps else [])})
 
 
-def best(errors: Mapping[str, float]) -> Kept:
-    """The learned result must be better; a tie goes to what was there before."""
-    if errors["learned"] < min(errors["start"], errors["nearest"]):
-        return "learned"
-    return "start" if errors["start"] <= errors["nearest"] else "nearest"
-
-
-@torch.no_grad()
-def error(block: Block, choice: Choice, numbers: Sequence[int]) -> float:
-    """Relative squared error of the hard block behind the quantized prefix."""
-    distance = power = 0.0
-    for number in numbers:
-        target = block.targets[number].float()
-        found = block.run(choice, block.batch(number)).float()
-        distance += float((found - target).square().sum(dtype=torch.float64))
-        power += float(target.square().sum(dtype=torch.float64))
-    return distance / power if power else distance
+Rules = list[tuple[torch.optim.Optimizer, Schedule]]
 
 
 class _Learner:
     """One fit. Steps go through the batches in an order that is drawn anew each epoch."""
 
     def __init__(
-        self, block: Block, tuning: Tuning, generator: torch.Generator, batches: list[int]
+        self,
+        block: Block,
+        tuning: Tuning,
+        generator: torch.Generator,
+        objective: Objective,
+        start: Choice,
+        batches: list[int],
     ) -> None:
         self.block = block
         self.tuning = tuning
         self.generator = generator
+        self.objective = objective
         self.batches = batches
+        self.inputs = BlockInputs(block, tuning, generator)
         from_codes = tuning.uses_moments
+        may_move = selection(block, tuning, start, batches, generator)
         self.weights = [
-            LearnedWeight(solved, tuning, from_codes=from_codes) for solved in block.solved
+            LearnedWeight(solved, tuning, from_codes=from_codes, may_move=may_move)
+            for solved in block.solved
         ]
-        drops_act = tuning.drop in ("act", "both")
+        drops_act = tuning.drop in ("act", "both", "gradual")
         places = [
             ((site.node, slot), quantizer)
             for site in block.sites.values()
@@ -161,78 +176,75 @@ class _Learner:
         }
         # operands that share a range share the quantizer that learns it
         self.quantizers = {place: learned[id(quantizer)] for place, quantizer in places}
+        self.units: list[float] = []
+        """First values of the terms."""
         self.steps_done = 0
 
-    @property
-    def soft_share(self) -> float:
-        """The largest of any layer."""
-        return max((one.soft_share for one in self.weights), default=0.0)
+    def hard(self) -> Learned:
+        """With every number on its nearest code."""
+        return Learned(
+            codes={one.solved.storage: one.hard() for one in self.weights},
+            quantizers={place: learned.hard() for place, learned in self.quantizers.items()},
+            soft_share=max((one.soft_share for one in self.weights), default=0.0),
+        )
 
-    def run(self, tick: Callable[[Tick], None]) -> str:
+    def run(self, tick: Callable[[Tick], None], stop: EarlyStop | None) -> str:
         """Returns why the result cannot be used, or nothing."""
         if not self.weights:
             return "no weight of its own"
+        if not self.objective.is_reachable:
+            return "the network's output does not depend on it, and the loss is about that"
         rules = self._rules()
         if not rules:
             return "nothing of it is learned"
-        first: float | None = None
         ticking = tick_steps(self.tuning.steps)
         order = self._order()
         for step in range(self.tuning.steps):
-            for one in self.weights:
-                one.variable.prepare(step)
-            loss = self._loss(next(order), step)
-            scale = first if first is not None else max(float(loss.detach()), 1e-30)
-            first = scale
-            for rule, _ in rules:
-                rule.zero_grad()
-            (loss / scale).backward()
-            for one in self.weights:
-                one.variable.observe(step)
-            for rule, schedule in rules:
-                set_rate(rule, share_left(schedule, step, self.tuning.steps))
-                rule.step()
+            loss = self._step(next(order), step, rules)
             self.steps_done = step + 1
             if step in ticking:
-                ratio = float(loss.detach()) / scale
-                if not math.isfinite(ratio):
+                shown = float(loss) / self.objective.weight
+                if not math.isfinite(shown):
                     return f"the loss is not finite at step {step}; the start is kept"
-                tick(Tick(step + 1, self.tuning.steps, ratio))
-        return self._undecided()
+                tick(Tick(step + 1, self.tuning.steps, shown))
+            if stop is not None and stop.is_due(step) and stop.is_over(step, self.hard()):
+                break
+        return ""
 
-    def _undecided(self) -> str:
-        """A gate's result is left to the guard: short runs close the last gates at the end."""
-        share = self.soft_share
-        if self.tuning.variable == "gate" or share <= MOST_UNDECIDED:
-            return ""
-        return f"{share:.1%} of a layer lies between codes after {self.steps_done} steps"
+    def _step(self, number: int, step: int, rules: Rules) -> Tensor:
+        """The loss before the step, without its graph."""
+        for one in self.weights:
+            one.variable.prepare(step)
+        values = self._values(number, step)
+        self.units = self.units or [max(float(value.detach()), TINY) for value in values]
+        loss = self.objective.total(values, self.units)
+        for rule, _ in rules:
+            rule.zero_grad()
+        loss.backward()
+        for one in self.weights:
+            one.variable.observe(step)
+        for rule, schedule in rules:
+            set_rate(rule, share_left(schedule, step, self.tuning.steps))
+            rule.step()
+        return loss.detach()
 
-    def _loss(self, number: int, step: int) -> Tensor:
+    def _values(self, number: int, step: int) -> list[Tensor]:
+        """Of each term of the loss, for the weights as they are now."""
         weights = {one.solved.storage: one.soft() for one in self.weights}
         beside = {path: value for one in self.weights for path, value in one.beside().items()}
         choice = Choice(weights, beside, self.quantizers)
+        if self.tuning.drop == "gradual":
+            for quantizer in self.quantizers.values():
+                quantizer.keep_quantized = kept_quantized(self.tuning, step)
+        fed = self.inputs(number, step)
         with _precision(self.tuning, self.block.device):
-            found = self.block.run(choice, self._inputs(number))
-        return (found.float() - self.block.targets[number]).square().mean()
+            pairs = self.objective.pairs(partial(self.block.run, choice), fed, number)
+        return self.objective.values(pairs)
 
-    def _inputs(self, number: int) -> dict[str, Value]:
-        """QDrop: each element of an input is that of the float stream with some probability."""
-        taken = self.block.batch(number)
-        if self.tuning.drop not in ("input", "both"):
-            return taken
-        for name, value in taken.items():
-            plain = self.block.plain[name][number]
-            if not isinstance(value, Tensor) or not isinstance(plain, Tensor):
-                continue
-            if value is not plain and value.is_floating_point():
-                mask = drop_mask(value, self.tuning.keep_quantized, self.generator)
-                taken[name] = value if mask is None else torch.where(mask, value, plain)
-        return taken
-
-    def _rules(self) -> list[tuple[torch.optim.Optimizer, Schedule]]:
+    def _rules(self) -> Rules:
         """Of the variables as the tuning says; of all else Adam along a cosine (BRECQ, QDrop)."""
         tuning = self.tuning
-        found: list[tuple[torch.optim.Optimizer, Schedule]] = []
+        found: Rules = []
         variables = [part for one in self.weights for part in one.variable.learned()]
         if variables:
             rule = optimizer(variables, tuning.optimizer, tuning.rounding_lr)

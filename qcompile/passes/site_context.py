@@ -19,6 +19,8 @@ class SiteContext:
     device: torch.device
     streams: Streams
     batches: int
+    fitted: int
+    """Batches, from the first on, that the tuning's solvers look at."""
     tuning: Tuning
     generator: torch.Generator
 

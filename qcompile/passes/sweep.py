@@ -16,7 +16,8 @@ from torch import Tensor, fx
 
 from qcompile.capture.unit import Unit
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import Block
+from qcompile.passes.block import Block, first_batches
+from qcompile.passes.held_out import leading
 from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.solvers import unit_seed
 from qcompile.passes.sweep_guard import check_finite
@@ -32,7 +33,9 @@ from qcompile.passes.sweep_values import (
     tensors_in,
 )
 from qcompile.passes.sweep_work import Inputs, UnitWork
+from qcompile.passes.tail import Tail, tail_behind
 from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.quant.losses.registry import loss
 from qcompile.quant.stored_weight import StoredWeight, stored_weight
 
 NO_TUNINGS: Mapping[str, Tuning] = MappingProxyType({})
@@ -169,7 +172,13 @@ class _Walk:
     def run(self, unit: Unit) -> UnitOutcome:
         generator = torch.Generator(self.device).manual_seed(unit_seed(self.seed, unit.name))
         context = SiteContext(
-            self.module, self.device, self.streams, len(self.batches), self.tuning, generator
+            module=self.module,
+            device=self.device,
+            streams=self.streams,
+            batches=len(self.batches),
+            fitted=len(self.batches),
+            tuning=self.tuning,
+            generator=generator,
         )
         self._check_inputs(unit)
         whole = self._learned_whole(unit)
@@ -209,7 +218,8 @@ class _Walk:
         used = [item.name for item in node.all_input_nodes if item.op != "get_attr"]
         inputs = self._inputs(used, (name,)) if by_layer else {}
         plain = self._wanted(node, site, tuning)
-        context = replace(work.context, tuning=tuning)
+        fitted = leading(tuning.samples, self.batch_sizes)
+        context = replace(work.context, tuning=tuning, fitted=fitted)
         result = quantize_site(context, node, site, known, plain)
         work.add(result.site)
         if result.site.solved is not None:
@@ -262,6 +272,7 @@ class _Walk:
             quantized={node: values[1] for node, values in inputs.items()},
             plain={node: values[0] for node, values in inputs.items()},
             targets=[cast("Tensor", value) for value in self.streams.float_values(output)],
+            tail=self._tail(tuning, output),
         )
         if not block.solved:
             return
@@ -269,8 +280,9 @@ class _Walk:
         def tick(moment: Tick) -> None:
             self._report(unit, name, moment.step, moment.loss)
 
+        seen = first_batches(block, leading(tuning.samples, self.batch_sizes))
         with torch.enable_grad():
-            result = reconstruct(block, tuning, work.context.generator, tick)
+            result = reconstruct(seen, tuning, work.context.generator, tick)
         work.replace(name, result)
         for storage, code in result.codes.items():
             if storage in self.weights:
@@ -283,6 +295,11 @@ class _Walk:
             found.append([values[node] for node in kept])
         for place, node in enumerate(kept):
             self.streams.put_quantized(node, [values[place] for values in found])
+
+    def _tail(self, tuning: Tuning, output: str) -> Tail | None:
+        if not any(loss(term.name).sees != "output" for term in tuning.loss):
+            return None
+        return tail_behind(self.module, output, self.streams, self.device)
 
     def _evaluate(self, name: str) -> None:
         """A node without a plan: once, or once a stream where its inputs differ."""

@@ -58,14 +58,17 @@ class Operation:
 def operation(
     module: fx.GraphModule, node: fx.Node, device: torch.device, weights: Mapping[str, Tensor]
 ) -> Operation:
-    """The operation of ``node``, with ``weights`` (by parameter path) in place of the model's."""
+    """The operation of ``node``, with ``weights`` (by parameter path) in place of the model's.
+
+    The model's own are constants: a gradient is passed on, and none is kept for them.
+    """
     attributes: dict[str, Value] = {}
     for used in occurrences(node):
         if used.op == "get_attr":
             path = str(used.target)
             attributes[used.name] = weights.get(path, _on(device, attribute(module, path)))
     leaf = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    state = {} if leaf is None else {name: t.to(device) for name, t in _state(leaf)}
+    state = {} if leaf is None else {name: t.detach().to(device) for name, t in _state(leaf)}
     for path, tensor in weights.items():
         if leaf is not None:
             state[name_in_leaf(module, leaf, path)] = tensor
@@ -129,4 +132,4 @@ def _state(leaf: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _on(device: torch.device, value: Value) -> Value:
-    return value.to(device) if isinstance(value, Tensor) else value
+    return value.detach().to(device) if isinstance(value, Tensor) else value

@@ -140,7 +140,7 @@ def _solve_weight(
         output_axis=plan.output_axis,
         grid=grid,
         samples=samples,
-        batches=context.batches,
+        batches=context.fitted,
         tuning=context.tuning,
         geometry=None if samples is None else samples.form.geometry,
         refits_bias=bool(site.refits),

@@ -57,7 +57,8 @@ LOSSES = (
 PROBABILITY = Argument("probability", 0, 1)
 DROPS = (
     Form("none"),
-    *(Form(word, (PROBABILITY,)) for word in ("input", "act", "both", "gradual")),
+    *(Form(word, (PROBABILITY,)) for word in ("input", "act", "both")),
+    Form("gradual", (Argument("probability", 0, 1, 0),)),
 )
 AUGMENTS = (
     Form("noise", (Argument("amount", 0, 10, required=True),)),

@@ -24,9 +24,11 @@ from qcompile.policy.scheme import QuantSlot, Scheme
 Spans = Mapping[str, Span]
 """Of the settings that are written."""
 
-OF_STEPS = ("steps", "variable", "optimizer", "schedule", "regularizer", "beta", "warmup", "select")
+OF_STEPS = ("steps", "variable", "optimizer", "schedule", "regularizer", "beta", "warmup")
 """Without effect where no solver takes steps (``gradient``, ``gram``)."""
-OF_BLOCKS = ("learn", "loss", "drop", "augment", "batch", "patience", "precision", "inputs")
+OF_BLOCKS = (
+    *("learn", "loss", "drop", "augment", "select", "batch", "patience", "precision", "inputs"),
+)
 """Without effect where no solver learns a block (``gradient``)."""
 OF_GATES = ("regularizer", "beta", "warmup")
 """Without effect on a variable that cannot stop between two codes."""
@@ -130,11 +132,34 @@ def _loss_terms(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     twice = [name for n, name in enumerate(names) if name in names[:n]]
     if twice and "loss" in spans:
         yield illegal(f"the term `{twice[0]}` stands twice", spans["loss"], "keep one of them")
+    if all(term.weight == 0 for term in tuning.loss) and "loss" in spans:
+        yield illegal("with weight 0 nothing is left of `loss`", spans["loss"], "add `mse`")
+
+
+def _mixed_samples(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    """The derivative of a loss belongs to a sample."""
+    of_samples = [term.name for term in tuning.loss if term.name in ("fisher", "fisher_full")]
+    mixes = tuning.augment.name in ("mixup", "cutmix")
+    where = spans.get("augment") or spans.get("loss")
+    if of_samples and mixes and where is not None:
+        yield illegal(
+            f"`{of_samples[0]}` weighs each sample by its own derivatives, and"
+            f" `{tuning.augment.name}` makes new samples",
+            where,
+            "use `augment = noise(0.1)`, or another loss",
+        )
+
+
+def _nothing_to_drop(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    where = spans.get("drop") or spans.get("inputs")
+    if tuning.inputs == "float" and tuning.drop == "input" and where is not None:
+        yield without_effect("drop = input", "`inputs = float`", where)
 
 
 RULES = (
     *(_unused, _unlearned, _gates, _solvers),
     *(_gate_on_a_moving_grid, _prediction, _loss_terms),
+    *(_mixed_samples, _nothing_to_drop),
 )
 
 
@@ -149,6 +174,14 @@ def against_recipe(
             spans["samples"],
             "raise `samples` of `calibrate`",
         )
+    if calibration and tuning.samples and "samples" in spans:
+        batch = tuning.batch if tuning.learns else calibration.batch
+        if tuning.samples % batch:
+            yield illegal(
+                f"`samples = {tuning.samples}` is no whole number of batches of {batch}",
+                spans["samples"],
+                f"use a multiple of {batch}, or set `batch`",
+            )
     schemes = list(schemes)
     yield from _nothing_to_learn(tuning, spans, schemes)
     slots = [slot for one in schemes for slot in (one.act, one.act2)]

@@ -114,7 +114,7 @@ def axis_choices():
         for value in values if setting in executed else ():
             yield "tune", setting, value, value in executed[setting]
     for setting in ("samples", "patience"):
-        yield "tune", setting, setting, False
+        yield "tune", setting, setting, True
 
 
 def choices():

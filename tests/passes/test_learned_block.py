@@ -67,7 +67,7 @@ def test_a_variable_that_is_stopped_between_codes_is_refused(monkeypatch):
     found = account(run(quick("brecq", variable="annealed", **SHORT)))
     assert found.kept != "learned"
     assert found.soft_share > engine.MOST_UNDECIDED
-    assert found.note.endswith("of a layer lies between codes after 60 steps")
+    assert found.note.endswith("of a layer lies between codes when learning ends")
 
 
 @pytest.mark.parametrize("name", ["genie", "flexround", "signround", "signround_light", "blockap"])

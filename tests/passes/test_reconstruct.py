@@ -11,8 +11,9 @@ from qcompile.capture.unit import Unit
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, hard_choice
+from qcompile.passes.guard import best, error
 from qcompile.passes.held_out import split
-from qcompile.passes.reconstruct import best, error, reconstruct, tick_steps
+from qcompile.passes.reconstruct import reconstruct, tick_steps
 from qcompile.passes.sweep import sweep
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.rule_ref import RuleRef

@@ -50,6 +50,7 @@ def test_words_have_arguments_by_place_by_name_and_by_default():
     assert tuned("brecq { loss = prediction(weight=2) }").loss == (prediction,)
     found = tuned("brecq { drop = act(0.25) }")
     assert (found.drop, found.keep_quantized) == ("act", 0.25)
+    assert tuned("brecq { drop = gradual }").keep_quantized == 0
     assert tuned("brecq { augment = noise(0.1) }").augment == Augment("noise", 0.1)
     assert tuned("brecq { select = near_threshold(20%) }").select == Select("near_threshold", 0.2)
     lion = Optimizer("lion", lr=0.01, beta1=0.9, weight_decay=0.1)
@@ -106,6 +107,10 @@ def test_every_name_of_an_axis_has_a_form_in_the_language(forms, names):
         ("brecq { solver = [cd, cd] ; steps = 3 }", ("QR405", "solver = [cd, cd]")),
         ("brecq { variable = additive; beta = 20..2 }", ("QR405", "beta = 20..2")),
         ("brecq { loss = prediction; partition = network }", ("QR405", "loss = prediction")),
+        ("brecq { loss = fisher; augment = mixup }", ("QR405", "augment = mixup")),
+        ("brecq { inputs = float; drop = input }", ("QR405", "drop = input")),
+        ("brecq { loss = kl + kl }", ("QR405", "loss = kl + kl")),
+        ("brecq { loss = prediction(weight=0) }", ("QR405", "loss = prediction(weight=0)")),
         ("rtn { select = salient(0.1) }", ("QR405", "select = salient(0.1)")),
         ("hybrid { learn = [rounding, exponent] }", ("QR405", "learn = [rounding, exponent]")),
         ("rtn { order = natural }", ("QR405", "order = natural")),
@@ -119,7 +124,15 @@ def test_an_illegal_value_or_product_is_reported_at_its_text(text, expected):
 
 def test_more_samples_than_there_are_is_an_error():
     text = MODEL + MAIN + DATA + "tune brecq { samples = 65 }"
-    assert marked(compiled(text)[1]) == [("QR405", "samples = 65")]
+    assert ("QR405", "samples = 65") in marked(compiled(text)[1])
+
+
+def test_samples_are_a_whole_number_of_batches():
+    for tune in ("brecq { samples = 48 }", "hybrid { samples = 48 }"):
+        found = marked(compiled(MODEL + MAIN + DATA + f"tune {tune}")[1])
+        assert found == [("QR405", "samples = 48")]
+    for tune in ("brecq { samples = 48; batch = 16 }", "hybrid { samples = 32 }"):
+        assert compiled(MODEL + MAIN + DATA + f"tune {tune}")[1] == []
 
 
 def test_dynamic_activations_have_no_scale_to_learn():
@@ -171,16 +184,16 @@ def test_every_preset_is_known_to_check(name):
         ("hybrid { learn = [rounding, scale]; target = asymmetric }", []),
         ("genie", []),
         ("repq", ["repq"]),
-        ("repq { loss = kl }", ["repq", "loss = kl"]),
+        ("repq { loss = kl; partition = stage }", ["repq", "partition = stage"]),
         ("brecq { partition = stage }", ["partition = stage"]),
         ("brecq { variable = additive; learn = [rounding, scale] }", []),
         ("brecq { variable = categorical; schedule = linear }", []),
-        ("brecq { loss = mse(p=2.4) }", ["loss = mse(p=2.4)"]),
-        ("brecq { loss = mse(p=2) }", []),
-        ("brecq { drop = gradual }", ["drop = gradual"]),
+        ("brecq { loss = mse(p=2.4) + prediction }", []),
+        ("brecq { drop = gradual; augment = mixup; patience = 5 }", []),
+        ("brecq { augment = distribution_correction }", ["augment = distribution_correction"]),
         ("brecq { optimizer = adam(beta1=0.8) }", []),
         ("brecq { learn = [rounding, norm] }", ["learn = [rounding, norm]"]),
-        ("brecq { samples = 8; inputs = float }", ["samples = 8", "inputs = float"]),
+        ("brecq { samples = 32; inputs = float; select = salient(50%) }", []),
         ("rtn { solver = gram; variable = division }", []),
     ],
 )

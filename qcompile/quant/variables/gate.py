@@ -56,6 +56,7 @@ class Gate(Variable):
             self.variable = variable_towards(start.steps, self.floor).requires_grad_()
         self.strength = 0.0
         self._given = start.strength
+        self._moves = start.moves
         self._beta = self.schedule.start
         self._gradient_square = 0.0
         self._measured = 0
@@ -97,7 +98,10 @@ class Gate(Variable):
 
     @property
     def soft_share(self) -> float:
-        return soft_share(self.variable.detach())
+        return soft_share(self._moving(self.variable.detach()))
+
+    def _moving(self, values: Tensor) -> Tensor:
+        return values if self._moves is None else values[self._moves]
 
     def _measure(self) -> None:
         grad = self.variable.grad
@@ -106,5 +110,5 @@ class Gate(Variable):
         slope = sigmoid * (1 - sigmoid) * (ZETA - GAMMA)
         live = (gate(self.variable.detach()) > 0) & (gate(self.variable.detach()) < 1)
         by_gate = torch.where(live, grad / slope, torch.zeros_like(grad))
-        self._gradient_square += float(by_gate.square().mean())
+        self._gradient_square += float(self._moving(by_gate).square().mean())
         self._measured += 1

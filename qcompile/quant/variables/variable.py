@@ -31,6 +31,8 @@ class Start:
     strength: float | None = None
     """Of a regulariser that closes what is open, on the sum over the weights. ``None``: measured
     from the gradient, which tells nothing where the loss has no noise and starts at zero."""
+    moves: Tensor | None = None
+    """True where a weight may move; the loss does not see the others. ``None``: all may."""
 
 
 class Variable(Protocol):
