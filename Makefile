@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-stages bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-stages bench-steps bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -78,6 +78,10 @@ bench-engine: $(VENV)/.hard-models
 # where the layer solver's time goes, against the arithmetic it has to do: build/bench/stages.json
 bench-stages: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.stages
+
+# one step of a reconstruction beside a plain loop: build/bench/steps.json
+bench-steps: $(VENV)/.runtime
+	$(BIN)/python -m tests.bench.steps
 
 # how fast each target is beside float, Inductor, onnxruntime and torchao: build/bench/kernels.json
 # finished cells are kept, so call it again to continue; in an environment of its own, as bench-export
