@@ -80,7 +80,7 @@ class Select:
     """Of the weights of a layer."""
 
     def __post_init__(self) -> None:
-        refuse_illegal(share=_within(self.share, 0, 1))
+        refuse_illegal(share=self.share is None or 0 < self.share <= 1)
 
     def __str__(self) -> str:
         return _shown(self.name, share=self.share)
@@ -102,8 +102,8 @@ class Optimizer:
         refuse_illegal(
             lr=self.lr is None or 0 < self.lr <= 10,
             momentum=_within(self.momentum, 0, 1),
-            beta1=_within(self.beta1, 0, 1),
-            beta2=_within(self.beta2, 0, 1),
+            beta1=self.beta1 is None or 0 <= self.beta1 < 1,
+            beta2=self.beta2 is None or 0 <= self.beta2 < 1,
             weight_decay=_within(self.weight_decay, 0, 10),
         )
 

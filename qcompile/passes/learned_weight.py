@@ -74,6 +74,11 @@ class LearnedWeight:
     def beside(self) -> Mapping[str, Tensor]:
         return {path: bias() for path, bias in self.biases.items()}
 
+    @property
+    def is_reached(self) -> bool:
+        """The loss depends on it, as its last gradient tells."""
+        return any(part.grad is not None for part in self.variable.learned())
+
     def hard(self) -> Rounded:
         """Codes after each number has gone to the nearest one."""
         steps = self.variable.steps()

@@ -92,7 +92,9 @@ def reconstruct(
     if watched and objective.is_reachable:
         stop = EarlyStop(objective, tuning, from_start, watched)
     note = learner.run(tick, stop)
-    learned = stop.best if stop is not None and stop.best is not None else learner.hard()
+    learned = Learned(start, before, soft_share=0.0) if note else learner.hard()
+    if stop is not None and stop.best is not None:
+        learned = stop.best
     note = note or _undecided(tuning, learned)
     choices = {
         "nearest": hard_choice(block, nearest, before),
@@ -185,7 +187,7 @@ class _Learner:
         return Learned(
             codes={one.solved.storage: one.hard() for one in self.weights},
             quantizers={place: learned.hard() for place, learned in self.quantizers.items()},
-            soft_share=max((one.soft_share for one in self.weights), default=0.0),
+            soft_share=max((one.soft_share for one in self.weights if one.is_reached), default=0.0),
         )
 
     def run(self, tick: Callable[[Tick], None], stop: EarlyStop | None) -> str:
@@ -200,24 +202,29 @@ class _Learner:
         ticking = tick_steps(self.tuning.steps)
         order = self._order()
         for step in range(self.tuning.steps):
-            loss = self._step(next(order), step, rules)
+            loss = self._loss(next(order), step)
+            if not loss.requires_grad:
+                return "its main output does not depend on what is learned"
+            shown = float(loss.detach()) / self.objective.weight
+            if not math.isfinite(shown):
+                return f"the loss is not finite at step {step}; the start is kept"
+            self._move(loss, step, rules)
             self.steps_done = step + 1
             if step in ticking:
-                shown = float(loss) / self.objective.weight
-                if not math.isfinite(shown):
-                    return f"the loss is not finite at step {step}; the start is kept"
                 tick(Tick(step + 1, self.tuning.steps, shown))
             if stop is not None and stop.is_due(step) and stop.is_over(step, self.hard()):
                 break
         return ""
 
-    def _step(self, number: int, step: int, rules: Rules) -> Tensor:
-        """The loss before the step, without its graph."""
+    def _loss(self, number: int, step: int) -> Tensor:
+        """Before the step."""
         for one in self.weights:
             one.variable.prepare(step)
         values = self._values(number, step)
         self.units = self.units or [max(float(value.detach()), TINY) for value in values]
-        loss = self.objective.total(values, self.units)
+        return self.objective.total(values, self.units)
+
+    def _move(self, loss: Tensor, step: int, rules: Rules) -> None:
         for rule, _ in rules:
             rule.zero_grad()
         loss.backward()
@@ -226,7 +233,6 @@ class _Learner:
         for rule, schedule in rules:
             set_rate(rule, share_left(schedule, step, self.tuning.steps))
             rule.step()
-        return loss.detach()
 
     def _values(self, number: int, step: int) -> list[Tensor]:
         """Of each term of the loss, for the weights as they are now."""

@@ -67,13 +67,13 @@ AUGMENTS = (
 SELECTS = (
     Form("all"),
     *(
-        Form(word, (Argument("share", 0, 1, required=True),))
+        Form(word, (Argument("share", 1e-6, 1, required=True),))
         for word in ("near_threshold", "salient", "random")
     ),
 )
 _LR = Argument("lr", 1e-9, 10)
 _MOMENTUM = Argument("momentum", 0, 1)
-_BETAS = (Argument("beta1", 0, 1), Argument("beta2", 0, 1))
+_BETAS = (Argument("beta1", 0, 0.999999), Argument("beta2", 0, 0.999999))
 _DECAY = Argument("weight_decay", 0, 10)
 OPTIMIZERS = (
     Form("sgd", (_LR, _MOMENTUM, _DECAY)),

@@ -123,7 +123,8 @@ class LevelLearned:
     def rounded(self, position: Tensor) -> Tensor:
         values = self.values
         rank = straight_through(position, *self._ends())
-        whole = torch.round(rank.detach()).long()
+        # what is not a number stays so in the result, where the loss shows it
+        whole = torch.round(rank.detach()).nan_to_num(0).long()
         # the slope of the gap that the number lies in undoes that of ``position``
         gap = values.detach().diff()[self._place(torch.floor(position.detach()).long())]
         return (values[whole] + (rank - rank.detach()) * gap) * self.scale

@@ -49,6 +49,16 @@ def test_layers_are_judged_on_the_values_of_the_reference(planned):
     assert found.layer_difference < 2e-3
 
 
+def test_a_kernel_that_gives_no_numbers_is_named_whatever_comes_behind_it(planned):
+    x = torch.randn(5, 24)
+    net = nn.Sequential(nn.Linear(24, 24), nn.LayerNorm(24), nn.Linear(24, 8))
+    reference, made = lowered(planned, net, x)
+    recorded = record(reference, made.module, [x])
+    made.module.get_buffer("_0_scale").fill_(torch.nan)
+    (problem,) = compare(recorded, made.module, [x], X86).problems
+    assert "differ from the simulation by nan at `_0`" in problem.message
+
+
 def test_one_value_that_is_no_number_is_the_worst_pair():
     one, broken = torch.tensor([1.0]), torch.tensor([float("nan")])
     assert worst([one, broken], [one, one]) != worst([one, broken], [one, one])

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from qcompile.capture.operands import site_kind
+from qcompile.capture.trace import trace
 from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.compat.onednn_operations import onednn
 from qcompile.emit.lower.difference import relative
@@ -13,7 +15,9 @@ from qcompile.emit.lower.lower import lower
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken
+from qcompile.policy.site import Kind
 from tests.emit.lowering import A8, W8, X86, calls, close, lowered, slot
+from tests.emit.planning import plan_of, site_of, tensors_of_plan
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
@@ -141,3 +145,16 @@ def test_a_weight_in_float_is_taken_off_its_codes_once(planned, name):
 def test_packed_weights_belong_to_no_state_dict(planned):
     _, made = lowered(planned, nn.Sequential(nn.Linear(24, 8)), torch.randn(5, 24))
     assert set(made.module.state_dict()) == {"0.bias"}
+
+
+def test_a_static_layer_reads_a_dynamic_one_in_front_of_it():
+    x = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 16)).eval()
+    module = trace(net, (x,), {}).module
+    acts = (replace(A8, dynamic=True), A8)
+    nodes = [node for node in module.graph.nodes if site_kind(node, module) is Kind.LINEAR]
+    sites = [site_of(module, node, W8, act) for node, act in zip(nodes, acts, strict=True)]
+    plan = plan_of(module, sites)
+    reference = materialize(module, plan.core, tensors_of_plan(module, plan.core))
+    made = lower(reference, plan.core, X86)
+    assert relative(made.module(x), reference(x)) < 5e-3

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qcompile.methods.axes import Optimizer
+from qcompile.methods.axes import Optimizer, Select
 from qcompile.passes import reconstruct as engine
 from qcompile.passes.sweep import sweep
 from qcompile.policy.number_format import IntFormat, PowerFormat, SumFormat, named
@@ -218,3 +218,23 @@ def test_nothing_to_learn_keeps_the_start():
     found = account(run(quick("brecq", learn=("levels",), drop="none")))
     assert found.kept != "learned"
     assert found.note == "nothing of it is learned"
+
+
+@pytest.mark.parametrize("word", ["nf4", "power3", "codebook2"])
+def test_divergence_on_levels_keeps_the_start_and_says_so(word):
+    rule = Optimizer("adam", lr=10.0)
+    tuning = quick("flexround", learn=("rounding", "scale"), steps=40, optimizer=rule)
+    found = account(tuned(tuning, spec=initial("weight", named(word))))
+    assert found.kept != "learned"
+    assert "not finite" in found.note or not found.note
+
+
+def test_a_share_of_next_to_nothing_moves_one_weight():
+    found = account(run(quick("brecq", select=Select("random", 1e-6), steps=20)))
+    assert 0 <= found.soft_share <= 1
+
+
+@pytest.mark.parametrize("place", ["beta1", "beta2"])
+def test_a_moment_that_never_changes_is_refused(place):
+    with pytest.raises(ValueError, match=place):
+        Optimizer("adam", **{place: 1.0})

@@ -279,3 +279,32 @@ def test_weight_used_twice_in_a_block_is_the_same_at_both_calls():
         found = nn.functional.linear(first, shipped, model.shared.bias)
     error_of_shipped = ((found - wanted).square().sum() / wanted.square().sum()).item()
     assert outcome.output_error == pytest.approx(error_of_shipped, rel=1e-5)
+
+
+class TwoOutputs(nn.Module):
+    """The second output is the main one; the first layer has no part in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(12, 16)
+        self.second = nn.Linear(16, 12)
+
+    def forward(self, x):
+        return self.first(x), self.second(x[:, :1].expand(-1, 16))
+
+
+def test_a_layer_that_the_main_output_does_not_see_is_left_alone():
+    module = fx.symbolic_trace(TwoOutputs().eval())
+    _, _, sites, data = setting(batches=4)
+    second = sites["second"]
+    sites = {**sites, "second": second.model_copy(update={"tensors": second.tensors[:1]})}
+    names = ("first", "getitem", "expand", "second")
+    unit = Unit("block", names, ("x",), ("first", "second"), True)
+    ends = {}
+    for name in ("rtn", "brecq"):
+        tuning = quick(name, steps=20 if name == "brecq" else 0)
+        [ends[name]] = sweep(module, [unit], sites, data, tuning=tuning, seed=1, device=CPU)
+    names = [name for name in ends["rtn"].tensors if name.startswith("first.weight")]
+    assert names
+    for name in names:
+        assert torch.equal(ends["brecq"].tensors[name], ends["rtn"].tensors[name])

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
-from qcompile.emit.lower.difference import tensors_in, worst
+from qcompile.emit.lower.difference import larger, tensors_in, worst
 from qcompile.emit.lower.fresh_inputs import fresh_inputs
 from qcompile.emit.lower.replay import Forced, Recorded, record
 from qcompile.targets.target import Target
@@ -50,8 +50,8 @@ def agreement(reference: fx.GraphModule, lowered: fx.GraphModule, target: Target
         here = compare(recorded, lowered, inputs, target)
         found = Agreement(
             (*found.batches, batch),
-            max(found.difference, here.difference),
-            max(found.layer_difference, here.layer_difference),
+            larger(found.difference, here.difference),
+            larger(found.layer_difference, here.layer_difference),
             here.problems,
         )
         if found.problems:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -10,7 +11,12 @@ from torch import Tensor
 def worst(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference of a pair; not a number where one is not."""
     pairs = [relative(a, b) for a, b in zip(found, expected, strict=True)]
-    return max(pairs, default=0.0, key=lambda pair: (math.isnan(pair), pair))
+    return reduce(larger, pairs, 0.0)
+
+
+def larger(one: float, other: float) -> float:
+    """What is not a number is more than any."""
+    return other if math.isnan(other) or other > one else one
 
 
 def relative(found: Tensor, expected: Tensor) -> float:

@@ -78,6 +78,8 @@ def _take_gain(module: fx.GraphModule, found: Fusion) -> None:
     bias = found.layer.bias
     if isinstance(bias, fx.Node) and bias.op != "get_attr":
         return
+    if values.dtype is not torch.float32:
+        return
     is_per_output = values.shape[-len(form) :] == form and values.numel() == outputs
     if is_per_output and values.dim() <= len(facts(found.last).shape or ()):
         found.gain, found.last = values.detach().reshape(-1), reader

@@ -75,8 +75,9 @@ class IntegerLowering:
     def _codes(self, layer: Layer, simulated: fx.Node) -> fx.Node:
         grid = layer.quantizer
         assert isinstance(grid, StaticInput)
-        wanted = (layer.source, grid.scale, grid.zero_point, grid.top)
-        readers = list(layer.source.users)
+        source = layer.source_now
+        wanted = (source, grid.scale, grid.zero_point, grid.top)
+        readers = list(source.users)
         if not any(is_in_place(self.rewriting.module, reader) for reader in readers):
             for reader in readers:
                 if reader.target is quantize and reader.args == wanted:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.emit.lower.counterpart import counterpart
-from qcompile.emit.lower.difference import relative, tensors_in
+from qcompile.emit.lower.difference import larger, relative, tensors_in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,5 +62,5 @@ class Forced(fx.Interpreter):
         return stands_for.like(made, expected) if made.shape == expected.shape else made
 
     def see(self, name: str, difference: float) -> None:
-        if not difference <= self.worst[1]:
+        if larger(self.worst[1], difference) is not self.worst[1]:
             self.worst = (name, difference)

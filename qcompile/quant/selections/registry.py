@@ -17,11 +17,15 @@ SELECTIONS: tuple[tuple[SelectName, Score], ...] = (
 
 
 def movable(select: Select, candidate: Candidate) -> Tensor | None:
-    """True where a weight may move, for the share of them that scores best; ``None``: all may."""
+    """True where a weight may move, for the share of them that scores best, but at least one.
+
+    ``None``: all may.
+    """
     score = dict(SELECTIONS).get(select.name)
     if score is None or select.share is None:
         return None
     scores = score(candidate).flatten()
-    best = scores.topk(round(select.share * len(scores)), sorted=False).indices
+    count = max(round(select.share * len(scores)), 1)
+    best = scores.topk(count, sorted=False).indices
     found = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     return found.index_fill(0, best, value=True).view(candidate.weight.shape)

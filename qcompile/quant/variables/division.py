@@ -12,7 +12,10 @@ from qcompile.quant.variables.variable import Start, Variable, near_codes
 
 
 class Division(Variable):
-    """``D`` is the sum of the logarithms of the three factors, all zero for nearest rounding."""
+    """``D`` is the sum of the logarithms of the three factors, all zero for nearest rounding.
+
+    A column is what shares its place in all of the first axis of the view.
+    """
 
     def __init__(self, start: Start) -> None:
         self.grid, self.weight = start.grid, start.weight
