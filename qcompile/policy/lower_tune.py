@@ -48,12 +48,12 @@ DEFAULT_STEPS = 1000
 FIELDS = {"solver": "solvers"}
 """Settings whose field of ``Tuning`` has another name."""
 
-LOSSES = (
-    Form("mse", (Argument("p", 1, 10),)),
-    Form("prediction", (Argument("T", 0.01, 100, 4), Argument("weight", 0, 1e6, 10))),
-    Form("trimmed", (Argument("share", 0, 0.5, required=True),)),
-    *map(Form, ("fisher", "fisher_full", "perturbation", "kl", "cosine", "huber", "l1")),
-)
+LOSS_ARGUMENTS: dict[axes.LossName, tuple[Argument, ...]] = {
+    "mse": (Argument("p", 1, 10),),
+    "prediction": (Argument("T", 0.01, 100, 4), Argument("weight", 0, 1e6, 10)),
+    "trimmed": (Argument("share", 0, 0.5, required=True),),
+}
+LOSSES = tuple(Form(name, LOSS_ARGUMENTS.get(name, ())) for name in get_args(axes.LossName))
 PROBABILITY = Argument("probability", 0, 1)
 DROPS = (
     Form("none"),
