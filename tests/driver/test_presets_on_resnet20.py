@@ -44,11 +44,14 @@ OTHERS = {
 the levels -1, 0 and 1 whatever its exponent is, and nearest rounding on ``power3`` is PowerQuant,
 which has to show that it is better than an exponent of 1."""
 
+MOST = {"powerquant": 0.75, "nupes": 0.9}
+"""Of the error of nearest rounding; with three bits there is less to gain."""
+
 
 @pytest.mark.parametrize("name", [one.preset for one in PRESETS if one.preset != DEFAULT_PRESET])
 def test_preset_lowers_the_error_of_nearest_rounding_on_images_it_has_not_seen(name):
     weight, nearest = OTHERS.get(name, ("int2 symmetric", NEAREST))
-    assert unseen_error(weight, name) < 0.9 * unseen_error(*nearest)
+    assert unseen_error(weight, name) < MOST.get(name, 0.6) * unseen_error(*nearest)
 
 
 @cache
