@@ -48,12 +48,12 @@ DEFAULT_STEPS = 1000
 FIELDS = {"solver": "solvers"}
 """Settings whose field of ``Tuning`` has another name."""
 
-LOSSES = (
-    Form("mse", (Argument("p", 1, 10),)),
-    Form("prediction", (Argument("T", 0.01, 100, 4), Argument("weight", 0, 1e6, 10))),
-    Form("trimmed", (Argument("share", 0, 0.5, required=True),)),
-    *map(Form, ("fisher", "fisher_full", "perturbation", "kl", "cosine", "huber", "l1")),
-)
+LOSS_ARGUMENTS: dict[axes.LossName, tuple[Argument, ...]] = {
+    "mse": (Argument("p", 1, 10),),
+    "prediction": (Argument("T", 0.01, 100, 4), Argument("weight", 0, 1e6, 10)),
+    "trimmed": (Argument("share", 0, 0.5, required=True),),
+}
+LOSSES = tuple(Form(name, LOSS_ARGUMENTS.get(name, ())) for name in get_args(axes.LossName))
 PROBABILITY = Argument("probability", 0, 1)
 DROPS = (
     Form("none"),
@@ -111,24 +111,24 @@ def lower_tune(node: TuneBlock, checker: Checker) -> Tuned:
     settings = read(f"`tune {node.preset.text}`", node.attrs, TABLE, checker, node.span)
     written = {row.name: attr for row in TABLE if (attr := settings.attr(row.name)) is not None}
     errors = len(checker.diagnostics)
-    tuning = replace(start, **_update(settings, checker))
+    tuning = replace(start or default_tuning(), **_update(settings, checker))
     if tuning.takes_steps and not tuning.steps:  # of a preset that takes none
         tuning = replace(tuning, steps=DEFAULT_STEPS)
     spans = {name: attr.span for name, attr in written.items()}
-    if len(checker.diagnostics) == errors:
+    if start is not None and len(checker.diagnostics) == errors:
         for problem in illegal_products(tuning, spans):
             checker.report(problem)
     return Tuned(tuning, {"preset": node.preset.span, **spans})
 
 
-def _preset(name: Name, checker: Checker) -> Tuning:
+def _preset(name: Name, checker: Checker) -> Tuning | None:
     found = preset(name.text)
     if found is not None:
         return found
     if name.text in LATER_PRESETS:
         return Tuning(preset=name.text, solvers=("rtn", "gradient"), steps=1000)
     checker.report(unknown_preset(name))
-    return default_tuning()
+    return None
 
 
 def _update(settings: Settings, checker: Checker) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What may be learned of a block besides gates: variables, grids, biases, and by which rule."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -12,8 +13,7 @@ from qcompile.policy.number_format import IntFormat, PowerFormat, SumFormat, nam
 from qcompile.policy.slot_rules import initial
 from tests.passes.test_reconstruct import CPU, W2, quick, run, setting
 
-W2_UNSIGNED = replace(W2, format=IntFormat(2, signed=False), symmetric=False)
-SHORT = {"steps": 60}
+SHORT = {"steps": 20}
 
 
 def tuned(tuning, *, spec=W2, refits=(), seed=0):
@@ -49,7 +49,7 @@ def account(outcome):
     ],
 )
 def test_every_variable_beats_nearest_rounding(variable, schedule):
-    found = account(run(quick("brecq", variable=variable, schedule=schedule, steps=100)))
+    found = account(run(quick("brecq", variable=variable, schedule=schedule, steps=60)))
     assert (found.kept, found.note) == ("learned", "")
     assert found.learned < 0.8 * found.nearest
     assert found.soft_share <= 0.01
@@ -68,14 +68,6 @@ def test_a_variable_that_is_stopped_between_codes_is_refused(monkeypatch):
     assert found.kept != "learned"
     assert found.soft_share > engine.MOST_UNDECIDED
     assert found.note.endswith("of a layer lies between codes when learning ends")
-
-
-@pytest.mark.parametrize("name", ["genie", "flexround", "signround", "signround_light", "blockap"])
-def test_every_learning_preset_beats_nearest_rounding_at_two_bits(name):
-    steps = {"signround": 200, "signround_light": 50}.get(name, 100)
-    found = account(tuned(quick(name, steps=steps), spec=W2_UNSIGNED))
-    assert found.kept == "learned"
-    assert found.learned < 0.85 * found.nearest
 
 
 def test_powerquant_searches_an_exponent_that_is_better_than_one():
@@ -121,7 +113,7 @@ def number(word):
 @pytest.mark.parametrize("variable", ["gate", "categorical", "annealed"])
 def test_other_variables_serve_a_codebook_too(variable):
     spec = initial("weight", named("codebook2"))
-    found = account(tuned(quick("brecq", variable=variable, steps=100), spec=spec))
+    found = account(tuned(quick("brecq", variable=variable, steps=60), spec=spec))
     assert found.kept == "learned"
     assert found.learned < 0.8 * found.nearest
 
@@ -141,7 +133,7 @@ def test_other_variables_serve_a_codebook_too(variable):
 )
 def test_a_parameter_of_the_grid_moves_where_it_is_learned(learned, spec, moved, monkeypatch):
     monkeypatch.setattr(engine, "best", lambda errors: "learned")
-    fixed = quick("brecq", variable="weight", learn=("rounding",), steps=20)
+    fixed = quick("brecq", variable="weight", learn=("rounding",), steps=5)
     moving = replace(fixed, learn=("rounding", learned), grid_lr=5e-2)
     before, after = (tuned(one, spec=spec).tensors for one in (fixed, moving))
     name = f"first.weight:{moved}"
@@ -149,7 +141,7 @@ def test_a_parameter_of_the_grid_moves_where_it_is_learned(learned, spec, moved,
 
 
 def test_scales_alone_leave_the_codes_as_they_were():
-    tuning = quick("brecq", learn=("scale",), grid_lr=1e-2)
+    tuning = quick("brecq", learn=("scale",), grid_lr=1e-2, steps=40)
     outcome, nearest = run(tuning), run(quick("rtn"))
     assert account(outcome).kept == "learned"
     for name in ("first.weight", "second.weight"):
@@ -198,8 +190,12 @@ def test_every_rule_lowers_the_error_in_a_way_of_its_own(optimizer):
     tuning = quick("brecq", variable="additive", schedule="linear", steps=40, optimizer=rule)
     found = account(run(tuning, batches=8))
     assert found.learned < found.nearest
-    adam = replace(tuning, optimizer=Optimizer(lr=0.02))
-    assert found.learned != account(run(adam, batches=8)).learned
+    assert found.learned != by_adam(replace(tuning, optimizer=Optimizer(lr=0.02)))
+
+
+@cache
+def by_adam(tuning):
+    return account(run(tuning, batches=8)).learned
 
 
 def test_every_schedule_learns_something_else():

@@ -88,6 +88,7 @@ MAIN = W8 + "policy main { use w8 for conv }\n"
         ("tune brecq { drop = both(1.5) }", [("QR410", "1.5")]),
         ("tune brecq { steps = 0 }", [("QR410", "0")]),
         ("tune rtm", [("QR201", "rtm")]),
+        ("tune brecc { steps = 100 }", [("QR201", "brecc")]),
         ("tune rtn for conv", []),
         ("tune rtn for convv", [("QR201", "convv")]),
         ("tune rtn for 3", [("QR401", "3")]),

@@ -21,7 +21,7 @@ from qcompile.quant.variables.registry import VARIABLES, variable
 from qcompile.quant.variables.variable import Start
 
 NAMES = [name for name, _ in VARIABLES]
-ON_GRID = ["additive", "division", "weight"]
+ON_GRID = [name for name, made in VARIABLES if not made.has_gap]
 TWO_BITS = IntFormat(2, signed=True)
 FORMATS = [
     *(named(word) for word in ("int2", "uint3", "int4", "power3", "nf4", "codebook2")),
