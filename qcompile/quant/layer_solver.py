@@ -112,7 +112,7 @@ def fit_layer(
         held = None if held is None else held.of_product(layer.rows())
     centred = fit.centred() if refits_bias else fit
     weight = layer.rows()
-    ridges = (ridge(weight, centred, one, tuning.order) for one in tuning.damping)
+    ridges = (ridge_target(weight, centred, one, tuning.order) for one in tuning.damping)
     if held is None:
         return _fitted(layer, tuning, nearest, fit, next(ridges), refits_bias=refits_bias)
     judge = _Judge(held, importance)
@@ -152,10 +152,10 @@ class _Trial:
     fit: Moments
     refits_bias: bool
 
-    def error(self, ridge_: "Ridge", judge: _Judge) -> float:
-        count = ridge_.target.shape[1]
+    def error(self, ridge: "Ridge", judge: _Judge) -> float:
+        count = ridge.target.shape[1]
         rows = slice(None, None, max(count // TRIAL_ROWS, 1))
-        problem = _problem(self.layer, self.grid, ridge_)
+        problem = _problem(self.layer, self.grid, ridge)
         problem = replace(
             problem,
             target=problem.target[:, rows],
@@ -165,7 +165,7 @@ class _Trial:
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
         first = dict(STEPS)[name]
-        setting = Setting(self.tuning, ridge_.elimination)
+        setting = Setting(self.tuning, ridge.elimination)
         values = problem.values(first(problem, None, setting)).double()
         bias = self.fit.of_rows(rows).bias(values) if self.refits_bias else None
         return judge.of_rows(rows).error(values, bias)
@@ -184,15 +184,15 @@ def _fitted(
     tuning: Tuning,
     nearest: Grid,
     fit: Moments,
-    ridge_: "Ridge",
+    ridge: "Ridge",
     *,
     refits_bias: bool,
 ) -> LayerFit:
     """One fit: grid, codes, then scales and codes in turns, then the bias."""
     keeps_grid = tuning.target == "symmetric"
-    grid = nearest if keeps_grid else layer.range_of(ridge_.target)
-    setting = Setting(tuning, ridge_.elimination)
-    problem = _problem(layer, grid, ridge_)
+    grid = nearest if keeps_grid else layer.range_of(ridge.target)
+    setting = Setting(tuning, ridge.elimination)
+    problem = _problem(layer, grid, ridge)
     problem, codes = _best_start(problem, setting, tied=layer.scale_size is None)
     steps = dict(STEPS)
     for name in tuning.solvers[1:]:
@@ -203,15 +203,15 @@ def _fitted(
     bias = fit.bias(problem.values(codes).double()) if refits_bias else None
     scale = problem.scale.expand_as(codes)
     zero_point = problem.zero_point.expand_as(codes)
-    return LayerFit(codes, scale, zero_point, grid, bias, ridge_.elimination.damping)
+    return LayerFit(codes, scale, zero_point, grid, bias, ridge.elimination.damping)
 
 
-def _problem(layer: Layer, grid: Grid, ridge_: "Ridge") -> Quadratic:
+def _problem(layer: Layer, grid: Grid, ridge: "Ridge") -> Quadratic:
     """In float32: damping has bounded how much of the Gram matrix is lost by that."""
-    width = 1 if layer.scale_size == ridge_.target.shape[2] else None
+    width = 1 if layer.scale_size == ridge.target.shape[2] else None
     return Quadratic(
-        target=ridge_.target.float(),
-        gram=ridge_.elimination.gram.float(),
+        target=ridge.target.float(),
+        gram=ridge.elimination.gram.float(),
         scale=layer.spread(grid.scale)[..., :width].float(),
         zero_point=layer.spread(grid.zero_point)[..., :width].float(),
         qmin=grid.qmin,
@@ -227,7 +227,9 @@ class Ridge:
     elimination: Elimination
 
 
-def ridge(weight: Tensor, fit: Moments, damping: float, order: Order = "activation") -> Ridge:
+def ridge_target(
+    weight: Tensor, fit: Moments, damping: float, order: Order = "activation"
+) -> Ridge:
     """Damping is raised where it does not make the matrix positive definite."""
     found = eliminate(fit.gram, order, damping)
     bump = (found.gram - fit.gram).diagonal(dim1=-2, dim2=-1)[:, None, :]

@@ -35,7 +35,7 @@ DAMPINGS, SCALES, TRIAL_ROWS = 3, 5, 128
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("range search", ("range_search.py:weight_range", "activation_quantizer.py:fit")),
     ("Gram matrices", ("moments.py:moments",)),
-    ("factorisation, target", ("layer_solver.py:ridge",)),
+    ("factorisation, target", ("layer_solver.py:ridge_target",)),
     ("OPTQ", ("optq.py:optq",)),
     ("coordinate descent", ("coordinate_descent.py:coordinate_descent",)),
     ("scale refit", ("scale_refit.py:refit_scale",)),
