@@ -15,6 +15,8 @@ from qcompile.policy.core import TensorPlan
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
 from qcompile.policy.site import Kind, Site
+from qcompile.quant.layer import STRIDE
+from qcompile.quant.layer_solver import TRIAL_ROWS
 from qcompile.quant.range_search import SHRINK_FACTORS
 from qcompile.quant.sampling import LIMIT
 
@@ -63,12 +65,14 @@ class LayerWork:
         kind = "function" if self._name(node) in FUNCTIONS else kind
         return fixed + elements * self.speeds.over(kind, training=training)
 
-    def range_search(self, spec: QuantSlot, elements: int, limit: int | None = LIMIT) -> float:
+    def range_search(
+        self, spec: QuantSlot, elements: int, limit: int | None = LIMIT, stride: int = 1
+    ) -> float:
         """Of a static range; a search looks at ``limit`` elements at most."""
         looked_at = elements if limit is None else min(elements, limit)
         calls = ceil(looked_at / LIMIT)
         seen = self.speeds.over("plain") * elements
-        return seen + candidates(spec) * self.speeds.search.seconds(looked_at, calls)
+        return seen + candidates(spec, stride) * self.speeds.search.seconds(looked_at, calls)
 
     def statistics(self, layer: MatrixLayer) -> float:
         """The moments of one batch: patches, then two products, then sums of the outputs."""
@@ -82,12 +86,14 @@ class LayerWork:
         """What the layer's solvers do once the moments are there."""
         k, rows = layer.k, layer.groups * layer.rows
         ridge = self.speeds.solver("ridge").seconds(k, rows)
-        tries = len(tuning.damping) if len(tuning.damping) > 1 else 0
-        factors = len(tuning.scale_factors)
-        total = (tries + 1) * ridge + tries * self._first(tuning, k, rows)
-        total += self._first(tuning, k, rows * factors)
+        dampings = len(tuning.damping)
+        tried = layer.groups * ceil(layer.rows / max(layer.rows // TRIAL_ROWS, 1))
+        total = dampings * ridge
+        if dampings > 1:
+            total += dampings * self._first(tuning, k, tried)
+        total += self._first(tuning, k, rows * len(tuning.scale_factors))
         if tuning.target != "symmetric":
-            total += self.range_search(spec, weights, limit=None)
+            total += self.range_search(spec, weights, limit=None, stride=STRIDE)
         descents = tuning.solvers[1:].count("cd")
         if "scale" in tuning.learn:
             descents += tuning.refits
@@ -136,13 +142,13 @@ def matrix_layer(site: Site, elements: int) -> MatrixLayer | None:
     return MatrixLayer(groups, elements // out, prod(site.weight.shape) // out, out // groups)
 
 
-def candidates(spec: QuantSlot) -> int:
+def candidates(spec: QuantSlot, stride: int = 1) -> int:
     """Grids that a range search compares."""
     if not isinstance(spec.observer, Mse | Lsq):
         return 0
     signed = isinstance(spec.format, IntFormat) and spec.format.signed
     ends = 2 if spec.symmetric and signed and spec.bits <= BOTH_ENDS else 1
-    return ends * len(SHRINK_FACTORS)
+    return ends * len(SHRINK_FACTORS[::stride]) + 2 * (stride - 1)
 
 
 def is_static(plan: TensorPlan) -> bool:

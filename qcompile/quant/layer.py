@@ -12,6 +12,9 @@ from qcompile.quant.grid import Grid, smallest_scale
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.range_search import weight_range
 
+STRIDE = 5
+"""Of the range search on a solved target, in factors."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
@@ -48,7 +51,7 @@ class Layer:
         By a coarser search: it is where a solver starts.
         """
         weight = weight_of_rows(rows.float(), tuple(self.weight.shape), self.geometry)
-        return weight_range(weight, self.spec, self.output_axis, stride=5)
+        return weight_range(weight, self.spec, self.output_axis, stride=STRIDE)
 
     def spread(self, parameter: Tensor) -> Tensor:
         """One value a scale group ``[outer, groups, 1]`` as one a weight, in rows, float64."""
