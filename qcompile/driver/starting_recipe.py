@@ -17,6 +17,9 @@ class StartingData:
 
 PLACEHOLDER = "my_data:calibration"
 """A reference that is legal and leads nowhere: only the user knows what leads on."""
+REPLACE_IT = """\
+# To be replaced: a function beside this file that returns a tensor, or a tuple or
+# dict of tensors, with a row a sample. `qcompile plan --preview` does without it."""
 
 
 def probe_text(reference: str, inputs: Sequence[str]) -> str:
@@ -70,17 +73,11 @@ def _policy(start: Start) -> str:
 
 
 def _calibrate(data: StartingData | None) -> str:
-    reference, note = (
-        PLACEHOLDER,
-        (
-            "# To be replaced: a function beside this file that returns a tensor, or a tuple or\n"
-            "# dict of tensors, with a row a sample. `qcompile plan --preview` does without it.\n"
-        ),
-    )
+    reference, note = PLACEHOLDER, REPLACE_IT
     if data is not None:
-        reference, note = data.calibration, "# Inputs from which ranges are found.\n"
+        reference, note = data.calibration, "# Inputs from which ranges are found."
     return (
-        f"{note}calibrate {{\n  data = {quoted_text(reference)}\n"
+        f"{note}\ncalibrate {{\n  data = {quoted_text(reference)}\n"
         "  samples = 256\n  batch = 32\n  seed = 1\n}"
     )
 

@@ -25,7 +25,7 @@ def all_float(recipe: Recipe, count: int) -> Diagnostic:
         Code.NOTHING_QUANTIZED,
         f"policy `{recipe.policy}` quantizes nothing: {sites} in float",
         Label(own[-1].span, "the last line, and nothing is quantized") if own else None,
-        subject=None if own else recipe.source.name,
+        subject="" if own else recipe.source.name,
         help="see what an expression selects with `qcompile select EXPR RECIPE`; "
         "`optional` lines may match nothing",
     )
