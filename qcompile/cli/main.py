@@ -14,6 +14,7 @@ from qcompile.cli.exit_codes import ExitCode, exit_code
 from qcompile.diagnostics.failure import CompileError
 
 COMMANDS = (
+    "init",
     "check",
     "fmt",
     "explain",

@@ -63,6 +63,8 @@ class Code(Enum):
     AMBIGUOUS_END = ("QR310", "ambiguous-end", Severity.WARNING)
     INVALID_PATTERN = ("QR311", "invalid-pattern", Severity.ERROR)
     CANNOT_SHARE = ("QR312", "cannot-share", Severity.ERROR)
+    NOTHING_QUANTIZED = ("QR313", "nothing-quantized", Severity.WARNING)
+    UNESCAPED_DOT = ("QR314", "unescaped-dot", Severity.WARNING)
 
     # 4xx types, units, ranges
     WRONG_TYPE = ("QR401", "wrong-type", Severity.ERROR)

@@ -21,6 +21,7 @@ from qcompile.policy.conflicts import (
 )
 from qcompile.policy.doubtful import doubtful_rules
 from qcompile.policy.lost_rules import lost_rules
+from qcompile.policy.nothing_quantized import nothing_quantized
 from qcompile.policy.recipe import (
     SLOTS,
     ChooseScheme,
@@ -33,6 +34,7 @@ from qcompile.policy.recipe import (
     SlotName,
     UseScheme,
 )
+from qcompile.policy.regex_dots import unescaped_dots
 from qcompile.policy.resolution import Decision, Resolution, TraceStep
 from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
 from qcompile.policy.selection import Selection
@@ -127,6 +129,8 @@ def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Dia
     # a `final` line guards what later lines say, even where they say the same
     diagnostics += lost_rules([r for r in own if r.has_say and not r.final], resolution)
     diagnostics += doubtful_rules(own, selection)
+    diagnostics += [item for r in own for item in unescaped_dots(r.selector, selection)]
+    diagnostics += [] if faulty else nothing_quantized(recipe, resolution)
     for selector in (one for item in recipe.assertions for one in selectors_of(item.claim)):
         diagnostics += unmatched_patterns(selector, selection)
     return resolution, diagnostics

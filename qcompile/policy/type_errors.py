@@ -4,6 +4,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Fix, Label
 from qcompile.diagnostics.source import Span
 from qcompile.policy.dimension import UNITS, Dimension
+from qcompile.policy.foreign_pattern import as_regex
 from qcompile.policy.glob import InvalidGlob
 from qcompile.policy.regex import UnsafeRegex
 from qcompile.policy.typed import Text
@@ -87,11 +88,14 @@ def unsafe_regex(node: RegexNode, error: UnsafeRegex) -> Diagnostic:
 
 def invalid_pattern(text: Text, error: InvalidGlob) -> Diagnostic:
     """QR311."""
+    regex = as_regex(text.value)
     return Diagnostic(
         Code.INVALID_PATTERN,
         f"invalid pattern: {error}",
         Label(text.span),
-        help="use `*`, `?`, `[0-9]` and `{a,b}` within a segment, and `**` as a segment",
+        help="use `*`, `?`, `[0-9]` and `{a,b}` within a segment, and `**` as a segment"
+        if regex is None
+        else f'write `re"{regex.text}"` if it is a regular expression',
     )
 
 

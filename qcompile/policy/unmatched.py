@@ -6,7 +6,8 @@ from typing import TypeAlias
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Applicability, Diagnostic, Fix, Label
 from qcompile.diagnostics.suggest import nearest
-from qcompile.policy.glob import escape_glob
+from qcompile.policy.foreign_pattern import as_regex
+from qcompile.policy.glob import Glob, escape_glob
 from qcompile.policy.selection import Selection, leaves
 from qcompile.policy.selector import (
     AllOf,
@@ -38,7 +39,7 @@ def unmatched_patterns(selector: Selector, selection: Selection) -> list[Diagnos
 def unmatched_pattern(leaf: Names, sites: Sequence[Site]) -> Diagnostic:
     """QR301."""
     text = leaf.op if isinstance(leaf, OfOp) else leaf.matcher.text
-    guesses = nearest(text, _candidates(leaf, sites), 3)
+    guesses = nearest(text, names_for(leaf, sites), 3)
     other = _elsewhere(leaf, sites)
     listed = ", ".join(f"`{guess}`" for guess in guesses)
     fixes: tuple[Fix, ...] = ()
@@ -57,7 +58,8 @@ def unmatched_pattern(leaf: Names, sites: Sequence[Site]) -> Diagnostic:
     )
 
 
-def _candidates(leaf: Names, sites: Sequence[Site]) -> set[str]:
+def names_for(leaf: Names, sites: Iterable[Site]) -> set[str]:
+    """What the text of ``leaf`` is compared with."""
     match leaf:
         case OfOp():
             return {site.op for site in sites}
@@ -72,7 +74,11 @@ def _candidates(leaf: Names, sites: Sequence[Site]) -> set[str]:
 
 
 def _elsewhere(leaf: Names, sites: Sequence[Site]) -> str | None:
-    """The way out where the pattern names a module, but not as this selector reads it."""
+    """The way out where the pattern names something, but not as this selector reads it."""
+    if not isinstance(leaf, OfOp) and isinstance(leaf.matcher, Glob):
+        regex = as_regex(leaf.matcher.text)
+        if regex is not None and any(map(regex.matches, names_for(leaf, sites))):
+            return f'it is a glob; as a regular expression it would match: write `re"{regex.text}"`'
     match leaf:
         case Pattern(matcher):
             below = [site for site in sites if any(map(matcher.matches, site.scopes))]

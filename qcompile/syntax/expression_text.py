@@ -64,8 +64,11 @@ def setting(attr: Attr) -> str:
 
 
 def quoted(value: String | Name) -> str:
+    return quoted_text(value.value if isinstance(value, String) else value.text)
+
+
+def quoted_text(text: str) -> str:
     r"""A tab stays as it is: written ``\t`` the string might exceed its limit."""
-    text = value.value if isinstance(value, String) else value.text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 

@@ -15,12 +15,14 @@ from qcompile.zoo.vit_small import ViTSmall
 
 @dataclass(frozen=True, slots=True)
 class ZooModel:
-    """``input_shape`` is that of one float32 sample, without the batch."""
+    """``input_shape`` is that of one float32 sample, without the batch; ``data`` fits it."""
 
     name: str
     build: Callable[[], nn.Module]
     weights_file: str
     input_shape: tuple[int, ...]
+    data: str
+    """``<data>/calib`` and ``<data>/test`` are in ``DATA``."""
 
     @property
     def weights(self) -> Path:
@@ -42,8 +44,8 @@ class ZooData:
 
 
 MODELS: tuple[ZooModel, ...] = (
-    ZooModel("resnet20", ResNet20, "resnet20.safetensors", (1, 28, 28)),
-    ZooModel("vit_small", ViTSmall, "vit_small.safetensors", (1, 28, 28)),
+    ZooModel("resnet20", ResNet20, "resnet20.safetensors", (1, 28, 28), "fashion_mnist"),
+    ZooModel("vit_small", ViTSmall, "vit_small.safetensors", (1, 28, 28), "fashion_mnist"),
 )
 
 DATA: tuple[ZooData, ...] = (

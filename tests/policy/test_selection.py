@@ -86,6 +86,8 @@ def test_long_row_of_alternatives_is_no_nesting():
     [
         ('use w8 for "fcc"', "QR301", '"fcc"', "`fc`"),
         ('use w8 for conv except "head"', "QR301", '"head"', "optional"),
+        (r'use w8 for "fc|head"', "QR301", '"fc|head"', 're"fc|head"'),
+        ('use w8 for "re:.*conv1"', "QR301", '"re:.*conv1"', 're".*conv1"'),
         ('use w8 for "layer.0"', "QR301", '"layer.0"', 'inside("layer.0")'),
         ('use w8 for inside("fc")', "QR301", 'inside("fc")', 'write "fc"'),
         ('use w8 for type("torch.nn.Conv1d")', "QR301", 'type("torch.nn.Conv1d")', "Conv2d"),
@@ -100,7 +102,7 @@ def test_rule_that_selects_nothing_is_an_error_unless_optional(rule, code, text,
     assert marked(diagnostics) == [(code, text)]
     assert help in diagnostics[0].help
     if rule.startswith("use"):
-        recipe = recipe_of(f"{W8}policy main {{ optional {rule} }}")
+        recipe = recipe_of(f'{W8}policy main {{ optional {rule}; use w8 for "conv1" }}')
         assert resolve(recipe, SITES)[1] == []
 
 
