@@ -1,10 +1,14 @@
 """``qcompile export``: an artifact in a format that others read."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from qcompile.cli.quantities import human_bytes
+
+if TYPE_CHECKING:
+    from qcompile.driver.export import Export
 
 SUFFIXES = {"pt2": ".pt2", "onnx": ".onnx", "gguf": ".gguf", "compressed-tensors": ""}
 """Formats, without loading torch to list them; a directory has no suffix."""
@@ -31,7 +35,11 @@ def command(artifact: Path, form: str, output: Path, replace: bool) -> None:
     from qcompile.driver.export import export
 
     done = export(artifact, form, output, replace=replace)
-    click.echo(
+    click.echo(export_line(done))
+
+
+def export_line(done: "Export") -> str:
+    return (
         f"{done.path}   {human_bytes(done.tensor_bytes)} of tensors as {human_bytes(done.bytes)} "
         f"of {done.format}"
     )

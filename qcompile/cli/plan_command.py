@@ -171,7 +171,7 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
         if asked.held_to:
             from qcompile.driver.export import hold_to_formats
 
-            hold_to_formats(planned, asked.held_to)
+            hold_to_formats(planned.plan.core, planned.bound.graph, asked.held_to)
     except CompileError as error:
         return error.diagnostics
     return planned

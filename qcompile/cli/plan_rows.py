@@ -8,6 +8,7 @@ from qcompile.cli.quantities import human_bytes, human_count, several
 from qcompile.policy.core import Plan, PlanCore, SiteCompute, SitePlan, TensorPlan, UnitPlan
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.scheme import QuantSlot
+from qcompile.targets.names import REFERENCE
 
 HEADINGS = (
     "block / layer",
@@ -76,6 +77,11 @@ def summary(plan: Plan) -> Iterable[str]:
     if refits:
         yield f"biases set anew with the codes: {several(refits, 'layer')}"
     yield from (f"after the run: {text}" for text in plan.beside.requirements)
+    output = plan.beside.output
+    if output.formats:
+        yield f"exported beside the artifact: {', '.join(output.formats)}"
+    if output.target != REFERENCE:
+        yield f"loaded for {output.target} by default"
 
 
 def facts_line(graph: GraphFacts) -> str:

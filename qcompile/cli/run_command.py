@@ -6,6 +6,7 @@ import click
 
 from qcompile.cli.console import finish, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
+from qcompile.cli.export_command import export_line
 from qcompile.cli.options import (
     device_option,
     param_option,
@@ -23,7 +24,9 @@ from qcompile.cli.stop_signal import stop_requests
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Default: `output` of the recipe."
 )
-@click.option("--replace", is_flag=True, help="Replace an artifact that is already there.")
+@click.option(
+    "--replace", is_flag=True, help="Replace an artifact, and exported files, already there."
+)
 @click.option("--fresh", is_flag=True, help="Forget the saved state of an unfinished run.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @param_option
@@ -71,4 +74,6 @@ def command(
         f"{done.output}   {human_bytes(core.bytes_before)} -> {human_bytes(core.bytes_after)} "
         f"of tensors, {clock(done.seconds)}, identity {done.identity[:12]}"
     )
+    for export in done.exports:
+        click.echo(export_line(export))
     finish(done.diagnostics)

@@ -39,7 +39,7 @@ from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
 from qcompile.policy.executable import not_executable, unserved_formats
 from qcompile.policy.graph_facts import GraphFacts
-from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe
+from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe, TargetName
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
 from qcompile.policy.selection import Selection
@@ -131,7 +131,7 @@ def bind_seen(
     shares, found = shared_operands(recipe, seen.captured.module, sites, resolution)
     _raise_errors([*diagnostics, *found])
     planned = decide(graph, final_sites, units, resolution, shares)
-    diagnostics.extend(_on_target(recipe, planned))
+    diagnostics.extend(_on_targets(recipe, planned))
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
@@ -284,14 +284,19 @@ def divided(
     return units, [*diagnostics, *found]
 
 
-def _on_target(recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
-    """Say what the recipe's target has no kernel for; its file lies beside the recipe."""
-    if recipe.target is None:
-        return []
-    target = find_target(recipe.target.name, recipe_folder(recipe))
+def _on_targets(recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
+    """What there is no kernel for: on the recipe's target, and on that of its ``output``."""
+    loaded_for = recipe.output.target if recipe.output else None
+    named = {one.name: one for one in (loaded_for, recipe.target) if one is not None}
+    return [problem for one in named.values() for problem in _on_target(one, recipe, planned)]
+
+
+def _on_target(name: TargetName, recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
+    """The file of a target lies beside the recipe."""
+    target = find_target(name.name, recipe_folder(recipe))
     if isinstance(target, Diagnostic):
-        return [replace(target, primary=Label(recipe.target.span))]
-    return check_target(recipe.target, target, planned)
+        return [replace(target, primary=Label(name.span))]
+    return check_target(name, target, planned)
 
 
 def block_sites(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:

@@ -19,6 +19,7 @@ from qcompile.driver.plan import saved_params
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.policy.core import EvaluationPlan
 from qcompile.policy.imports import StoredTexts
+from qcompile.targets.names import REFERENCE
 
 
 def evaluate(
@@ -35,12 +36,13 @@ def evaluate(
 ) -> list[Evaluation]:
     """Measure an artifact directory, or any module, without training anything.
 
-    An artifact brings the ``evaluate`` blocks of its recipe; ``data`` and ``metrics`` replace them.
-    A module needs both. ``reference`` is the float model that ``agreement``, ``cosine`` and
-    ``sqnr`` compare with. Raises ``CompileError`` when data and model do not fit.
+    An artifact is measured as its simulation. It brings the ``evaluate`` blocks of its recipe;
+    ``data`` and ``metrics`` replace them. A module needs both. ``reference`` is the float model
+    that ``agreement``, ``cosine`` and ``sqnr`` compare with. Raises
+    ``CompileError`` when data and model do not fit.
     """
     asked = _asked(model, metrics, data, batch, labels)
-    module = model if isinstance(model, nn.Module) else load(model)
+    module = model if isinstance(model, nn.Module) else load(model, REFERENCE)
     module = module.to(device).eval()
     return measure_all(module, reference, asked, Path(root), trusted, device)
 
@@ -66,7 +68,7 @@ def compare(
     if with_float and asked:
         reference = _float_model(artifact, root, trusted).to(device)
         asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
-    module = load(artifact).to(device) if lowered is None else lowered.module
+    module = load(artifact, REFERENCE).to(device) if lowered is None else lowered.module
     return measure_all(module, reference, asked, root, trusted, device)
 
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import fx
+
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
-from qcompile.driver.plan import Planned
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
 from qcompile.interop.capability import Capability, capability_of
 from qcompile.interop.export import check_export, exported
+from qcompile.policy.core import PlanCore
 from qcompile.store.atomic import check_free, check_new_file, publish_files, write_file
 from qcompile.store.disk import Disk
 
@@ -33,38 +35,45 @@ def export(directory: str | Path, to: str, output: str | Path, *, replace: bool 
     QR553 for what the format cannot hold, and all that ``load`` raises.
     """
     output = Path(output)
-    capability = _capability(to)
-    _stop_at(_check_output(output, capability, replace))
+    capability = known(to)
+    _stop_at(check_output(output, capability, replace))
     stored = read_artifact(Path(directory))
     if not isinstance(stored, StoredArtifact):
         raise CompileError(stored)
+    return write_export(Disk(), stored, capability, output)
+
+
+def write_export(
+    disk: Disk, stored: StoredArtifact, capability: Capability, output: Path
+) -> Export:
+    """Write to ``output``, of which ``check_output`` found that it may be. Raises as ``export``."""
     made = exported(stored, capability, version("qcompile"))
     match made:
         case list():
             raise CompileError(made)
         case bytes():
-            _stop_at(write_file(Disk(), output, made))
+            _stop_at(write_file(disk, output, made))
             size = len(made)
         case dict():
-            _stop_at(publish_files(Disk(), output, made))
+            _stop_at(publish_files(disk, output, made))
             size = sum(map(len, made.values()))
-    return Export(output, to, size, stored.header.tensor_bytes)
+    return Export(output, capability.name, size, stored.header.tensor_bytes)
 
 
-def hold_to_formats(planned: Planned, formats: Sequence[str]) -> None:
-    """Raise ``CompileError`` with all that keeps the plan from being exported to ``formats``."""
-    core, graph = planned.plan.core, planned.bound.graph
-    _stop_at([p for name in formats for p in check_export(core, graph, _capability(name))])
+def hold_to_formats(core: PlanCore, graph: fx.GraphModule, formats: Sequence[str]) -> None:
+    """Raise ``CompileError`` with all that keeps a plan from being exported to ``formats``."""
+    _stop_at([p for name in formats for p in check_export(core, graph, known(name))])
 
 
-def _capability(name: str) -> Capability:
+def known(name: str) -> Capability:
     found = capability_of(name)
     if isinstance(found, list):
         raise CompileError(found)
     return found
 
 
-def _check_output(output: Path, capability: Capability, replace: bool) -> list[Diagnostic]:
+def check_output(output: Path, capability: Capability, replace: bool) -> list[Diagnostic]:
+    """QR901. ``replace`` replaces files alone, no directory."""
     if capability.suffix:
         return check_new_file(output, replace)
     return check_free(output)

@@ -15,15 +15,15 @@ from qcompile.emit.load import assemble, load_for
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact, read_manifest
 from qcompile.policy.core import Plan
-from qcompile.targets.names import REFERENCE
 
 
-def load(directory: str | Path, target: str = REFERENCE, *, check: bool = True) -> fx.GraphModule:
+def load(directory: str | Path, target: str | None = None, *, check: bool = True) -> fx.GraphModule:
     """The quantized model of an artifact, in eval mode, rebuilt from its files alone.
 
-    ``target`` names the kernels that it computes with, see ``lowering``. Raises ``CompileError``
-    when the directory is no artifact, was changed, or is from a later tool, when the machine cannot
-    run the target, and, unless ``check`` is off, when kernels and simulation disagree.
+    ``target`` names the kernels that it computes with, see ``lowering``; left out, it is what the
+    recipe's ``output`` says, else ``simulate``. Raises ``CompileError`` when the directory is no
+    artifact, was changed, or is from a later tool, when the machine cannot run the target, and,
+    unless ``check`` is off, when kernels and simulation disagree.
     """
     return load_for(directory, target, check=check).module
 

@@ -18,6 +18,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.driver.asked_exports import check_asked
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
 from qcompile.driver.front import check, settled, with_expectations, with_model
@@ -30,6 +31,7 @@ from qcompile.policy.core import (
     Beside,
     EvaluationPlan,
     FileHash,
+    OutputPlan,
     ParameterPlan,
     Plan,
     PlanCore,
@@ -40,12 +42,13 @@ from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.parameters import argument
-from qcompile.policy.recipe import Recipe, on_one_line
+from qcompile.policy.recipe import Output, Recipe, on_one_line
 from qcompile.policy.resolution import Decision
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
 from qcompile.store.disk import Disk
+from qcompile.targets.names import REFERENCE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,10 +151,14 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
         bytes_after=sum(unit.bytes_after for unit in bound.forecast),
     )
+    refused = check_asked(recipe.output, core, bound.graph) if recipe.output else []
+    if refused:
+        raise CompileError(refused)
     beside = Beside(
         recipe_texts=texts,
         sites_total=len(bound.sites),
         requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
+        output=output_plan(recipe.output),
         compute=compute(bound.sites, bound.resolution),
         graph=bound.facts,
         forecast=taken if forecast else None,
@@ -179,6 +186,13 @@ def evaluations(recipe: Recipe) -> tuple[EvaluationPlan, ...]:
         )
         for item in recipe.evaluations
     )
+
+
+def output_plan(output: Output | None) -> OutputPlan:
+    if output is None:
+        return OutputPlan()
+    target = output.target.name if output.target else REFERENCE
+    return OutputPlan(formats=output.exports, target=target)
 
 
 def closure_texts(recipe: Recipe) -> dict[str, str]:

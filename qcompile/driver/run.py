@@ -14,8 +14,10 @@ from qcompile.data.project import project_around
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.asked_exports import check_places, write_asked
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result_bytes
+from qcompile.driver.export import Export
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
 from qcompile.driver.intent import save_intent
@@ -46,6 +48,7 @@ from qcompile.store.atomic import check_free, remove_tree
 from qcompile.store.disk import Disk
 from qcompile.store.run_state import RunState
 from qcompile.syntax.json_form import is_json_name
+from qcompile.targets.names import REFERENCE
 
 SAVED_PLAN = "plan.json"
 
@@ -76,6 +79,8 @@ class Done:
     identity: str
     seconds: float
     diagnostics: tuple[Diagnostic, ...]
+    exports: tuple[Export, ...] = ()
+    """Those that the recipe asks for, beside the artifact."""
 
 
 def run(
@@ -87,19 +92,21 @@ def run(
     options: RunOptions | None = None,
     trusted: frozenset[str] = frozenset(),
 ) -> fx.GraphModule:
-    """Execute ``plan``, write its artifact to ``output``, and return it loaded.
+    """Execute ``plan``, write its artifact to ``output``, and return it as the simulation.
 
-    ``bound`` and ``data`` are needed where the plan was made from objects; without ``bound`` the
-    plan's own recipe is bound again, with ``trusted`` packages as when it was made. Raises
-    ``CompileError``: QR708 if recipe, weights, graph, data or tool have changed since, QR720 for a
-    preview, QR901 if ``output`` holds something else, QR904 for a block that is not finite, QR606
-    for a ``require`` that does not hold (the artifact is there all the same).
+    The exports that the recipe asks for are written beside it. ``bound`` and ``data`` are needed
+    where the plan was made from objects; without ``bound`` the plan's own recipe is bound again,
+    with ``trusted`` packages as when it was made. Raises ``CompileError``: QR708 if recipe,
+    weights, graph, data or tool have changed since, QR720 for a preview, QR901 if ``output`` or
+    the name of an export is taken, QR904 for a block that is not finite, QR606 for a ``require``
+    that does not hold, QR550 to QR553 for an export that only the finished weights show to be
+    impossible (in these two cases the artifact is there all the same).
     """
     _refuse_preview(plan, "plan")
     planned = _replanned(plan, bound, data, trusted)
     _refuse_stale(plan, planned.plan, "plan")
     execute(planned, Path(output), options or RunOptions())
-    return load(output)
+    return load(output, REFERENCE)
 
 
 def run_subject(
@@ -131,9 +138,8 @@ def default_output(recipe: Recipe) -> Path:
 
 def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
     """Sweep, commit after each unit, publish; an unfinished run of the same plan is continued."""
-    occupied = check_free(output, options.replace)
-    if occupied:
-        raise CompileError(occupied)
+    formats = planned.plan.beside.output.formats
+    _raise(check_free(output, options.replace) + check_places(output, formats, options.replace))
     started = time.monotonic()
     with threads(options.threads):
         identity = run_identity(planned.plan, torch.device(options.device))
@@ -146,7 +152,8 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
                 **required(judged, figures),
             }
             _publish(planned, tensors, document, output, options)
-            problems = state.finish()
+            exports, problems = write_asked(options.disk, output, formats, options.replace)
+            problems += state.finish()
     failed = [requirement_failed(item, why, output) for item, why in judged if why is not None]
     problems = [*problems, *verify(output), *failed]
     if problems:
@@ -157,6 +164,7 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
         identity=identity_of(output),
         seconds=time.monotonic() - started,
         diagnostics=planned.diagnostics,
+        exports=exports,
     )
 
 

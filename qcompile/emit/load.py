@@ -16,10 +16,11 @@ from qcompile.emit.materialize import materialize
 from qcompile.emit.planned_tensors import not_met, quantized_storages
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
 from qcompile.targets.catalogue import find_target
-from qcompile.targets.names import REFERENCE
+from qcompile.targets.names import BUILTIN, REFERENCE, unknown_target
+from qcompile.targets.target import Target
 
 
-def load(directory: str | Path, target: str = REFERENCE, *, check: bool = True) -> fx.GraphModule:
+def load(directory: str | Path, target: str | None = None, *, check: bool = True) -> fx.GraphModule:
     """Return the quantized graph in eval mode; no code of the user is needed or run.
 
     ``target`` is a name or a file of its own; see ``load_for`` for what became of each layer.
@@ -27,8 +28,10 @@ def load(directory: str | Path, target: str = REFERENCE, *, check: bool = True) 
     return load_for(directory, target, check=check).module
 
 
-def load_for(directory: str | Path, target: str = REFERENCE, *, check: bool = True) -> Lowering:
+def load_for(directory: str | Path, target: str | None = None, *, check: bool = True) -> Lowering:
     """Return the quantized graph with the kernels of ``target``, and what got none.
+
+    Without ``target`` it is that of the artifact's plan.
 
     With ``check`` the kernels are compared with the reference before anybody relies on them.
     Raises ``CompileError``: QR201, QR540, QR541 no such target, file or machine, QR507 a layer that
@@ -36,16 +39,15 @@ def load_for(directory: str | Path, target: str = REFERENCE, *, check: bool = Tr
     program, QR902 a file was changed, QR909 a graph that we would not have written, QR910 tensors
     that are not the plan's.
     """
-    wanted = find_target(target)
-    if isinstance(wanted, Diagnostic):
-        raise CompileError([wanted])
+    asked = None if target is None else _found(target)
     stored = read_artifact(Path(directory))
     if not isinstance(stored, StoredArtifact):
         raise CompileError(stored)
+    wanted = asked or _recorded(stored.plan.beside.output.target)
     reference = assemble(stored)
     lowering = lower(reference, stored.plan.core, wanted)
     if not isinstance(lowering, Lowering):
-        raise CompileError(lowering)
+        raise CompileError(lowering if asked else [_by_recipe(one) for one in lowering])
     if not check or wanted.name == REFERENCE:
         return lowering
     found = agreement(reference, lowering.module, wanted)
@@ -58,6 +60,26 @@ def load_for(directory: str | Path, target: str = REFERENCE, *, check: bool = Tr
         layer_difference=found.layer_difference,
     )
     return replace(lowering, report=report)
+
+
+def _found(name: str) -> Target:
+    found = find_target(name)
+    if isinstance(found, Diagnostic):
+        raise CompileError([found])
+    return found
+
+
+def _recorded(name: str) -> Target:
+    """A plan names none but the targets that ship: a file of this machine is not for it to open."""
+    if name not in BUILTIN:
+        raise CompileError([unknown_target(name)])
+    return _found(name)
+
+
+def _by_recipe(problem: Diagnostic) -> Diagnostic:
+    """``problem`` of a target that the caller did not name."""
+    why = "the recipe of the artifact asks for this target; `load(..., target=)` names another"
+    return replace(problem, notes=(*problem.notes, why))
 
 
 def assemble(stored: StoredArtifact) -> fx.GraphModule:

@@ -14,6 +14,7 @@ from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.run_forecast import RunForecast
 from qcompile.policy.scheme import QuantSlot
+from qcompile.targets.names import REFERENCE
 
 PLAN_FORMAT_VERSION = "1.0"
 
@@ -122,6 +123,15 @@ class TunePlan(Frozen):
     decided_by: RuleRef
 
 
+class OutputPlan(Frozen):
+    """What the recipe's ``output`` says beside where: nothing of it changes the artifact."""
+
+    formats: tuple[str, ...] = ()
+    """Exports that the run writes beside the artifact."""
+    target: str = REFERENCE
+    """For what the artifact is loaded where the caller names no target."""
+
+
 class PlanCore(Frozen):
     """Everything that decides the bytes of the artifact."""
 
@@ -183,6 +193,7 @@ class Beside(Frozen):
     sites_total: int = 0
     requirements: tuple[str, ...] = ()
     """What is looked at when the run is over, as the recipe says it."""
+    output: OutputPlan = Field(default_factory=OutputPlan)
     compute: tuple[SiteCompute, ...] = ()
     """Of every site that multiplies, planned or not."""
     graph: GraphFacts | None = None

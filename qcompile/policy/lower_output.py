@@ -8,31 +8,30 @@ from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import Output, TargetName
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import OutputBlock, TargetBlock
-from qcompile.targets.names import BUILTIN, REFERENCE, SUFFIX, unknown_target
+from qcompile.targets.names import BUILTIN, SUFFIX, unknown_target
 
+ARTIFACT = "fx"
+EXPORTS = ("pt2", "onnx", "compressed-tensors", "gguf")
 LATER_TARGETS = ("generic-int", "x86-vnni")
 
 OUTPUT = (
     Attribute("dir", Shape.TEXT),
-    Attribute(
-        "format",
-        Shape.TEXTS,
-        choices=("fx",),
-        later=("pt2", "onnx", "compressed-tensors", "gguf"),
-    ),
+    Attribute("format", Shape.TEXTS, choices=(ARTIFACT, *EXPORTS)),
     Attribute("report", Shape.TEXTS, choices=("json",), later=("html", "markdown")),
-    Attribute("target", Shape.TEXT, choices=(REFERENCE,), later=(*BUILTIN[1:], *LATER_TARGETS)),
+    Attribute("target", Shape.TEXT, choices=BUILTIN, later=LATER_TARGETS),
 )
 TARGET = (Attribute("threads", Shape.INTEGER, low=1, carried_out=False),)
 
 
 def lower_output(node: OutputBlock, checker: Checker) -> Output:
     settings = read("`output`", node.attrs, OUTPUT, checker, node.span)
+    written = settings.attr("format")
+    target, named = settings.text("target"), settings.attr("target")
     return Output(
         directory=settings.text("dir"),
-        formats=settings.texts("format"),
-        reports=settings.texts("report"),
-        target=settings.text("target"),
+        exports=tuple(dict.fromkeys(n for n in settings.texts("format") if n != ARTIFACT)),
+        format_span=written.value.span if written else node.span,
+        target=TargetName(target, named.value.span) if target and named else None,
         span=node.span,
     )
 

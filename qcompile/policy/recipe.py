@@ -210,11 +210,22 @@ class Budget:
 
 
 @frozen
+class TargetName:
+    """Where the artifact is to run: a name, or a file beside the recipe."""
+
+    name: str
+    span: Span
+
+
+@frozen
 class Output:
     directory: str | None
-    formats: tuple[str, ...]
-    reports: tuple[str, ...]
-    target: str | None
+    exports: tuple[str, ...]
+    """Formats beside the artifact itself, which is always written."""
+    format_span: Span
+    """Of what `format` is set to; of the statement where it is not set."""
+    target: TargetName | None
+    """For what the artifact is loaded unless the caller says otherwise."""
     span: Span
 
 
@@ -236,14 +247,6 @@ class Assertion:
     kind: Literal["expect", "prefer"]
     claim: Claim
     reason: str | None
-    span: Span
-
-
-@frozen
-class TargetName:
-    """Where the artifact is to run: a name, or a file beside the recipe."""
-
-    name: str
     span: Span
 
 
