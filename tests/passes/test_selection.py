@@ -50,9 +50,10 @@ def test_no_more_than_the_share_moves_away_from_where_it_starts(name, first):
     assert sum(moved) > 0
 
 
-def test_nothing_moves_where_nothing_may():
-    found = swept(select=Select("random", 0.0))
-    assert torch.equal(codes(found), codes(swept("rtn")))
+def test_a_share_of_next_to_nothing_moves_one_weight_at_most():
+    found = swept(select=Select("random", 1e-6))
+    changed = codes(found) != codes(swept("rtn"))
+    assert int(changed.sum()) <= 1
 
 
 def solved(module, path):

@@ -43,10 +43,12 @@ def test_random_is_by_lot_and_by_seed():
 
 
 @pytest.mark.parametrize("name", ["near_threshold", "salient", "random"])
-def test_a_share_of_all_is_all_and_of_nothing_nothing(name):
+def test_a_share_of_all_is_all_and_of_next_to_nothing_one(name):
     of = candidate([0.2, 0.5, 0.7])
     assert bool(movable(Select(name, 1.0), of).all())
-    assert not bool(movable(Select(name, 0.0), of).any())
+    assert int(movable(Select(name, 1e-6), of).sum()) == 1
+    with pytest.raises(ValueError, match="share"):
+        Select(name, 0.0)
 
 
 def test_all_needs_no_mask():
