@@ -61,10 +61,12 @@ def inputs(factory: str) -> Tensor:
 def _drawn(block: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in block.parameters():
+        for name, parameter in block.named_parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() > 1:
-                fan = parameter[0].numel()
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan**0.5)
+                parameter.copy_(drawn / parameter[0].numel() ** 0.5)
+            elif name.endswith("bias"):
+                parameter.copy_(drawn / 10)
     return Alone(block)
 
 
