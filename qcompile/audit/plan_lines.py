@@ -81,9 +81,13 @@ def promises(plan: Table) -> Promises:
     return Promises(
         lines=tuple(line for site in sites for line in _lines(site)),
         refitted=frozenset(path for site in sites for path in strings(site, "refits")),
-        rewritten=tuple(field(item, "target", str) for item in tables(core, "transforms")),
+        rewritten=tuple(path for item in tables(core, "transforms") for path in _rewritten(item)),
         nbytes=field(core, "bytes_after", int),
     )
+
+
+def _rewritten(transform: Table) -> tuple[str, ...]:
+    return (field(transform, "target", str), *strings(transform, "readers"))
 
 
 def _lines(site: Table) -> Iterator[Line]:

@@ -70,9 +70,7 @@ def summary(plan: Plan) -> Iterable[str]:
     yield from _tunings(core)
     if plan.beside.graph is not None:
         yield facts_line(plan.beside.graph)
-    folds = [item for item in core.transforms if item.name == "fold_bn"]
-    if folds:
-        yield f"transforms: fold_bn into {several(len(folds), 'layer')}"
+    yield from _transforms(core)
     refits = sum(len(site.refits) for site in core.sites)
     if refits:
         yield f"biases set anew with the codes: {several(refits, 'layer')}"
@@ -99,6 +97,19 @@ def facts_line(graph: GraphFacts) -> str:
     if graph.accumulators:
         parts.append(f"sums within {max(one.bits for one in graph.accumulators)} bits")
     return f"graph: {', '.join(filter(None, parts))}"
+
+
+def _transforms(core: PlanCore) -> Iterable[str]:
+    """``transforms: fold_bn into 21 layers, smoothquant of 24 values``."""
+    counts = Counter((item.name, item.value is not None) for item in core.transforms)
+    parts = [
+        f"{name} of {several(count, 'value')}"
+        if moves
+        else f"{name} into {several(count, 'layer')}"
+        for (name, moves), count in counts.items()
+    ]
+    if parts:
+        yield f"transforms: {', '.join(parts)}"
 
 
 def _tunings(core: PlanCore) -> Iterable[str]:

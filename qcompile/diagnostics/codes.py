@@ -102,6 +102,7 @@ class Code(Enum):
     WEIGHT_SHAPE = ("QR524", "weight-shape", Severity.ERROR)
     UNSTORABLE_OPERATION = ("QR530", "unstorable-operation", Severity.ERROR)
     SPECIALISED = ("QR531", "specialised", Severity.WARNING)
+    NOTHING_TO_RESCALE = ("QR532", "nothing-to-rescale", Severity.ERROR)
     TARGET_FILE = ("QR540", "target-file", Severity.ERROR)
     TARGET_NOT_HERE = ("QR541", "target-not-here", Severity.ERROR)
     EXPORT_FORMAT = ("QR550", "export-format", Severity.ERROR)
@@ -146,6 +147,7 @@ class Code(Enum):
     FORMAT_VERSION = ("QR908", "format-version", Severity.ERROR)
     UNSAFE_GRAPH = ("QR909", "unsafe-graph", Severity.ERROR)
     PLAN_NOT_MET = ("QR910", "plan-not-met", Severity.ERROR)
+    FUNCTION_CHANGED = ("QR911", "function-changed", Severity.ERROR)
     KERNELS_DISAGREE = ("QR930", "kernels-disagree", Severity.ERROR)
 
     def __init__(self, number: str, slug: str, severity: Severity) -> None:

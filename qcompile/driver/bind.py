@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, fx, nn
 
 from qcompile.analysis.context import Context
@@ -30,10 +29,8 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
+from qcompile.driver.transforms import folded, rescalings
 from qcompile.driver.tunes import plan_tunes, tunings_by_key
-from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
-from qcompile.passes.pipeline import run_passes
-from qcompile.passes.remove_dropout import RemoveDropout
 from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
@@ -122,7 +119,7 @@ def bind_seen(
     diagnostics = list(seen.diagnostics)
     resolution, found = resolve(recipe, sites)
     diagnostics.extend(found)
-    graph, transforms = transformed(recipe, seen.captured, resolution)
+    graph, folds = folded(seen.captured, resolution)
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)
     context = Context(recipe, graph, final_sites, resolution)
@@ -132,6 +129,8 @@ def bind_seen(
     _raise_errors([*diagnostics, *found])
     planned = decide(graph, final_sites, units, resolution, shares)
     diagnostics.extend(_on_targets(recipe, planned))
+    moved, found = rescalings(recipe, graph, sites, resolution, planned)
+    diagnostics.extend(found)
     sizes = forecast(graph, units, planned)
     measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
@@ -152,7 +151,7 @@ def bind_seen(
         planned=planned,
         tunes=tunes,
         measured=measured,
-        transforms=transforms,
+        transforms=(*folds, *moved),
         forecast=sizes,
         facts=graph_facts(context, units),
         diagnostics=tuple(in_order(diagnostics)),
@@ -228,20 +227,6 @@ def _example(
     labels = recipe.calibration.labels or source.labels
     args, kwargs = model_arguments(split_labels(rows, labels)[0])
     return Example(args, kwargs)
-
-
-def transformed(
-    recipe: Recipe, captured: Captured, resolution: Resolution
-) -> tuple[fx.GraphModule, tuple[TransformPlan, ...]]:
-    """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
-    keep = frozenset(d.site.path for d in resolution.decisions if d.is_skipped)
-    without_dropout = run_passes(captured.module, (RemoveDropout(),)).module
-    pairs = foldable(without_dropout, keep)
-    with torch.no_grad():
-        graph = run_passes(without_dropout, (FoldBatchNorm(keep),)).module
-    return graph, tuple(
-        TransformPlan(name="fold_bn", target=pair.layer, sources=(pair.norm,)) for pair in pairs
-    )
 
 
 def _tunes(

@@ -41,6 +41,7 @@ from qcompile.policy.core import (
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
+from qcompile.policy.lower_prepare import FOLD
 from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Output, Recipe, on_one_line
 from qcompile.policy.resolution import Decision
@@ -117,6 +118,8 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
     ]
     if recipe.calibration is None and static:
         raise CompileError([no_static_range(recipe, static[0])])
+    if recipe.calibration is None and any(item.value for item in bound.transforms):
+        raise CompileError([no_factors(recipe)])
     asked = evaluations(recipe)
     if not bound.is_preview:
         check_measurable(bound, asked)
@@ -303,6 +306,17 @@ def no_static_range(recipe: Recipe, site: SitePlan) -> Diagnostic:
         Label(recipe.model.span) if recipe.model else None,
         notes=(f"decided by {site.decided_by}: {site.decided_by.text}",),
         help='add `calibrate { data = "..." }`, or make the ranges `dynamic`',
+    )
+
+
+def no_factors(recipe: Recipe) -> Diagnostic:
+    """QR211: how far channels are to be scaled is found from data."""
+    first = next(item for item in recipe.transforms if item.name != FOLD)
+    return Diagnostic(
+        Code.MISSING_STATEMENT,
+        f"`prepare {first.name}` looks at activations, and there is no `calibrate`",
+        Label(first.span),
+        help='add `calibrate { data = "..." }`',
     )
 
 

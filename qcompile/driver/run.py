@@ -30,6 +30,7 @@ from qcompile.driver.plan import (
     save_plan,
     saved_params,
 )
+from qcompile.driver.prepared import prepared, prepared_values
 from qcompile.driver.progress import Listener, Pace, StopRequestedError
 from qcompile.driver.report import report, required
 from qcompile.driver.requirements import Judged, judge_requirements
@@ -144,11 +145,13 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
     with threads(options.threads):
         identity = run_identity(planned.plan, torch.device(options.device))
         with _opened(planned.plan, identity, output, options) as state:
+            planned, moved = prepared(planned, torch.device(options.device))
             swept = _sweep(planned, state, options, started)
             tensors = {name: t for one in swept.outcomes for name, t in one.tensors.items()}
             judged, figures = _judged(planned, tensors, options)
             document = {
                 **report(planned, swept.outcomes, identity, swept.resumed, started),
+                **prepared_values(moved),
                 **required(judged, figures),
             }
             _publish(planned, tensors, document, output, options)

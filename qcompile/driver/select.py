@@ -9,9 +9,10 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.source import Source, Span
-from qcompile.driver.bind import Seen, block_sites, divided, look, transformed
+from qcompile.driver.bind import Seen, block_sites, divided, look
 from qcompile.driver.front import check, with_model
 from qcompile.driver.plan import nothing_to_plan
+from qcompile.driver.transforms import folded
 from qcompile.policy.core import Frozen
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
@@ -112,7 +113,7 @@ def _asks_for_blocks(selector: Selector) -> bool:
 
 def _blocks(recipe: Recipe, seen: Seen) -> tuple[frozenset[int], ...]:
     resolution, _ = resolve(replace(recipe, rules=(), assertions=()), seen.sites)
-    graph, _ = transformed(recipe, seen.captured, resolution)
+    graph, _ = folded(seen.captured, resolution)
     units, _ = divided(recipe, graph, find_sites(graph))
     return block_sites(units, seen.sites)
 

@@ -64,6 +64,13 @@ class SitePlan(Frozen):
     """Paths of parameters that stay float and are set anew with the codes: the bias."""
 
 
+class ParameterPlan(Frozen):
+    """A parameter of the recipe with the value in force, given or not."""
+
+    name: str
+    value: int | float | bool | str
+
+
 class TransformPlan(Frozen):
     """A function-preserving rewrite, for example one batch norm folded into one convolution."""
 
@@ -72,6 +79,11 @@ class TransformPlan(Frozen):
     """Path of the module that is rewritten."""
     sources: tuple[str, ...] = ()
     """Paths of the modules that vanish into it."""
+    readers: tuple[str, ...] = ()
+    """Paths of the modules whose weights take up the factors that ``target`` gives away."""
+    value: str | None = None
+    """Name of the node between them, whose channels are scaled."""
+    settings: tuple[ParameterPlan, ...] = ()
 
 
 class UnitPlan(Frozen):
@@ -87,13 +99,6 @@ class UnitPlan(Frozen):
 class FileHash(Frozen):
     name: str
     sha256: str
-
-
-class ParameterPlan(Frozen):
-    """A parameter of the recipe with the value in force, given or not."""
-
-    name: str
-    value: int | float | bool | str
 
 
 class DataPlan(Frozen):

@@ -1,6 +1,7 @@
 """The ``prepare`` statements: rewrites that keep the function of the model, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
@@ -8,7 +9,7 @@ from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import Attribute, Shape, given_twice, read
 from qcompile.policy.expression import Checker
-from qcompile.policy.recipe import Transform
+from qcompile.policy.recipe import LiteralValue, Transform
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import Name, Prepare
 
@@ -17,8 +18,8 @@ TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
     (FOLD, ()),
     ("equalize", (Attribute("iterations", Shape.INTEGER, low=1),)),
     ("smoothquant", (Attribute("alpha", Shape.NUMBER, high=1),)),
-    ("awq", (Attribute("grid", Shape.INTEGER, low=1), Attribute("clip", Shape.FLAG))),
-    ("ln_reparam", ()),
+    ("awq", (Attribute("grid", Shape.INTEGER, low=2), Attribute("clip", Shape.FLAG))),
+    ("ln_reparam", (Attribute("alpha", Shape.NUMBER, high=1),)),
     (
         "rotate",
         (
@@ -29,6 +30,16 @@ TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
     ("bias_correction", ()),
 )
 """Each with its settings; ``fold_bn`` is carried out even where it is not written."""
+
+DEFAULTS: Mapping[str, Mapping[str, LiteralValue]] = MappingProxyType(
+    {
+        "equalize": {"iterations": 2},
+        "smoothquant": {"alpha": 0.5},
+        "awq": {"grid": 20},
+        "ln_reparam": {"alpha": 1.0},
+    }
+)
+"""Of the transforms that move factors between layers: all those that are carried out but one."""
 
 
 def lower_prepare(nodes: Sequence[Prepare], checker: Checker, at: Span) -> tuple[Transform, ...]:
@@ -56,19 +67,24 @@ def lower_prepare(nodes: Sequence[Prepare], checker: Checker, at: Span) -> tuple
 
 def _transform(node: Prepare, checker: Checker) -> Transform | None:
     name = node.transform
-    settings = next((table for known, table in TRANSFORMS if known == name.text), None)
-    if settings is None:
+    known_settings = next((table for known, table in TRANSFORMS if known == name.text), None)
+    if known_settings is None:
         checker.report(unknown_transform(name))
         return None
-    given = read(f"`prepare {name.text}`", node.attrs, settings, checker, node.span)
+    given = read(f"`prepare {name.text}`", node.attrs, known_settings, checker, node.span)
     selector = None if node.selector is None else checker.rule_selector(node.selector)
-    if name.text != FOLD:
-        way_out = f"leave it out: `{FOLD}` is the transform there is"
-        checker.report(not_available(f"`prepare {name.text}`", name.span, way_out))
-    elif node.selector is not None:
+    if name.text not in {FOLD, *DEFAULTS}:
+        others = " ".join(f"`{known}`" for known in DEFAULTS)
+        checker.report(not_available(f"`prepare {name.text}`", name.span, f"there are {others}"))
+    elif name.text == FOLD and node.selector is not None:
         way_out = "leave `for` out, and `skip` the layers that are to stay as they are"
         checker.report(not_available(f"`prepare {FOLD} for`", node.selector.span, way_out))
-    return Transform(name.text, given.values(), selector, node.span)
+    clip = given.attr("clip")
+    if clip is not None and given.flag("clip"):
+        way_out = "leave it out: the observer of the scheme looks for the range"
+        checker.report(not_available("`clip = true`", clip.span, way_out))
+    settings = {**DEFAULTS.get(name.text, {}), **given.values()}
+    return Transform(name.text, settings, selector, node.span)
 
 
 def unknown_transform(name: Name) -> Diagnostic:

@@ -345,11 +345,13 @@ def test_what_a_transform_rewrote_is_not_compared(tmp_path, artifact, made):
     same = {k: v for k, v in made.graph.state_dict().items() if not k.startswith("norm.")}
     save_file(original | same, weights)
     assert len(audit(artifact, (weights,))) == 2
-    with_plan(
-        artifact,
-        lambda core: core["transforms"].append({"name": "t", "target": "norm", "sources": []}),
-    )
-    assert audit(artifact, (weights,)) == []
+    rest = {"name": "t", "sources": [], "value": None, "settings": []}
+    taken = {**rest, "target": "conv", "readers": ["norm"]}
+    given = {**rest, "target": "norm", "readers": []}
+    elsewhere = {**rest, "target": "nor", "readers": []}
+    for found, item in ((2, elsewhere), (0, given), (0, taken)):
+        with_plan(artifact, lambda core, item=item: core.update(transforms=[item]))
+        assert len(audit(artifact, (weights,))) == found
 
 
 # ---- bad input -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from qcompile.policy.lower_model import DTYPES
 from qcompile.policy.lower_model import TABLE as MODEL
 from qcompile.policy.lower_output import LATER_TARGETS, OUTPUT, TARGET
 from qcompile.policy.lower_policy import LATER_SETTABLE, OF_A_SITE
-from qcompile.policy.lower_prepare import FOLD, TRANSFORMS
+from qcompile.policy.lower_prepare import DEFAULTS, FOLD, TRANSFORMS
 from qcompile.policy.lower_tune import AUGMENTS, DROPS, LOSSES, OPTIMIZERS, SELECTS
 from qcompile.policy.lower_tune import TABLE as TUNE
 from qcompile.policy.modifiers import MODIFIERS, OBSERVERS, SETTABLE
@@ -128,7 +128,7 @@ def choices():
             yield heading, row.name, row.name, row.carried_out
             yield from ((heading, row.name, f'"{word}"', True) for word in row.choices)
             yield from ((heading, row.name, f'"{word}"', False) for word in row.later)
-    yield from (("prepare", None, name, name == FOLD) for name, _ in TRANSFORMS)
+    yield from (("prepare", None, name, name in {FOLD, *DEFAULTS}) for name, _ in TRANSFORMS)
     yield from (("Fields of set", None, name, True) for name in SETTABLE)
     yield from (("Fields of set", None, name, False) for name in LATER_SETTABLE)
 

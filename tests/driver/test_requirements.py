@@ -118,7 +118,7 @@ def test_a_budget_is_held_against_the_exact_forecast(project):
     ("line", "marked"),
     [
         ("require accuracy_drop <= 1% else w4a8", "w4a8"),
-        ("prepare smoothquant { alpha = 0.5 }", "smoothquant"),
+        ("prepare rotate { block = 64 }", "rotate"),
         ('target "x86-vnni"', '"x86-vnni"'),
         ('output { dir = "x"; report = "html" }', '"html"'),
     ],

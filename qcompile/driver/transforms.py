@@ -1,0 +1,181 @@
+"""Which function-preserving transforms a recipe asks for, and where each of them has a place."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from qcompile.analysis.exchanges import LAST, Exchange, exchanges
+from qcompile.capture.captured import Captured
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
+from qcompile.passes.pipeline import run_passes
+from qcompile.passes.remove_dropout import RemoveDropout
+from qcompile.policy.core import ParameterPlan, SitePlan, TransformPlan
+from qcompile.policy.lower_prepare import FOLD
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.recipe import Recipe, Transform
+from qcompile.policy.resolution import Resolution
+from qcompile.policy.selection import Selection
+from qcompile.policy.site import Site
+from qcompile.policy.unmatched import unmatched_patterns
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a transform needs to have something to do."""
+
+    words: str
+    fits: Callable[[Exchange], bool]
+    helps: Callable[[Sequence[SitePlan]], bool]
+    """Whether the plans of the sites that give or take a factor leave something to gain."""
+
+
+def _has_activations(plans: Sequence[SitePlan]) -> bool:
+    return any(tensor.slot != "weight" for plan in plans for tensor in plan.tensors)
+
+
+def _has_weights(plans: Sequence[SitePlan]) -> bool:
+    return any(tensor.slot == "weight" for plan in plans for tensor in plan.tensors)
+
+
+def _has_integers(plans: Sequence[SitePlan]) -> bool:
+    weights = [one for plan in plans for one in plan.tensors if one.slot == "weight"]
+    return bool(weights) and all(isinstance(one.spec.format, IntFormat) for one in weights)
+
+
+PLACES: tuple[tuple[str, Place], ...] = (
+    (
+        "equalize",
+        Place(
+            "layers with quantized weights behind another layer, at most a ReLU between",
+            lambda place: place.kind == "layer",
+            _has_weights,
+        ),
+    ),
+    (
+        "smoothquant",
+        Place(
+            "layers with quantized activations behind a norm or another layer",
+            lambda place: True,
+            _has_activations,
+        ),
+    ),
+    (
+        "awq",
+        Place(
+            "linear layers with integer weights behind a norm or another layer",
+            lambda place: place.axis == LAST,
+            _has_integers,
+        ),
+    ),
+    (
+        "ln_reparam",
+        Place(
+            "linear layers with quantized activations behind a norm",
+            lambda place: place.kind != "layer" and place.axis == LAST,
+            _has_activations,
+        ),
+    ),
+)
+"""In every case nothing else may read what lies between, or one of the parameters."""
+
+
+def folded(
+    captured: Captured, resolution: Resolution
+) -> tuple[fx.GraphModule, tuple[TransformPlan, ...]]:
+    """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
+    keep = skipped(resolution)
+    without_dropout = run_passes(captured.module, (RemoveDropout(),)).module
+    pairs = foldable(without_dropout, keep)
+    with torch.no_grad():
+        graph = run_passes(without_dropout, (FoldBatchNorm(keep),)).module
+    return graph, tuple(
+        TransformPlan(name=FOLD, target=pair.layer, sources=(pair.norm,)) for pair in pairs
+    )
+
+
+def skipped(resolution: Resolution) -> frozenset[str]:
+    return frozenset(d.site.path for d in resolution.decisions if d.is_skipped)
+
+
+def rescalings(
+    recipe: Recipe,
+    graph: fx.GraphModule,
+    sites: Sequence[Site],
+    resolution: Resolution,
+    planned: Sequence[SitePlan],
+) -> tuple[tuple[TransformPlan, ...], list[Diagnostic]]:
+    """The factors that a run will move between layers, in the order in which it will.
+
+    ``sites`` are those that the recipe can select. A run finds the factors themselves: they need
+    calibration data.
+    """
+    asked = [(item, place) for item in recipe.transforms if (place := _place(item.name))]
+    if not asked:
+        return (), []
+    of_node = {plan.node: plan for plan in planned}
+    kept = skipped(resolution)
+    fixed = {site.node for site in sites if site.path in kept}
+    there = [one for one in exchanges(graph) if not one.nodes & fixed]
+    selection = Selection(sites)
+    plans: list[TransformPlan] = []
+    problems: list[Diagnostic] = []
+    for item, place in asked:
+        chosen = _chosen(item, selection)
+        if item.selector is not None:
+            problems.extend(unmatched_patterns(item.selector, selection))
+        fitting = [
+            one
+            for one in there
+            if place.fits(one) and chosen.issuperset(reader.node for reader in one.readers)
+            if place.helps([of_node[r.node] for r in one.readers if r.node in of_node])
+        ]
+        plans.extend(_plan(item, one) for one in fitting)
+        if not fitting:
+            problems.append(nothing_to_rescale(item, place))
+    return tuple(plans), problems
+
+
+def _place(name: str) -> Place | None:
+    return next((place for known, place in PLACES if known == name), None)
+
+
+def _chosen(item: Transform, selection: Selection) -> frozenset[str]:
+    """Names of the nodes that the transform is for."""
+    sites = selection.sites
+    chosen = None if item.selector is None else selection.of(item.selector)
+    return frozenset(site.node for site in sites if chosen is None or site.index in chosen)
+
+
+def _plan(item: Transform, exchange: Exchange) -> TransformPlan:
+    return TransformPlan(
+        name=item.name,
+        target=_owner(exchange.divided[0].path),
+        readers=tuple(_owner(reader.weight.path) for reader in exchange.readers),
+        value=exchange.value,
+        settings=tuple(_settings(item)),
+    )
+
+
+def _settings(item: Transform) -> Iterator[ParameterPlan]:
+    for name, value in sorted(item.settings.items()):
+        if not isinstance(value, tuple):
+            yield ParameterPlan(name=name, value=value)
+
+
+def _owner(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def nothing_to_rescale(item: Transform, place: Place) -> Diagnostic:
+    """QR532."""
+    return Diagnostic(
+        Code.NOTHING_TO_RESCALE,
+        f"`prepare {item.name}` has nothing to do",
+        Label(item.span, "no such layers" if item.selector is None else "none of them here"),
+        notes=(f"it is for {place.words}, where nothing else reads what lies between",),
+        help="leave it out, or select other layers: `qcompile plan --graph` shows who reads what",
+    )

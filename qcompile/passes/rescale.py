@@ -1,0 +1,191 @@
+"""Move factors of channels between layers, as a plan lists it; the function stays as it is.
+
+The values are looked at once, in the float model as it was given: a factor changes none of them
+but its own. Transforms follow one another in the order of the plan, each on what those before it
+left; those of one name and settings that repeat (``iterations``) go over all their places again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from qcompile.analysis.exchanges import Exchange, Part, exchanges
+from qcompile.capture.copying import own_graph, replace_leaf
+from qcompile.capture.leaves import build_leaf, constructor_arguments
+from qcompile.passes.sweep_values import map_tensors, relative_error, tensors_in
+from qcompile.policy.core import SitePlan, TensorPlan, TransformPlan
+from qcompile.quant.rescalings.channels import Channels, Rescaled, Situation, Weight
+from qcompile.quant.rescalings.registry import RESCALINGS, rescaling
+from qcompile.quant.rescalings.tally import Tally
+
+Batch = Mapping[str, Tensor]
+NAMES = frozenset(row.name for row in RESCALINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one transform did with one value."""
+
+    name: str
+    value: str
+    least: float
+    largest: float
+    """Of the factors by which the value's channels were divided."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RescaledModel:
+    module: fx.GraphModule
+    moved: tuple[Moved, ...]
+    difference: float
+    """Of the outputs on the first batch: root of ``sum |new - old|^2 / sum |old|^2``."""
+
+
+@torch.no_grad()
+def rescaled(
+    module: fx.GraphModule,
+    transforms: Sequence[TransformPlan],
+    sites: Mapping[str, SitePlan],
+    batches: Sequence[Batch],
+    device: torch.device,
+) -> RescaledModel | None:
+    """``module`` with its parameters replaced; it stays as it was. ``None`` if nothing is asked.
+
+    ``sites`` are by node name. The factors are found on the CPU.
+    """
+    asked = [item for item in transforms if item.name in NAMES]
+    if not asked:
+        return None
+    places = {item.value: item for item in exchanges(module)}
+    there = module if device.type == "cpu" else deepcopy(module).to(device)
+    seen = _figures(there, [places[str(item.value)] for item in asked], batches, device)
+    work = _Work(module, sites, seen)
+    moved: list[Moved] = []
+    for _, alike in groupby(asked, key=lambda item: (item.name, item.settings)):
+        group = list(alike)
+        settings = {one.name: float(one.value) for one in group[0].settings}
+        for _ in range(int(settings.get("iterations", 1))):
+            for item in group:
+                moved.append(work.move(item.name, settings, places[str(item.value)]))
+    result = _with_parameters(module, work.parameters)
+    error = relative_error(_outputs(result, batches[0]), _outputs(module, batches[0]))
+    return RescaledModel(result, tuple(moved), (error or 0.0) ** 0.5)
+
+
+class _Work:
+    """Parameters as they are so far, in float64."""
+
+    def __init__(
+        self, module: fx.GraphModule, sites: Mapping[str, SitePlan], seen: dict[str, Channels]
+    ) -> None:
+        self.parameters: dict[str, Tensor] = {}
+        self._module = module
+        self._sites = sites
+        self._seen = seen
+
+    def move(self, name: str, settings: Mapping[str, float], place: Exchange) -> Moved:
+        change = rescaling(name).of(self._situation(place), settings)
+        self._apply(place, change)
+        self._seen[place.value] = self._seen[place.value].after(change)
+        return Moved(name, place.value, float(change.scale.min()), float(change.scale.max()))
+
+    def _situation(self, place: Exchange) -> Situation:
+        made = None
+        if place.kind == "layer":
+            weight = place.divided[0]
+            made = Weight(self._of(weight.path), weight.axis, None, 0).peak
+        readers = tuple(self._weight(reader.node, reader.weight) for reader in place.readers)
+        return Situation(self._seen[place.value], made, readers, place.takes_shift)
+
+    def _weight(self, node: str, part: Part) -> Weight:
+        plan = self._plan_of(node)
+        values = self._of(part.path)
+        if plan is None:
+            return Weight(values, part.axis, None, 0)
+        return Weight(values, part.axis, plan.spec, plan.output_axis)
+
+    def _plan_of(self, node: str) -> TensorPlan | None:
+        site = self._sites.get(node)
+        tensors = () if site is None else site.tensors
+        return next((tensor for tensor in tensors if tensor.slot == "weight"), None)
+
+    def _apply(self, place: Exchange, change: Rescaled) -> None:
+        for part in place.divided:
+            self.parameters[part.path] = self._along(part, 1 / change.scale)
+        if change.shift is not None and place.offset is not None:
+            self.parameters[place.offset] = self._of(place.offset) - change.shift
+        for reader in place.readers:
+            weight = self._along(reader.weight, change.scale)
+            self.parameters[reader.weight.path] = weight
+            if change.shift is not None and reader.bias is not None:
+                taken = weight.movedim(reader.weight.axis, -1) @ change.shift
+                self.parameters[reader.bias] = self._of(reader.bias) + taken
+
+    def _along(self, part: Part, factors: Tensor) -> Tensor:
+        return Weight(self._of(part.path), part.axis, None, 0).scaled(factors)
+
+    def _of(self, path: str) -> Tensor:
+        known = self.parameters.get(path)
+        return self._module.get_parameter(path).detach().double() if known is None else known
+
+
+def _figures(
+    module: fx.GraphModule,
+    places: Sequence[Exchange],
+    batches: Sequence[Batch],
+    device: torch.device,
+) -> dict[str, Channels]:
+    watched = {place.value: place.axis for place in places}
+    tallies = {name: Tally(len(batches)) for name in watched}
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            value = cast("object", super().run_node(n))
+            if n.name in watched:
+                tallies[n.name].add(cast("Tensor", value).cpu(), watched[n.name])
+            return value
+
+    for batch in batches:
+        arguments = map_tensors(tuple(_arguments(module, batch)), lambda t: t.to(device))
+        Watch(module).run(*cast("tuple[object, ...]", arguments))
+    return {name: tally.channels() for name, tally in tallies.items()}
+
+
+def _outputs(module: fx.GraphModule, batch: Batch) -> list[Tensor]:
+    value = cast("object", module(*_arguments(module, batch)))
+    return [tensor for tensor in tensors_in(value) if tensor.is_floating_point()]
+
+
+def _arguments(module: fx.GraphModule, batch: Batch) -> Iterator[object]:
+    """Copies: a graph may write to its inputs."""
+    for node in module.graph.find_nodes(op="placeholder"):
+        missing = node.args[0] if node.args else None
+        yield batch[node.name].clone() if node.name in batch else missing
+
+
+def _with_parameters(module: fx.GraphModule, parameters: Mapping[str, Tensor]) -> fx.GraphModule:
+    """A copy of ``module`` in which these parameters have these values, in their own types."""
+    result = own_graph(module)
+    leaves = {str(node.target) for node in module.graph.find_nodes(op="call_module")}
+    for path in sorted({path.rpartition(".")[0] for path in parameters} & leaves):
+        replace_leaf(result, path, _copied(result.get_submodule(path)))
+    for path, values in parameters.items():
+        owner, _, name = path.rpartition(".")
+        old = module.get_parameter(path)
+        new = nn.Parameter(values.to(old.dtype), requires_grad=old.requires_grad)
+        setattr(result.get_submodule(owner), name, new)
+    return result
+
+
+def _copied(leaf: nn.Module) -> nn.Module:
+    """Another module with the same tensors."""
+    result = build_leaf(type(leaf), constructor_arguments(leaf)).train(leaf.training)
+    tensors = (*leaf.named_parameters(recurse=False), *leaf.named_buffers(recurse=False))
+    for name, tensor in tensors:
+        setattr(result, name, tensor)
+    return result
