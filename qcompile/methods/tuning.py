@@ -145,9 +145,14 @@ class Tuning:
         return self.learns or "gram" in self.solvers
 
     @property
+    def fits_nearest(self) -> bool:
+        """Nearest rounding alone, with a scale or a bias that is fitted to the layer's inputs."""
+        return self.solvers == ("rtn",) and not {"scale", "bias"}.isdisjoint(self.learn)
+
+    @property
     def uses_moments(self) -> bool:
         """A solver of the layer looks at its inputs."""
-        return any(name in self.solvers for name in ("optq", "gram", "cd"))
+        return self.fits_nearest or any(name in self.solvers for name in ("optq", "gram", "cd"))
 
     @property
     def refits_bias(self) -> bool:

@@ -50,7 +50,7 @@ def _unused(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
         unused = (*unused, "target")
     if not tuning.takes_steps:
         unused = (*OF_STEPS, *unused)
-    if set(tuning.solvers) == {"rtn"}:
+    if not (tuning.learns or tuning.uses_moments):
         unused = (*unused, "samples")
     if "optq" not in tuning.solvers:
         unused = (*unused, "order")
