@@ -12,6 +12,7 @@ from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
 from qcompile.analysis.graph_facts import graph_facts
 from qcompile.analysis.own_bias import with_refits
+from qcompile.analysis.own_norms import norms_missing, tunings_of_units, with_norms
 from qcompile.analysis.rules.registry import run_rules
 from qcompile.analysis.shared_operands import shared_operands
 from qcompile.analysis.target_check import check_target
@@ -137,7 +138,10 @@ def bind_seen(
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     tunings = tunings_by_key(tunes)
     planned = with_refits(graph, planned, recipe.tuning, tunings)
+    whole = tunings_of_units(planned, recipe.tuning, tunings)
+    sizes = with_norms(graph, units, sizes, whole)
     diagnostics += [*found, *unserved_formats(recipe, planned, tunings)]
+    diagnostics += norms_missing(recipe, sizes, whole)
     diagnostics += _claims(recipe, sites, resolution, measured)
     _raise_errors(diagnostics)
     return Bound(

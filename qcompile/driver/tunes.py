@@ -23,7 +23,7 @@ def plan_tunes(
     """One entry for each ``tune ... for`` that decides something, in the order of the text."""
     if not recipe.tunes:
         return (), []
-    weighted = {p.key: p.unit for p in planned if any(t.slot == "weight" for t in p.tensors)}
+    weighted = {p.key: p.unit for p in planned if p.has_weight}
     inside: dict[str, list[Site]] = defaultdict(list)
     for site in sites:
         if site.key in weighted:

@@ -24,7 +24,7 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("partition", ("layer", "block")),
     ("solver", get_args(Solver)),
     ("variable", get_args(Variable)),
-    ("learn", tuple(name for name in get_args(Learned) if name != "norm")),
+    ("learn", get_args(Learned)),
     ("loss", get_args(LossName)),
     ("drop", get_args(DropPlace)),
     ("augment", ("none", "noise", "mixup", "cutmix")),

@@ -76,7 +76,8 @@ class Tuning:
     """Of the logarithm of a weight's scale or exponent, of its zero point as a share of the codes,
     and of levels; falls to 0 along a cosine."""
     bias_lr: float = 1e-3
-    """Of biases, in norms of a row of the weight; falls to 0 along a cosine."""
+    """Of biases, in norms of a row of the weight, and of gains and biases of norms, in root mean
+    squares of the gain; falls to 0 along a cosine."""
     hardening: float = 10.0
     """Strength of the regulariser in units of the loss gradient (its root mean square)."""
     warmup: float = 0.2
@@ -139,6 +140,15 @@ class Tuning:
     @property
     def learns(self) -> bool:
         return "gradient" in self.solvers
+
+    @property
+    def learns_whole(self) -> bool:
+        """A stretch of layers is learned as one."""
+        return self.learns and self.partition != "layer"
+
+    @property
+    def learns_norms(self) -> bool:
+        return self.learns_whole and "norm" in self.learn
 
     @property
     def takes_steps(self) -> bool:

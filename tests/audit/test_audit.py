@@ -143,6 +143,7 @@ PLANS = [
     (lambda c: weight(c).update(shape=[15]), "another shape in the graph"),
     (lambda c: c["sites"][0].update(refits=["gone"]), "`gone` was to be refitted"),
     (lambda c: c["sites"][0].update(refits=["conv.weight"]), "`conv.weight` was to be refitted"),
+    (lambda c: c.update(units=[{"refits": ["gone"]}]), "`gone` was to be refitted"),
     (lambda c: weight(c)["spec"].update(format=FP8), "`conv.weight:codes` is U8[6]"),
 ]
 
