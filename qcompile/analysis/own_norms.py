@@ -10,7 +10,7 @@ from qcompile.capture.unit import Unit
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.source import Span
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.core import SitePlan, UnitPlan
+from qcompile.policy.core import UnitPlan
 from qcompile.policy.recipe import Recipe
 from qcompile.policy.site import Kind
 from qcompile.policy.tune_rules import illegal
@@ -51,7 +51,7 @@ def norms_missing(
 ) -> list[Diagnostic]:
     """Statements that ask for norms, where no block that they tune has one.
 
-    ``tunings`` are by unit name, of the units that are learned as one.
+    ``tunings`` are by unit name, of the units with a weight to quantize.
     """
     served = [tunings[unit.name] for unit in sizes if unit.refits]
     asked = [(recipe.tuning, recipe.tuning_spans)]
@@ -71,15 +71,3 @@ def no_norm(learn: Span) -> Diagnostic:
         "leave `norm` out; a batch norm is folded into the layer in front of it unless `skip`"
         " takes that layer out",
     )
-
-
-def tunings_of_units(
-    planned: Sequence[SitePlan], general: Tuning, tunings: Mapping[str, Tuning]
-) -> dict[str, Tuning]:
-    """Of the units that are learned as one, by name; ``tunings`` are of single sites, by key."""
-    found: dict[str, Tuning] = {}
-    for site in planned:
-        tuning = tunings.get(site.key, general)
-        if site.has_weight and tuning.learns_whole:
-            found.setdefault(site.unit, tuning)
-    return found

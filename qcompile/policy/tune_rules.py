@@ -27,7 +27,18 @@ Spans = Mapping[str, Span]
 OF_STEPS = ("steps", "variable", "optimizer", "schedule", "regularizer", "beta", "warmup")
 """Without effect where no solver takes steps (``gradient``, ``gram``)."""
 OF_BLOCKS = (
-    *("learn", "loss", "drop", "augment", "select", "batch", "patience", "precision", "inputs"),
+    *(
+        "partition",
+        "learn",
+        "loss",
+        "drop",
+        "augment",
+        "select",
+        "batch",
+        "patience",
+        "precision",
+        "inputs",
+    ),
 )
 """Without effect where no solver learns a block (``gradient``)."""
 OF_GATES = ("regularizer", "beta", "warmup")
