@@ -19,9 +19,12 @@ from qcompile.quant.layer import STRIDE
 from qcompile.quant.layer_solver import TRIAL_ROWS
 from qcompile.quant.range_search import SHRINK_FACTORS
 from qcompile.quant.sampling import LIMIT
+from qcompile.quant.scale_search import COARSE, FINE
 
 FUNCTIONS = frozenset({"gelu", "silu", "mish", "sigmoid", "tanh", "softplus", "elu", "softmax"})
 """Elementwise with an exponential inside; other activations cost what an addition does."""
+SCALES = len(COARSE) + len(FINE)
+"""Looked at for each row where nearest rounding has its scale fitted."""
 BOTH_ENDS = 7
 """Up to these bits a signed symmetric search tries each factor with either end code."""
 
@@ -95,7 +98,9 @@ class LayerWork:
         if tuning.target != "symmetric":
             total += self.range_search(spec, weights, limit=None, stride=STRIDE)
         descents = tuning.solvers[1:].count("cd")
-        if "scale" in tuning.learn:
+        if "scale" in tuning.learn and tuning.fits_nearest:
+            total += SCALES * k * k * rows * self.speeds.product("linear", k)
+        elif "scale" in tuning.learn:
             descents += tuning.refits
         return total + descents * self.speeds.solver("descent").seconds(k, rows)
 

@@ -69,6 +69,6 @@ class RunWalk:
         weighted = [name for name in unit.nodes if self.weight(name) is not None]
         tunings = [(name, self.tuning_of(name)) for name in weighted]
         for _, tuning in tunings:
-            if tuning.learns and tuning.partition == "block":
+            if tuning.learns_whole:
                 return [(unit.nodes, tuning)]
         return [((name,), tuning) for name, tuning in tunings if tuning.learns]

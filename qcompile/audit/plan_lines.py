@@ -80,7 +80,9 @@ def promises(plan: Table) -> Promises:
     sites = tables(core, "sites")
     return Promises(
         lines=tuple(line for site in sites for line in _lines(site)),
-        refitted=frozenset(path for site in sites for path in strings(site, "refits")),
+        refitted=frozenset(
+            path for table in (*sites, *tables(core, "units")) for path in strings(table, "refits")
+        ),
         rewritten=tuple(path for item in tables(core, "transforms") for path in _rewritten(item)),
         nbytes=field(core, "bytes_after", int),
     )

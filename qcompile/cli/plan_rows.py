@@ -74,6 +74,9 @@ def summary(plan: Plan) -> Iterable[str]:
     refits = sum(len(site.refits) for site in core.sites)
     if refits:
         yield f"biases set anew with the codes: {several(refits, 'layer')}"
+    norms = sum(len(unit.refits) for unit in core.units)
+    if norms:
+        yield f"gains and biases of norms learned with their blocks: {several(norms, 'tensor')}"
     yield from (f"after the run: {text}" for text in plan.beside.requirements)
     output = plan.beside.output
     if output.formats:
@@ -116,7 +119,7 @@ def _tunings(core: PlanCore) -> Iterable[str]:
     """One line each: what is tuned by which statement, where there is more than one."""
     if not core.tunes:
         return
-    rest = sum(any(t.slot == "weight" for t in site.tensors) for site in core.sites)
+    rest = sum(site.has_weight for site in core.sites)
     for tune in core.tunes:
         rest -= len(tune.sites)
         yield f"tune {tune.tuning.preset}: {_layers(tune.sites)}, {tune.decided_by}"

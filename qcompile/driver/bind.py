@@ -10,7 +10,6 @@ from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
 from qcompile.analysis.graph_facts import graph_facts
-from qcompile.analysis.own_bias import with_refits
 from qcompile.analysis.rules.registry import run_rules
 from qcompile.analysis.shared_operands import shared_operands
 from qcompile.analysis.target_check import check_target
@@ -30,7 +29,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_or
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
 from qcompile.driver.transforms import folded, rescalings
-from qcompile.driver.tunes import plan_tunes, tunings_by_key
+from qcompile.driver.tunes import as_tuned, plan_tunes, tunings_by_key
 from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
@@ -135,8 +134,8 @@ def bind_seen(
     measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     tunings = tunings_by_key(tunes)
-    planned = with_refits(graph, planned, recipe.tuning, tunings)
-    diagnostics += [*found, *unserved_formats(recipe, planned, tunings)]
+    units, planned, sizes, problems = as_tuned(recipe, graph, units, planned, tunings)
+    diagnostics += [*found, *problems, *unserved_formats(recipe, planned, tunings)]
     diagnostics += _claims(recipe, sites, resolution, measured)
     _raise_errors(diagnostics)
     return Bound(

@@ -196,6 +196,7 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
         planned.calibration.batches if planned.calibration else (),
         tuning=core.tuning,
         tunings=tunings_by_node(core),
+        norms={unit.name: unit.refits for unit in core.units},
         seed=core.seed,
         device=torch.device(options.device),
         start=outcomes[-1].state if outcomes else None,

@@ -3,10 +3,16 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from torch import fx
+
+from qcompile.analysis.forecast import forecast
+from qcompile.analysis.joined_units import joined, rehomed, tunings_of_units
+from qcompile.analysis.own_bias import with_refits
+from qcompile.analysis.own_norms import norms_missing, with_norms
 from qcompile.capture.unit import Unit
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.core import PlanCore, SitePlan, TunePlan
+from qcompile.policy.core import PlanCore, SitePlan, TunePlan, UnitPlan
 from qcompile.policy.recipe import Recipe, reference_to
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
@@ -23,7 +29,7 @@ def plan_tunes(
     """One entry for each ``tune ... for`` that decides something, in the order of the text."""
     if not recipe.tunes:
         return (), []
-    weighted = {p.key: p.unit for p in planned if any(t.slot == "weight" for t in p.tensors)}
+    weighted = {p.key: p.unit for p in planned if p.has_weight}
     inside: dict[str, list[Site]] = defaultdict(list)
     for site in sites:
         if site.key in weighted:
@@ -39,6 +45,25 @@ def plan_tunes(
         for tune in recipe.tunes
     ]
     return tuple(plan for plan in plans if plan.sites), diagnostics
+
+
+def as_tuned(
+    recipe: Recipe,
+    graph: fx.GraphModule,
+    units: Sequence[Unit],
+    planned: Sequence[SitePlan],
+    tunings: Mapping[str, Tuning],
+) -> tuple[tuple[Unit, ...], tuple[SitePlan, ...], tuple[UnitPlan, ...], list[Diagnostic]]:
+    """Units, sites and sizes as a run will have them; ``tunings`` are of single sites, by key.
+
+    Units that are learned together are one, and what is set beside the codes is named.
+    """
+    general = recipe.tuning
+    units = joined(graph, units, tunings_of_units(planned, general, tunings))
+    planned = rehomed(with_refits(graph, planned, general, tunings), units)
+    of_units = tunings_of_units(planned, general, tunings)
+    sizes = with_norms(graph, units, forecast(graph, units, planned), of_units)
+    return units, planned, sizes, norms_missing(recipe, sizes, of_units)
 
 
 def tunings_by_key(tunes: Sequence[TunePlan]) -> Mapping[str, Tuning]:

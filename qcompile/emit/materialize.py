@@ -62,7 +62,7 @@ class _Rewrite:
     module: fx.GraphModule
     tensors: Mapping[str, Tensor]
     refitted: frozenset[str]
-    """Biases that were set anew with the codes: the module's own are those of the float model."""
+    """Biases and norms that were set anew: the module's own are those of the float model."""
     graph: fx.Graph = field(init=False)
     attributes: dict[str, object] = field(init=False)
     """What ``get_attr`` and ``call_module`` nodes refer to, by path."""
@@ -75,6 +75,18 @@ class _Rewrite:
             for node in self.graph.nodes
             if node.op in {"call_module", "get_attr"}
         }
+        for path in {path.rpartition(".")[0] for path in self.refitted} & self.attributes.keys():
+            self.attributes[path] = self._with_refits(path)
+
+    def _with_refits(self, path: str) -> nn.Module:
+        """A copy of a leaf with the parameters that were set anew; it shares the others."""
+        own = cast("nn.Module", self.attributes[path])
+        leaf = copy.deepcopy(own, {id(parameter): parameter for parameter in own.parameters()})
+        for name in dict(leaf.named_parameters(recurse=False)):
+            if f"{path}.{name}" in self.refitted:
+                value = nn.Parameter(self.tensors[f"{path}.{name}"], requires_grad=False)
+                leaf.register_parameter(name, value)
+        return leaf
 
     def all_sites(self, core: PlanCore) -> None:
         """Activations first: their plans speak of the graph's own arguments."""
@@ -202,8 +214,6 @@ class _Rewrite:
         bias = own_tensors(leaf).get("bias")
         if bias is None:
             return None
-        if f"{path}.bias" in self.refitted:
-            bias = nn.Parameter(self.tensors[f"{path}.bias"], requires_grad=False)
         self.attributes[f"{path}.bias"] = bias
         return self.graph.get_attr(f"{path}.bias")
 

@@ -43,8 +43,10 @@ def tensors_of(site: SitePlan) -> tuple[tuple[TensorPlan, tuple[PlannedTensor, .
 
 
 def refitted(core: PlanCore) -> tuple[str, ...]:
-    """Parameters that stay float and were set anew with the codes."""
-    return tuple(path for site in core.sites for path in site.refits)
+    """Parameters that stay float and were set anew with the codes, or learned with a unit."""
+    biases = (path for site in core.sites for path in site.refits)
+    norms = (path for unit in core.units for path in unit.refits)
+    return (*biases, *norms)
 
 
 def quantized_storages(core: PlanCore) -> frozenset[str]:

@@ -13,6 +13,7 @@ from qcompile.methods.axes import (
     Learned,
     LossName,
     OptimizerName,
+    Partition,
     Schedule,
     SelectName,
     Solver,
@@ -21,10 +22,10 @@ from qcompile.methods.axes import (
 from qcompile.methods.tuning import Tuning
 
 EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("partition", ("layer", "block")),
+    ("partition", get_args(Partition)),
     ("solver", get_args(Solver)),
     ("variable", get_args(Variable)),
-    ("learn", tuple(name for name in get_args(Learned) if name != "norm")),
+    ("learn", get_args(Learned)),
     ("loss", get_args(LossName)),
     ("drop", get_args(DropPlace)),
     ("augment", ("none", "noise", "mixup", "cutmix")),

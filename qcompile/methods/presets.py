@@ -30,6 +30,12 @@ def _signround(name: str, steps: int, travel: float) -> Tuning:
 
 PRESETS: tuple[Tuning, ...] = (
     Tuning(preset="rtn", solvers=("rtn",)),
+    Tuning(
+        preset="rtn_gram",
+        solvers=("rtn",),
+        partition="layer",
+        learn=("rounding", "scale", "bias"),
+    ),
     Tuning(preset="optq", solvers=("optq",), partition="layer"),
     Tuning(
         preset="hybrid",

@@ -76,7 +76,8 @@ class Tuning:
     """Of the logarithm of a weight's scale or exponent, of its zero point as a share of the codes,
     and of levels; falls to 0 along a cosine."""
     bias_lr: float = 1e-3
-    """Of biases, in norms of a row of the weight; falls to 0 along a cosine."""
+    """Of biases, in norms of a row of the weight, and of gains and biases of norms, in root mean
+    squares of the gain; falls to 0 along a cosine."""
     hardening: float = 10.0
     """Strength of the regulariser in units of the loss gradient (its root mean square)."""
     warmup: float = 0.2
@@ -141,13 +142,27 @@ class Tuning:
         return "gradient" in self.solvers
 
     @property
+    def learns_whole(self) -> bool:
+        """A stretch of layers is learned as one."""
+        return self.learns and self.partition != "layer"
+
+    @property
+    def learns_norms(self) -> bool:
+        return self.learns_whole and "norm" in self.learn
+
+    @property
     def takes_steps(self) -> bool:
         return self.learns or "gram" in self.solvers
 
     @property
+    def fits_nearest(self) -> bool:
+        """Nearest rounding alone, with a scale or a bias that is fitted to the layer's inputs."""
+        return self.solvers == ("rtn",) and not {"scale", "bias"}.isdisjoint(self.learn)
+
+    @property
     def uses_moments(self) -> bool:
         """A solver of the layer looks at its inputs."""
-        return any(name in self.solvers for name in ("optq", "gram", "cd"))
+        return self.fits_nearest or any(name in self.solvers for name in ("optq", "gram", "cd"))
 
     @property
     def refits_bias(self) -> bool:

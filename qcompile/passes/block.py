@@ -6,6 +6,7 @@ targets the cached outputs of the float model.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -19,6 +20,7 @@ from qcompile.quant.activation_quantizer import ActivationQuantizer
 from qcompile.quant.stored_weight import StoredWeight
 
 Quantizer = Callable[[Tensor], Tensor]
+NOTHING_BESIDE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +71,7 @@ class Choice:
 
     weights: Mapping[str, Tensor]
     beside: Mapping[str, Tensor]
-    """Float parameters by path, where they are not the model's."""
+    """Float parameters by path, where they are not the model's: biases of layers, and norms."""
     quantizers: Mapping[tuple[str, str], Quantizer]
 
 
@@ -88,6 +90,10 @@ class Block:
     targets: Sequence[Tensor]
     tail: Tail | None = None
     """The float network behind; ``None`` where no loss looks at it, or nothing reaches it."""
+    norms: Mapping[str, Mapping[str, Tensor]] = field(
+        default_factory=dict[str, Mapping[str, Tensor]]
+    )
+    """Float parameters of norms that may be learned, as the model has them: by node and path."""
 
     @property
     def solved(self) -> tuple[SolvedWeight, ...]:
@@ -122,7 +128,8 @@ class Block:
 
     def _value(self, node: fx.Node, choice: Choice, values: Mapping[str, Value]) -> Value:
         site = self.sites.get(node.name)
-        weights: dict[str, Tensor] = {}
+        own = self.norms.get(node.name, {})
+        weights = {path: choice.beside[path] for path in own if path in choice.beside}
         if site is not None:
             for path, (storage, decided) in site.reused.items():
                 # a weight that this very stretch decides is the same at each of its calls
@@ -146,10 +153,15 @@ def hard_choice(
     block: Block,
     rounded: Mapping[str, Rounded],
     quantizers: Mapping[tuple[str, str], ActivationQuantizer],
+    beside: Mapping[str, Tensor] = NOTHING_BESIDE,
 ) -> Choice:
-    """Weights by storage, quantizers by node and slot, as they will be on disk."""
+    """Weights by storage, quantizers by node and slot, as they will be on disk.
+
+    ``beside`` are parameters of norms, by path, where they are not the model's.
+    """
     weights = {w.storage: rounded[w.storage].code.dequantize(w.weight.dtype) for w in block.solved}
-    return Choice(weights, set_beside(rounded[w.storage] for w in block.solved), quantizers)
+    biases = set_beside(rounded[w.storage] for w in block.solved)
+    return Choice(weights, {**biases, **beside}, quantizers)
 
 
 def first_batches(block: Block, count: int) -> Block:

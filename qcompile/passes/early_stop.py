@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.block import Choice, Rounded, hard_choice
+from qcompile.passes.block import Block, Choice, Rounded, hard_choice
 from qcompile.passes.objective import TINY, Objective
 from qcompile.quant.activation_quantizer import ActivationQuantizer
 
@@ -23,6 +25,11 @@ class Learned:
     """By node and slot."""
     soft_share: float
     """Largest share of a layer's gates that were undecided when they were closed."""
+    beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """Parameters of norms, by path."""
+
+    def choice(self, block: Block) -> Choice:
+        return hard_choice(block, self.codes, self.quantizers, self.beside)
 
 
 class EarlyStop:
@@ -47,7 +54,7 @@ class EarlyStop:
 
     def is_over(self, step: int, found: Learned) -> bool:
         """Look at what there is after ``step``; whether no better was found for too long."""
-        choice = hard_choice(self.objective.block, found.codes, found.quantizers)
+        choice = found.choice(self.objective.block)
         loss = self.objective.relative(self.objective.means(choice, self.watched), self._units)
         if loss < self._least:
             self._least, self.best = loss, found

@@ -1,30 +1,17 @@
 """A weight of a block while it is learned: what moves, on which grid, and what is kept of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Rounded, SolvedWeight
+from qcompile.passes.learned_parameter import LearnedParameter
 from qcompile.quant.grouping import Grouping
 from qcompile.quant.learned_code import learned_code
 from qcompile.quant.variables.registry import variable
 from qcompile.quant.variables.variable import Start
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LearnedBias:
-    """``start + unit * shift``, in the type of the start."""
-
-    start: Tensor
-    unit: Tensor
-    shift: Tensor
-
-    def __call__(self) -> Tensor:
-        return (self.start.float() + self.unit * self.shift).to(self.start.dtype)
-
 
 MayMove = Callable[[SolvedWeight, Grouping, Tensor], Tensor | None]
 """From a weight, its view and its positions in codes to a mask in the view; ``None``: all may."""
@@ -92,9 +79,8 @@ class LearnedWeight:
         return self.variable.soft_share
 
 
-def _bias(value: Tensor, solved: SolvedWeight, *, learns: bool) -> LearnedBias:
+def _bias(value: Tensor, solved: SolvedWeight, *, learns: bool) -> LearnedParameter:
     """In norms of a row: what an input of size one is multiplied by."""
     rows = solved.weight.float().movedim(solved.plan.output_axis, 0).flatten(1)
     unit = torch.linalg.vector_norm(rows, dim=1).mean()
-    shift = torch.zeros_like(value, dtype=torch.float32).requires_grad_(learns)
-    return LearnedBias(value, unit, shift)
+    return LearnedParameter.of(value, unit, learns=learns)

@@ -8,7 +8,7 @@ nearest rounding on batches that took no part in the fit.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -22,6 +22,7 @@ from qcompile.passes.block_inputs import BlockInputs, kept_quantized
 from qcompile.passes.early_stop import EarlyStop, Learned
 from qcompile.passes.guard import Kept, Losses, best, error, relative_losses
 from qcompile.passes.held_out import split
+from qcompile.passes.learned_parameter import learned_norm
 from qcompile.passes.learned_quantizer import LearnedQuantizer
 from qcompile.passes.learned_weight import LearnedWeight
 from qcompile.passes.objective import TINY, Objective
@@ -70,6 +71,8 @@ class Reconstruction:
     quantizers: Mapping[tuple[str, str], ActivationQuantizer]
     """By node and slot."""
     account: Account
+    beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """Parameters of norms that are no longer the model's, by path."""
 
 
 def reconstruct(
@@ -99,7 +102,7 @@ def reconstruct(
     choices = {
         "nearest": hard_choice(block, nearest, before),
         "start": from_start,
-        "learned": None if note else hard_choice(block, learned.codes, learned.quantizers),
+        "learned": None if note else learned.choice(block),
     }
     errors = {name: error(block, choice, held) for name, choice in choices.items()}
     told = not objective.is_mean_square and objective.is_reachable
@@ -117,7 +120,7 @@ def reconstruct(
         losses=None if losses is None else Losses(**losses),
     )
     if kept == "learned":
-        return Reconstruction(learned.codes, learned.quantizers, account)
+        return Reconstruction(learned.codes, learned.quantizers, account, learned.beside)
     return Reconstruction(nearest if kept == "nearest" else start, before, account)
 
 
@@ -161,6 +164,11 @@ class _Learner:
             LearnedWeight(solved, tuning, from_codes=from_codes, may_move=may_move)
             for solved in block.solved
         ]
+        self.norms = {
+            path: learned
+            for parameters in block.norms.values()
+            for path, learned in learned_norm(parameters).items()
+        }
         drops_act = tuning.drop in ("act", "both", "gradual")
         places = [
             ((site.node, slot), quantizer)
@@ -188,6 +196,7 @@ class _Learner:
             codes={one.solved.storage: one.hard() for one in self.weights},
             quantizers={place: learned.hard() for place, learned in self.quantizers.items()},
             soft_share=max((one.soft_share for one in self.weights if one.is_reached), default=0.0),
+            beside={path: one().detach() for path, one in self.norms.items()},
         )
 
     def run(self, tick: Callable[[Tick], None], stop: EarlyStop | None) -> str:
@@ -238,6 +247,7 @@ class _Learner:
         """Of each term of the loss, for the weights as they are now."""
         weights = {one.solved.storage: one.soft() for one in self.weights}
         beside = {path: value for one in self.weights for path, value in one.beside().items()}
+        beside |= {path: one() for path, one in self.norms.items()}
         choice = Choice(weights, beside, self.quantizers)
         if self.tuning.drop == "gradual":
             for quantizer in self.quantizers.values():
@@ -260,6 +270,7 @@ class _Learner:
             (tuning.act_lr, [one for one in of_act.values() if one is not None]),
             (tuning.grid_lr, [part for one in self.weights for part in one.of_grid]),
             (tuning.bias_lr, [part for one in self.weights for part in one.of_bias]),
+            (tuning.bias_lr, [one.shift for one in self.norms.values()]),
         ]
         groups = [
             {"lr": lr, "params": [one for one in group if one.requires_grad]} for lr, group in parts

@@ -21,7 +21,7 @@ from qcompile.passes.held_out import leading
 from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.solvers import unit_seed
 from qcompile.passes.sweep_guard import check_finite
-from qcompile.passes.sweep_node import is_in_place, operation
+from qcompile.passes.sweep_node import attribute, is_in_place, operation
 from qcompile.passes.sweep_site import SiteContext, SiteFigures, quantize_site, weight_names
 from qcompile.passes.sweep_state import ChainState, chain_state, restored
 from qcompile.passes.sweep_streams import Streams
@@ -39,6 +39,7 @@ from qcompile.quant.losses.registry import loss
 from qcompile.quant.stored_weight import StoredWeight, stored_weight
 
 NO_TUNINGS: Mapping[str, Tuning] = MappingProxyType({})
+NO_NORMS: Mapping[str, Sequence[str]] = MappingProxyType({})
 Batch = Mapping[str, Tensor]
 """By the name of the graph's placeholder; the first axis counts samples."""
 
@@ -86,6 +87,7 @@ def sweep(
     *,
     tuning: Tuning,
     tunings: Mapping[str, Tuning] = NO_TUNINGS,
+    norms: Mapping[str, Sequence[str]] = NO_NORMS,
     seed: int,
     device: torch.device,
     start: ChainState | None = None,
@@ -94,9 +96,10 @@ def sweep(
     """Quantize unit after unit; ``sites`` are by node name, ``start`` is where to go on.
 
     ``tunings`` are those of single sites, by node name; they agree in a unit that is learned whole.
+    ``norms`` are paths of the parameters of norms that are learned with a unit, by its name.
     The module is only read. Going on from a saved state gives the bits of an unbroken sweep.
     """
-    walk = _Walk(module, units, sites, batches, tuning, tunings, seed, device, progress)
+    walk = _Walk(module, units, sites, batches, tuning, tunings, norms, seed, device, progress)
     first = 0
     if start is None:
         walk.begin()
@@ -121,6 +124,7 @@ class _Walk:
         batches: Sequence[Batch],
         tuning: Tuning,
         tunings: Mapping[str, Tuning],
+        norms: Mapping[str, Sequence[str]],
         seed: int,
         device: torch.device,
         progress: Progress | None,
@@ -130,6 +134,7 @@ class _Walk:
         self.batches = batches
         self.tuning = tuning
         self.tunings = tunings
+        self.norms = norms
         self.seed = seed
         self.device = device
         self.progress = progress
@@ -183,7 +188,8 @@ class _Walk:
         self._check_inputs(unit)
         whole = self._learned_whole(unit)
         by_block = whole is not None
-        work = UnitWork(context, self._inputs(unit.inputs, unit.nodes) if by_block else {})
+        inputs = self._inputs(unit.inputs, unit.nodes) if by_block else {}
+        work = UnitWork(context, inputs, self._norms(unit))
         held = set(unit.outputs)
         for name in unit.nodes:
             if name in self.sites:
@@ -232,7 +238,7 @@ class _Walk:
 
     def _wanted(self, node: fx.Node, site: SitePlan, tuning: Tuning) -> list[Value]:
         """The float output, where a solver of the layer fits it; else nothing, to save memory."""
-        solves = tuning.uses_moments and any(t.slot == "weight" for t in site.tensors)
+        solves = tuning.uses_moments and site.has_weight
         if not solves or is_in_place(self.module, node):
             return []
         return self._values(node, quantized=False)
@@ -273,6 +279,7 @@ class _Walk:
             plain={node: values[0] for node, values in inputs.items()},
             targets=[cast("Tensor", value) for value in self.streams.float_values(output)],
             tail=self._tail(tuning, output),
+            norms=work.norms_of(nodes),
         )
         if not block.solved:
             return
@@ -295,6 +302,16 @@ class _Walk:
             found.append([values[node] for node in kept])
         for place, node in enumerate(kept):
             self.streams.put_quantized(node, [values[place] for values in found])
+
+    def _norms(self, unit: Unit) -> dict[str, dict[str, Tensor]]:
+        """Parameters that are learned with the unit, as the model has them: by node and path."""
+        found: dict[str, dict[str, Tensor]] = {}
+        nodes = (self.nodes[name] for name in unit.nodes)
+        called = {str(node.target): node.name for node in nodes if node.op == "call_module"}
+        for path in self.norms.get(unit.name, ()):
+            value = cast("Tensor", attribute(self.module, path)).detach().to(self.device)
+            found.setdefault(called[path.rpartition(".")[0]], {})[path] = value.clone()
+        return found
 
     def _tail(self, tuning: Tuning, output: str) -> Tail | None:
         if not any(loss(term.name).sees != "output" for term in tuning.loss):
@@ -396,16 +413,12 @@ class _Walk:
 
     def _weighted(self, unit: Unit) -> list[str]:
         """Nodes whose weight is quantized: they are what a tuning is about."""
-        return [
-            name
-            for name in unit.nodes
-            if name in self.sites and any(t.slot == "weight" for t in self.sites[name].tensors)
-        ]
+        return [name for name in unit.nodes if name in self.sites and self.sites[name].has_weight]
 
     def _learned_whole(self, unit: Unit) -> Tuning | None:
         """The tuning of a unit that is learned as one; ``None`` where layers stand alone."""
         tunings = [self._tuning_of(name) for name in self._weighted(unit)]
-        whole = (one for one in tunings if one.learns and one.partition == "block")
+        whole = (one for one in tunings if one.learns_whole)
         return next(whole, None)
 
     def _placeholder(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:

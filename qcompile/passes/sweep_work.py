@@ -17,10 +17,21 @@ Inputs = Mapping[str, tuple[Sequence[Value], Sequence[Value]]]
 class UnitWork:
     """Sites, codes and quantizers of a unit, in the order of the walk."""
 
-    def __init__(self, context: SiteContext, inputs: Inputs) -> None:
-        """``inputs`` are kept only where something is to be reconstructed from them."""
+    def __init__(
+        self,
+        context: SiteContext,
+        inputs: Inputs,
+        norms: Mapping[str, Mapping[str, Tensor]],
+    ) -> None:
+        """``inputs`` are kept only where something is to be reconstructed from them.
+
+        ``norms`` are float parameters that are learned beside, by node and path.
+        """
         self.context = context
         self.inputs = inputs
+        self.norms = norms
+        self.beside = {path: value for own in norms.values() for path, value in own.items()}
+        """Present values of the parameters of ``norms``."""
         self.sites: dict[str, BlockSite] = {}
         self.figures: list[SiteFigures] = []
         self.accounts: list[tuple[str, Account]] = []
@@ -39,11 +50,15 @@ class UnitWork:
         """Take over what a reconstruction kept; its account goes under ``name``."""
         self.codes.update(result.codes)
         self.quantizers.update(result.quantizers)
+        self.beside.update(result.beside)
         self.accounts.append((name, result.account))
 
     def choice(self, block: Block) -> Choice:
         """The present codes and quantizers, for the sites of ``block``."""
-        return hard_choice(block, self.codes, self.quantizers)
+        return hard_choice(block, self.codes, self.quantizers, self.beside)
+
+    def norms_of(self, nodes: Sequence[str]) -> dict[str, Mapping[str, Tensor]]:
+        return {node: self.norms[node] for node in nodes if node in self.norms}
 
     def tensors(self) -> dict[str, Tensor]:
         """Artifact tensors by name."""
@@ -54,4 +69,4 @@ class UnitWork:
             found |= {name: tensor.clone() for name, tensor in named.items()}
         for storage, code in self.codes.items():
             found |= code.tensors(storage)
-        return found
+        return found | self.beside

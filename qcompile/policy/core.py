@@ -63,6 +63,10 @@ class SitePlan(Frozen):
     refits: tuple[str, ...] = ()
     """Paths of parameters that stay float and are set anew with the codes: the bias."""
 
+    @property
+    def has_weight(self) -> bool:
+        return any(tensor.slot == "weight" for tensor in self.tensors)
+
 
 class ParameterPlan(Frozen):
     """A parameter of the recipe with the value in force, given or not."""
@@ -94,6 +98,8 @@ class UnitPlan(Frozen):
     bytes_before: int
     bytes_after: int
     """All tensors of the unit as they will lie on disk, float ones included."""
+    refits: tuple[str, ...] = ()
+    """Paths of parameters of norms that are learned with the unit."""
 
 
 class FileHash(Frozen):

@@ -39,15 +39,15 @@ def unserved_formats(
     for site in planned:
         weight = next((one for one in site.tensors if one.slot == "weight"), None)
         tuning = tunings.get(site.key, recipe.tuning)
-        asked = [one for one in OF_UNIFORM if one in tuning.solvers]
+        asked = _asks_for_steps(tuning)
         if weight is not None and asked and not isinstance(weight.spec.format, IntFormat):
-            place = (site.scheme or "", asked[0], str(weight.spec.format))
+            place = (site.scheme or "", asked, str(weight.spec.format))
             sites.setdefault(place, []).append(site)
     found: list[Diagnostic] = []
-    for (scheme, solver, number), tuned in sites.items():
+    for (scheme, asked, number), tuned in sites.items():
         span = recipe.scheme_spans.get((scheme, "weight")) or _span(recipe, {}, "preset")
         problem = not_available(
-            f"the solver `{solver}` on `{number}`",
+            f"{asked} on `{number}`",
             span,
             "give these layers a `tune ... for` with the solvers `rtn` and `gradient`, of which"
             " every `variable` serves every format, or use `int2`..`int8`",
@@ -56,6 +56,14 @@ def unserved_formats(
         more = (f"and {len(tuned) - SHOWN} more",) if len(tuned) > SHOWN else ()
         found.append(replace(problem, notes=(*paths, *more)))
     return found
+
+
+def _asks_for_steps(tuning: Tuning) -> str:
+    """What of a tuning serves uniform grids alone, if anything."""
+    if tuning.fits_nearest:
+        learned = next(name for name in tuning.learn if name in ("scale", "bias"))
+        return f"`learn = {learned}` of nearest rounding"
+    return next((f"the solver `{one}`" for one in OF_UNIFORM if one in tuning.solvers), "")
 
 
 def _tuning(recipe: Recipe, tuning: Tuning, spans: Mapping[str, Span]) -> Iterator[Diagnostic]:

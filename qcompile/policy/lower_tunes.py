@@ -23,7 +23,7 @@ def lower_tunes(
     found: list[Tune] = []
     for node in nodes:
         tuned = lower_tune(node, checker)
-        if not has_data and set(tuned.tuning.solvers) != {"rtn"}:
+        if not has_data and (tuned.tuning.learns or tuned.tuning.uses_moments):
             checker.report(nothing_to_learn_from(node.preset))
         if node.selector is None:
             if first is not None:

@@ -27,13 +27,24 @@ Spans = Mapping[str, Span]
 OF_STEPS = ("steps", "variable", "optimizer", "schedule", "regularizer", "beta", "warmup")
 """Without effect where no solver takes steps (``gradient``, ``gram``)."""
 OF_BLOCKS = (
-    *("learn", "loss", "drop", "augment", "select", "batch", "patience", "precision", "inputs"),
+    *(
+        "partition",
+        "learn",
+        "loss",
+        "drop",
+        "augment",
+        "select",
+        "batch",
+        "patience",
+        "precision",
+        "inputs",
+    ),
 )
 """Without effect where no solver learns a block (``gradient``)."""
 OF_GATES = ("regularizer", "beta", "warmup")
 """Without effect on a variable that cannot stop between two codes."""
 
-OF_GRADIENT = ("act_scale", "zero_point", "exponent", "levels")
+OF_GRADIENT = ("act_scale", "zero_point", "exponent", "levels", "norm")
 """What the solvers of single layers cannot learn."""
 
 
@@ -50,7 +61,7 @@ def _unused(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
         unused = (*unused, "target")
     if not tuning.takes_steps:
         unused = (*OF_STEPS, *unused)
-    if set(tuning.solvers) == {"rtn"}:
+    if not (tuning.learns or tuning.uses_moments):
         unused = (*unused, "samples")
     if "optq" not in tuning.solvers:
         unused = (*unused, "order")
@@ -68,6 +79,16 @@ def _unlearned(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     for name in tuning.learn:
         if name in OF_GRADIENT:
             yield without_effect(f"learn = {name}", on, spans["learn"])
+
+
+def _norms_between_layers(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    where = spans.get("learn") or spans.get("partition")
+    if "norm" in tuning.learn and tuning.learns and not tuning.learns_whole and where is not None:
+        yield illegal(
+            "norms lie between the layers, and a layer is learned alone",
+            where,
+            "use `partition = block`, or leave `norm` out",
+        )
 
 
 def _gates(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
@@ -157,7 +178,7 @@ def _nothing_to_drop(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
 
 
 RULES = (
-    *(_unused, _unlearned, _gates, _solvers),
+    *(_unused, _unlearned, _norms_between_layers, _gates, _solvers),
     *(_gate_on_a_moving_grid, _prediction, _loss_terms),
     *(_mixed_samples, _nothing_to_drop),
 )

@@ -51,7 +51,7 @@ def _split(
     """A block that is learned as one has one tuning."""
     distinct = {id(tune): tune for tune in winners.values()}
     tunings = [general if tune is None else tune.tuning for tune in distinct.values()]
-    whole = any(one.learns and one.partition == "block" for one in tunings)
+    whole = any(one.learns_whole for one in tunings)
     if len(distinct) == 1 or not whole or not stretch.sites:
         return None
     blamed = next(tune for tune in distinct.values() if tune is not None)

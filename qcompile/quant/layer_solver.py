@@ -22,6 +22,7 @@ from qcompile.quant.moments import Moments
 from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic
 from qcompile.quant.scale_refit import refit_scale
+from qcompile.quant.scale_search import search_scale
 
 NEGLIGIBLE = 1e-6
 """Relative gain of a round of refits below which no further one is made."""
@@ -199,7 +200,8 @@ def _fitted(
         if name in steps:
             codes = steps[name](problem, codes, setting)
     if "scale" in tuning.learn and layer.scale_size is not None:
-        problem, codes = _refitted(problem, codes, setting, layer.scale_size)
+        fitted = _rescaled if tuning.fits_nearest else _refitted
+        problem, codes = fitted(problem, codes, setting, layer.scale_size)
     bias = fit.bias(problem.values(codes).double()) if refits_bias else None
     scale = problem.scale.expand_as(codes)
     zero_point = problem.zero_point.expand_as(codes)
@@ -265,6 +267,15 @@ def _best_start(problem: Quadratic, setting: Setting, *, tied: bool) -> tuple[Qu
         return x.view(groups, count, rows, width).gather(1, place)[:, 0]
 
     return problem.with_scale(chosen(many.scale)), chosen(codes)
+
+
+def _rescaled(
+    problem: Quadratic, _codes: Tensor, _setting: Setting, size: int
+) -> tuple[Quadratic, Tensor]:
+    """Rounding to nearest stays what it is: only its scale is chosen."""
+    scale = search_scale(problem, size)
+    problem = problem.with_scale(scale[..., : problem.scale.shape[2]])
+    return problem, problem.nearest()
 
 
 def _refitted(

@@ -132,6 +132,7 @@ def weight(core):
     return core["sites"][0]["tensors"][0]
 
 
+UNIT = {"name": "u", "is_block": True, "sites": [], "bytes_before": 0, "bytes_after": 0}
 PLANS = [
     (lambda c: weight(c).update(bytes_after=9), "takes 21 bytes, planned 9"),
     (lambda c: c.update(bytes_after=1), "planned 1"),
@@ -143,6 +144,7 @@ PLANS = [
     (lambda c: weight(c).update(shape=[15]), "another shape in the graph"),
     (lambda c: c["sites"][0].update(refits=["gone"]), "`gone` was to be refitted"),
     (lambda c: c["sites"][0].update(refits=["conv.weight"]), "`conv.weight` was to be refitted"),
+    (lambda c: c.update(units=[{**UNIT, "refits": ["gone"]}]), "`gone` was to be refitted"),
     (lambda c: weight(c)["spec"].update(format=FP8), "`conv.weight:codes` is U8[6]"),
 ]
 

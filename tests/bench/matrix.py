@@ -12,6 +12,8 @@ RECIPES = ROOT / "recipes"
 
 BASELINE = "rtn"
 """Rounding to nearest with clipped scales: what every other preset has to beat."""
+STRONGER = "rtn_gram"
+"""Nearest rounding still, with scales searched under the Gram matrix and biases corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,19 @@ ENGINE = Matrix(
     "engine",
     (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS)),
     (
-        ("w2a8", (BASELINE, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop")),
-        ("w3a3", (BASELINE, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop")),
-        ("w2", (BASELINE, "hybrid", "optq", "brecq@100")),
-        ("w3", (BASELINE, "hybrid", "optq", "brecq@100")),
-        ("w4", (BASELINE, "hybrid", "optq", "brecq@100")),
-        ("w4a4", (BASELINE, "hybrid", "optq", "brecq@100", "qdrop@100")),
-        ("w4a8", (BASELINE, "hybrid", "optq", "brecq@100")),
+        (
+            "w2a8",
+            (BASELINE, STRONGER, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop"),
+        ),
+        (
+            "w3a3",
+            (BASELINE, STRONGER, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop"),
+        ),
+        ("w2", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
+        ("w3", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
+        ("w4", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
+        ("w4a4", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100", "qdrop@100")),
+        ("w4a8", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
     ),
 )
 MATRICES = (ACCURACY, ENGINE)

@@ -54,6 +54,14 @@ def test_preset_lowers_the_error_of_nearest_rounding_on_images_it_has_not_seen(n
     assert unseen_error(weight, name) < MOST.get(name, 0.6) * unseen_error(*nearest)
 
 
+def test_a_fitted_scale_beats_the_range_search_and_the_full_range():
+    """At two bits the range search, which looks at weights alone, loses to the full range."""
+    whole = unseen_error("int2 symmetric observer=minmax", DEFAULT_PRESET)
+    searched = unseen_error(*NEAREST)
+    assert whole < searched
+    assert unseen_error("int2 symmetric", "rtn_gram") < 0.3 * whole
+
+
 @cache
 def unseen_error(weight: str, name: str) -> float:
     """``sum |q - f|^2 / sum |f|^2`` behind the last quantized block, on the test split."""

@@ -75,6 +75,15 @@ def test_solvers_of_uniform_grids_say_which_would_serve_the_format():
     assert errors[0].notes == ("asked for: fc",)
 
 
+def test_a_fitted_scale_of_nearest_rounding_on_levels_is_refused():
+    data = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; seed = 1 }\n'
+    with pytest.raises(CompileError) as refused:
+        plan_recipe(recipe({"fc": "nf4"}, data + "tune rtn_gram\n"))
+    (error,) = [one for one in refused.value.diagnostics if one.is_error]
+    assert error.code.number == "QR290"
+    assert error.message.startswith("`learn = scale` of nearest rounding on `nf4`")
+
+
 def test_another_tune_for_the_layers_on_levels_is_enough():
     data = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; seed = 1 }\n'
     tunes = 'tune optq\ntune nupes for "fc" { learn = [rounding, scale] }\n'

@@ -126,7 +126,7 @@ MAIN = W8 + "policy main { use w8 for conv }\n"
         (W8 + "policy p { share zero_point for add }", [("QR290", "share zero_point for add")]),
         ("tune rtn { iters = 1 }", [("QR409", "iters")]),
         ("tune rtn { loss = mse }", [("QR405", "loss = mse")]),
-        ("tune rtn { partition = blok }", [("QR410", "blok")]),
+        ("tune brecq { partition = blok }", [("QR410", "blok")]),
         ("tune rtn { steps = 100 }", [("QR405", "steps = 100")]),
         ('output { dirr = "x" }', [("QR409", "dirr")]),
         ('output { dir = "x"; format = "fx" }', []),
@@ -137,7 +137,7 @@ MAIN = W8 + "policy main { use w8 for conv }\n"
         ('evaluate top2 { data = "a" }', [("QR201", "top2")]),
         ("blocks { each conv }", [("QR401", "conv")]),
         ("blocks { each \"a.*\"; overlap = 0 }", []),
-        ("tune rtn\ntune rtn { partition = layer }", [("QR210", "tune rtn { partition = layer }")]),
+        ("tune rtn\ntune rtn { seed = 1 }", [("QR210", "tune rtn { seed = 1 }")]),
         (MODEL, [("QR211", '"zoo:resnet20"')]),
         (MODEL + MAIN + "let n = 3", [("QR206", "n")]),
         (MODEL + MAIN + "select s = conv", [("QR206", "s")]),
@@ -234,7 +234,7 @@ def test_settings_are_read():
     recipe = recipe_of(
         'let n = 64\ncalibrate { data = "zoo:x"; samples = 2 * n; batch = 8; seed = 3; '
         'labels = "y" }\nevaluate top1 { data = "zoo:t"; batch = 100 }\n'
-        'tune rtn { partition = layer; seed = 5 }\noutput { dir = "out" }'
+        'tune brecq { partition = layer; seed = 5 }\noutput { dir = "out" }'
     )
     calibration = recipe.calibration
     assert (calibration.samples, calibration.batch, calibration.seed) == (128, 8, 3)
