@@ -95,6 +95,7 @@ class Code(Enum):
     UNKNOWN_OPERATION = ("QR516", "unknown-operation", Severity.WARNING)
     ACCUMULATOR_OVERFLOW = ("QR517", "accumulator-overflow", Severity.ERROR)
     NEGATIVES_CUT = ("QR518", "negatives-cut", Severity.WARNING)
+    FLOAT_PRODUCT = ("QR519", "float-product", Severity.WARNING)
     MODEL_REFERENCE = ("QR520", "model-reference", Severity.ERROR)
     MODEL_FACTORY = ("QR521", "model-factory-failed", Severity.ERROR)
     WEIGHT_FILE = ("QR522", "weight-file", Severity.ERROR)
