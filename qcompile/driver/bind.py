@@ -14,6 +14,7 @@ from qcompile.analysis.graph_facts import graph_facts
 from qcompile.analysis.own_bias import with_refits
 from qcompile.analysis.rules.registry import run_rules
 from qcompile.analysis.shared_operands import shared_operands
+from qcompile.analysis.size_parts import size_parts
 from qcompile.analysis.target_check import check_target
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
@@ -133,7 +134,11 @@ def bind_seen(
     planned = decide(graph, final_sites, units, resolution, shares)
     diagnostics.extend(_on_targets(recipe, planned))
     sizes = forecast(graph, units, planned)
-    measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
+    measured = Measured(
+        bytes_total=sum(unit.bytes_after for unit in sizes),
+        blocks=block_sites(units, sites),
+        parts=size_parts(graph, planned),
+    )
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     tunings = tunings_by_key(tunes)
     planned = with_refits(graph, planned, recipe.tuning, tunings)

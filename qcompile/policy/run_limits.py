@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.quantities import human_bytes
 from qcompile.policy.assertion import Failure
 from qcompile.policy.claim import ResourceName
 from qcompile.policy.recipe import Limit, on_one_line
@@ -57,4 +58,4 @@ def _amount(unit: UnitForecast, which: ResourceName) -> float:
 
 def _shown(unit: UnitForecast, which: ResourceName) -> str:
     amount = _amount(unit, which)
-    return f"{amount:.3g} s" if which == "time" else f"{amount / 1e6:.3g} MB"
+    return f"{amount:.3g} s" if which == "time" else human_bytes(round(amount))
