@@ -125,6 +125,7 @@ class Code(Enum):
     BATCH_MISMATCH = ("QR702", "batch-does-not-fit", Severity.ERROR)
     TOO_FEW_SAMPLES = ("QR703", "too-few-samples", Severity.WARNING)
     NO_SEED = ("QR704", "no-seed", Severity.WARNING)
+    TOO_LITTLE_MEMORY = ("QR706", "too-little-memory", Severity.WARNING)
     RUN_LIMIT = ("QR707", "run-over-budget", Severity.ERROR)
     STALE_PLAN = ("QR708", "stale-plan", Severity.ERROR)
     UNREADABLE_PLAN = ("QR709", "unreadable-plan", Severity.ERROR)

@@ -34,7 +34,7 @@ from qcompile.policy.recipe import Assertion, Budget, Limit, Requirement, SlotNa
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.selection import Selection, calculate, compare
-from qcompile.policy.selector import Constant, Selector, Value
+from qcompile.policy.selector import Comparator, Constant, Selector, Value
 from qcompile.policy.site import Site
 from qcompile.policy.size_part import SizePart, largest_parts
 from qcompile.policy.unmatched import MAX_PATHS, some_paths
@@ -260,7 +260,9 @@ class _Judge:
         for figure, value, other in ((claim.left, left, right), (claim.right, right, left)):
             match figure:
                 case SlotBits():
-                    return self._pulling(figure, value, above=value > other)
+                    return self._pulling(
+                        figure, value, ">=" if compare(">", value, other) else "<="
+                    )
                 case _:
                     pass
         is_size = any(isinstance(one, Total) and one.which == "size" for one in measures(claim))
@@ -282,14 +284,14 @@ class _Judge:
                     pass
         return ()
 
-    def _pulling(self, figure: SlotBits, value: Value, *, above: bool) -> tuple[str, ...]:
+    def _pulling(self, figure: SlotBits, value: Value, beyond: Comparator) -> tuple[str, ...]:
         """At most five layers beyond ``value``, the largest first, with the rule of each."""
         slots = _slots_of(figure)
-        found = {
+        found: dict[str, tuple[Decision, SlotName, QuantSlot]] = {
             one.site.key: (one, slot, spec)
             for one in self.decisions
             for slot, spec in one.quantized
-            if slot in slots and (spec.bits >= value if above else spec.bits <= value)
+            if slot in slots and compare(beyond, spec.bits, value)
         }
         ranked = sorted(found.values(), key=lambda item: -_elements(item[0]))
         more = len(ranked) - MAX_PATHS
