@@ -78,7 +78,7 @@ class _Timer:
         """All steps, what judges the result, and the new values of the quantized stream."""
         walk, tuning = self.walk, stretch.tuning
         through, behind = self._through(stretch), self._behind(stretch)
-        if stretch.views != {"output"} and not walk.tail(stretch):
+        if not stretch.is_local and not walk.tail(stretch):
             return 0.0  # the loss is about an output that it has no part in
         network = "network" in stretch.views
         both = network and len(stretch.views) > 1 and stretch.feeds_other_values

@@ -38,6 +38,11 @@ class Stretch:
         )
 
     @property
+    def is_local(self) -> bool:
+        """The loss is about the stretch's own output alone."""
+        return self.views <= {"output"}
+
+    @property
     def is_mean_square(self) -> bool:
         """The guard needs no more than the errors that it reports."""
         return all(t.name == "mse" and t.p in (None, 2) for t in self.tuning.loss if t.weight != 0)
@@ -121,7 +126,7 @@ class RunWalk:
         As ``passes.tail`` finds it: what came before is cached. Empty if the network's output does
         not depend on the stretch.
         """
-        if stretch.views == {"output"} or self.end is None:
+        if stretch.is_local or self.end is None:
             return ()
         done = max(self.position.get(name, -1) for name in stretch.nodes)
         needed: set[fx.Node] = {self.end}
