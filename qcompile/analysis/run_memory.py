@@ -1,13 +1,14 @@
 """Bytes that are alive at once in a run, unit by unit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
 
 from qcompile.analysis.layer_work import matrix_layer
-from qcompile.analysis.run_walk import RunWalk
+from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.unit import Unit
+from qcompile.quant.variables.categorical import NEIGHBOURS
 
 FLOAT, DOUBLE = 4, 8
 QUANTIZING = 4
@@ -20,6 +21,8 @@ LEARNING = 12
 """Copies of a weight that is learned: variable, gradient, Adam's two, and what is saved."""
 RECORDED = 3
 """Copies of each value of a block that the backward pass needs."""
+RECORDED_BEHIND = 1
+"""The same of the float network behind it: neither quantizers nor weights to be learned."""
 RETAINED = 2
 """Bytes that a process keeps for each byte of the streams: freed values leave holes behind."""
 SAVING = 2
@@ -59,8 +62,8 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
                     late.append(dead)
                 else:
                     alive -= live.pop(dead, 0)
-        for nodes, _ in walk.learned(unit):
-            peak = max(peak, RETAINED * (alive + inputs) + _learning(walk, nodes))
+        for stretch in walk.learned(unit):
+            peak = max(peak, RETAINED * (alive + inputs) + _learning(walk, stretch))
         for dead in late:
             alive -= live.pop(dead, 0)
         results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
@@ -75,7 +78,7 @@ def held(walk: RunWalk, name: str) -> int:
 
 def _inputs(walk: RunWalk, unit: Unit, live: dict[str, int]) -> int:
     """Of what a unit reads and keeps to the end, where it is learned as a whole."""
-    whole = any(len(nodes) == len(unit.nodes) for nodes, _ in walk.learned(unit))
+    whole = any(len(stretch.nodes) == len(unit.nodes) for stretch in walk.learned(unit))
     return sum(live.get(name, 0) for name in unit.inputs) if whole else 0
 
 
@@ -97,8 +100,25 @@ def _aside(walk: RunWalk, name: str) -> int:
     return aside + max(moments, DOUBLE * (grams + SOLVING * rows))
 
 
-def _learning(walk: RunWalk, nodes: Sequence[str]) -> int:
-    recorded = sum(walk.sizes.elements(walk.nodes[name]) for name in nodes)
-    weights = (walk.weight(name) for name in nodes)
+def _learning(walk: RunWalk, stretch: Stretch) -> int:
+    """Of the steps, and of what the loss keeps of every batch."""
+    recorded = RECORDED * sum(walk.sizes.elements(walk.nodes[name]) for name in stretch.nodes)
+    recorded += RECORDED_BEHIND * sum(map(walk.sizes.elements, walk.tail(stretch)))
+    weights = (walk.weight(name) for name in stretch.nodes)
     learned = sum(prod(weight.shape) for weight in weights if weight is not None)
-    return FLOAT * (RECORDED * recorded + LEARNING * learned)
+    copies = LEARNING * (NEIGHBOURS if stretch.tuning.variable == "categorical" else 1)
+    return FLOAT * (recorded + copies * learned) + _of_loss(walk, stretch)
+
+
+def _of_loss(walk: RunWalk, stretch: Stretch) -> int:
+    """Derivatives as large as what is fitted, and float outputs of the network."""
+    made = walk.sizes.elements(walk.nodes[stretch.output])
+    batches = walk.fitted(stretch.tuning)
+    elements = 0.0
+    if "gradient" in stretch.views:  # where they are taken, and they themselves
+        elements += 2 * batches * made
+    if "curvature" in stretch.views:  # a row for each batch, then their mean
+        elements += 2 * batches * made / walk.batch
+    if "network" in stretch.views and walk.end is not None:
+        elements += batches * walk.sizes.elements(walk.end)
+    return round(FLOAT * elements)

@@ -8,10 +8,9 @@ from torch import fx
 
 from qcompile.analysis.layer_work import LayerWork, is_static, matrix_layer
 from qcompile.analysis.run_memory import FLOAT, UnitMemory, held
-from qcompile.analysis.run_walk import RunWalk
+from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.analysis.speeds import Speeds
 from qcompile.capture.unit import Unit
-from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
 
 HELD_OUT = 8
@@ -26,8 +25,17 @@ def unit_seconds(walk: RunWalk, speeds: Speeds, memory: Sequence[UnitMemory]) ->
     solved: set[str] = set()
     for unit, sizes in zip(walk.units, memory, strict=True):
         seconds = sum(timer.node(walk.nodes[name], solved) for name in unit.nodes)
-        seconds += sum(timer.learn(nodes, tuning) for nodes, tuning in walk.learned(unit))
+        seconds += sum(map(timer.learn, walk.learned(unit)))
         yield seconds + timer.end(unit, sizes.state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Seconds for one batch."""
+
+    forward: float
+    training: float
+    """Forward and backward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +74,60 @@ class _Timer:
         seconds += walk.batches * (work.statistics(layer) + operands)
         return seconds + work.solve(layer, tuning, weight.spec, count)
 
-    def learn(self, names: Sequence[str], tuning: Tuning) -> float:
+    def learn(self, stretch: Stretch) -> float:
         """All steps, what judges the result, and the new values of the quantized stream."""
+        walk, tuning = self.walk, stretch.tuning
+        through, behind = self._through(stretch), self._behind(stretch)
+        if not stretch.is_local and not walk.tail(stretch):
+            return 0.0  # the loss is about an output that it has no part in
+        network = "network" in stretch.views
+        both = network and len(stretch.views) > 1 and stretch.feeds_other_values
+        made = self.work.sizes.elements(walk.nodes[stretch.output])
+        step = (2 if both else 1) * through.training + (behind.training if network else 0.0)
+        step += made * 3 * self.work.speeds.over("plain", training=True)
+        if tuning.augment.name != "none":
+            step += through.forward
+        batches = walk.fitted(tuning)
+        judged = JUDGED * max(int(batches) // HELD_OUT, 1)
+        guard = judged * through.forward
+        if not stretch.is_mean_square:
+            guard += judged * (through.forward + (behind.forward if network else 0.0))
+        once = batches * self._derivatives(stretch, through, behind)
+        return tuning.steps * step + guard + once + walk.batches * through.forward
+
+    def _derivatives(self, stretch: Stretch, through: _Pass, behind: _Pass) -> float:
+        """Of one batch: what the loss needs before the first step."""
+        seconds = 0.0
+        if "network" in stretch.views:
+            seconds += behind.forward
+        if "gradient" in stretch.views:
+            seconds += through.forward + behind.forward + behind.training
+        if "curvature" in stretch.views:
+            seconds += behind.forward + 2 * behind.training
+        return seconds
+
+    def _through(self, stretch: Stretch) -> _Pass:
+        """One batch through the stretch, its quantizers and the variables of its weights."""
         walk, work = self.walk, self.work
-        step = forward = 0.0
-        for name in names:
+        training = forward = 0.0
+        for name in stretch.nodes:
             node = walk.nodes[name]
-            step += work.evaluate(node, training=True)
+            training += work.evaluate(node, training=True)
             forward += work.evaluate(node)
             for _, used in walk.operands(name):
-                step += work.quantize(used, training=True)
+                training += work.quantize(used, training=True)
                 forward += work.quantize(used)
             weight = walk.weight(name)
             if weight is not None:
-                step += work.speeds.step.seconds(prod(weight.shape))
-        made = work.sizes.elements(walk.nodes[names[-1]])
-        step += made * 3 * work.speeds.over("plain", training=True)
-        judged = JUDGED * max(int(walk.batches) // HELD_OUT, 1)
-        return tuning.steps * step + (judged + walk.batches) * forward
+                training += work.speeds.step.seconds(prod(weight.shape))
+        return _Pass(forward, training)
+
+    def _behind(self, stretch: Stretch) -> _Pass:
+        """One batch through the float rest; weights have no gradient there, which spares half."""
+        nodes = self.walk.tail(stretch)
+        forward = sum(self.work.evaluate(node) for node in nodes)
+        both = sum(self.work.evaluate(node, training=True) for node in nodes)
+        return _Pass(forward, (forward + both) / 2)
 
     def end(self, unit: Unit, state: int) -> float:
         """Check what leaves the unit, compare it, and save it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from qcompile.cli.quantities import human_bytes
+from qcompile.diagnostics.quantities import human_bytes
 
 
 @click.command("demo")

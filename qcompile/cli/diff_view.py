@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from qcompile.cli.markdown import cut, inline, table_head
 from qcompile.cli.plan_rows import slot_text
-from qcompile.cli.quantities import human_bytes, several
+from qcompile.diagnostics.quantities import human_bytes, several
 from qcompile.policy.plan_diff import PlanDiff, SettingChange, TensorChange
 from qcompile.policy.scheme import QuantSlot
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qcompile.cli.quantities import human_bytes
+from qcompile.diagnostics.quantities import human_bytes
 
 if TYPE_CHECKING:
     from qcompile.driver.export import Export

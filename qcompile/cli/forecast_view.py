@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from qcompile.cli.quantities import human_bytes, several
+from qcompile.diagnostics.quantities import human_bytes, several
 from qcompile.policy.run_forecast import RunForecast, UnitForecast
 
 SHOWN = 8

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qcompile.cli.layout import HEIGHT, MARGIN, WIDTH, layout
-from qcompile.cli.quantities import human_bytes
+from qcompile.diagnostics.quantities import human_bytes
 from qcompile.driver.block_graph import BlockGraph, GraphBox
 
 COLOURS = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from qcompile.cli.forecast_view import forecast_summary
 from qcompile.cli.plan_rows import HEADINGS, RIGHT_ALIGNED, rows, summary, title
-from qcompile.cli.quantities import several
+from qcompile.diagnostics.quantities import several
 from qcompile.policy.core import Plan
 
 LIMIT = 60_000

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
-from qcompile.cli.quantities import human_bytes, human_count, several
+from qcompile.diagnostics.quantities import human_bytes, human_count, several
 from qcompile.policy.core import Plan, PlanCore, SiteCompute, SitePlan, TensorPlan, UnitPlan
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.scheme import QuantSlot

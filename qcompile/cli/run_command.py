@@ -14,9 +14,9 @@ from qcompile.cli.options import (
     trust_option,
     work_directory_option,
 )
-from qcompile.cli.quantities import human_bytes
 from qcompile.cli.run_view import clock, shown
 from qcompile.cli.stop_signal import stop_requests
+from qcompile.diagnostics.quantities import human_bytes
 
 
 @click.command("run")

@@ -8,7 +8,7 @@ import click
 
 from qcompile.cli.console import finish, json_object, show_diagnostics
 from qcompile.cli.options import json_option, param_option, trust_option
-from qcompile.cli.quantities import human_count
+from qcompile.diagnostics.quantities import human_count
 
 if TYPE_CHECKING:
     from qcompile.driver.select import Selected

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from qcompile.cli.plan_rows import slot_text
-from qcompile.cli.quantities import human_count
+from qcompile.diagnostics.quantities import human_count
 from qcompile.driver.site_trace import SiteTrace, TracedRule, TracedSite
 from qcompile.policy.recipe import SlotName
 from qcompile.policy.scheme import FloatSlot, QuantSlot

@@ -12,6 +12,7 @@ from qcompile.analysis.forecast import forecast
 from qcompile.analysis.graph_facts import graph_facts
 from qcompile.analysis.rules.registry import run_rules
 from qcompile.analysis.shared_operands import shared_operands
+from qcompile.analysis.size_parts import size_parts
 from qcompile.analysis.target_check import check_target
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
@@ -131,7 +132,11 @@ def bind_seen(
     moved, found = rescalings(recipe, graph, sites, resolution, planned)
     diagnostics.extend(found)
     sizes = forecast(graph, units, planned)
-    measured = Measured(sum(unit.bytes_after for unit in sizes), block_sites(units, sites))
+    measured = Measured(
+        bytes_total=sum(unit.bytes_after for unit in sizes),
+        blocks=block_sites(units, sites),
+        parts=size_parts(graph, planned),
+    )
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     tunings = tunings_by_key(tunes)
     units, planned, sizes, problems = as_tuned(recipe, graph, units, planned, tunings)

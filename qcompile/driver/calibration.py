@@ -35,7 +35,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
         return None
     reference = asked.reference if data is None else IN_MEMORY
     source, problems = _source(reference, bound.root, bound.trusted, data)
-    size = _batch(bound, asked.batch)
+    size = batch_size(bound, asked.batch)
     selected, found = select_samples(reference, source, asked.samples, size, asked.seed)
     problems.extend(found)
     if selected is None:
@@ -51,7 +51,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     )
 
 
-def _batch(bound: Bound, asked: int) -> int:
+def batch_size(bound: Bound, asked: int) -> int:
     """A step takes one batch, so that what learns says how large it is; all agree (QR290)."""
     tunings = [bound.recipe.tuning, *(tune.tuning for tune in bound.tunes)]
     return next((tuning.batch for tuning in tunings if tuning.learns), asked)

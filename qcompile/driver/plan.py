@@ -15,7 +15,7 @@ from qcompile.analysis.compute import compute
 from qcompile.data.project import project_around
 from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, Label, in_order
+from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.asked_exports import check_asked
@@ -124,9 +124,9 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
     if not bound.is_preview:
         check_measurable(bound, asked)
     used = None if bound.is_preview else calibration(bound, data)
-    taken, over = expected(bound, used, asked=forecast)
-    if over:
-        raise CompileError(over)
+    taken, said = expected(bound, used, asked=forecast)
+    if has_errors(said):
+        raise CompileError(said)
     texts = closure_texts(recipe)
     called = [
         PurePath(s.name).name if PurePath(s.name).is_absolute() else s.name for s in recipe.closure
@@ -167,7 +167,7 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
         forecast=taken if forecast else None,
     )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
-    warnings = [*bound.diagnostics, *(used.diagnostics if used else ())]
+    warnings = [*bound.diagnostics, *(used.diagnostics if used else ()), *said]
     return Planned(made, bound, used, tuple(in_order(warnings)))
 
 

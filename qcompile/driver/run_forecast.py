@@ -10,13 +10,14 @@ from qcompile.analysis.speeds import Speeds
 from qcompile.capture.sites import find_sites
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.driver.bind import Bound
-from qcompile.driver.calibration import Calibration
+from qcompile.driver.calibration import Calibration, batch_size
+from qcompile.driver.export import known
 from qcompile.driver.machine import machine_speeds
-from qcompile.driver.process_memory import resident_bytes
+from qcompile.driver.process_memory import memory_bytes, resident_bytes
 from qcompile.driver.tunes import tunings_by_key
 from qcompile.policy.assertion import failed_run_limits
 from qcompile.policy.run_forecast import RunForecast, UnitForecast
-from qcompile.policy.run_limits import resources, run_over_budget
+from qcompile.policy.run_limits import resources, run_over_budget, too_little_memory
 
 STATES = 2
 """States that a run keeps on disk at a time, beside the one that is being written."""
@@ -27,28 +28,37 @@ LOADED_BY_RUN = 16 << 20
 def expected(
     bound: Bound, used: Calibration | None, *, asked: bool
 ) -> tuple[RunForecast | None, list[Diagnostic]]:
-    """The forecast, where it is ``asked`` for or the budget limits the run, and what it breaks.
+    """The forecast and what is said of it: QR706 for this machine, QR707 for the budget.
 
-    The machine is measured only if somebody wants to know the time.
+    The machine is measured only if somebody wants to know the time. A preview is not to be run
+    here, and nothing is forecast of it unless that is ``asked`` for or the budget limits the run.
     """
     budget = bound.recipe.budget
     limits = [limit for limit in budget.limits if limit.resources] if budget else []
-    if not asked and not limits:
+    if bound.is_preview and not asked and not limits:
         return None, []
     timed = asked or any("time" in limit.resources for limit in limits)
     forecast = run_forecast(bound, used, machine_speeds() if timed else None)
     if budget is None:
-        return forecast, []
+        return forecast, _on_this_machine(bound, forecast)
     measured = replace(bound.measured, resources=resources(forecast))
     failed = failed_run_limits(budget, bound.sites, bound.resolution, measured)
-    return forecast, [run_over_budget(*one, forecast) for one in failed]
+    over = [run_over_budget(*one, forecast) for one in failed]
+    return forecast, over or _on_this_machine(bound, forecast)
+
+
+def _on_this_machine(bound: Bound, forecast: RunForecast) -> list[Diagnostic]:
+    memory = memory_bytes()
+    if memory is None or forecast.peak_bytes <= memory:
+        return []
+    return [too_little_memory(forecast, memory, bound.recipe)]
 
 
 def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) -> RunForecast:
     """Without ``speeds`` the time is left open. A preview goes by what ``calibrate`` asks for."""
     asked = bound.recipe.calibration
     samples = used.plan.samples if used else (asked.samples if asked else 0)
-    batch = used.plan.batch if used else (asked.batch if asked else 1)
+    batch = used.plan.batch if used else batch_size(bound, asked.batch if asked else 1)
     walk = RunWalk(
         graph=bound.graph,
         sites={site.node: site for site in find_sites(bound.graph)},
@@ -58,6 +68,7 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
         tunings=tunings_by_key(bound.tunes),
         sizes=_sizes(bound, used, min(batch, samples)),
         batches=samples / batch,
+        batch=batch,
     )
     memory = tuple(unit_memory(walk))
     seconds = None if speeds is None else [round(s, 3) for s in unit_seconds(walk, speeds, memory)]
@@ -72,6 +83,11 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
     )
     after = sum(unit.bytes_after for unit in bound.forecast)
     missing = sum(unit.bytes_before for unit in bound.forecast) if bound.is_preview else 0
+    nodes = len(walk.nodes)
+    exports = sum(
+        known(name).expected_bytes(bound.planned, after, nodes)
+        for name in (bound.recipe.output.exports if bound.recipe.output else ())
+    )
     states = sorted((one.state for one in memory), reverse=True)[: STATES + 1]
     return RunForecast(
         samples=samples,
@@ -82,7 +98,7 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
         + missing
         + LOADED_BY_RUN
         + max((one.peak for one in memory), default=0),
-        disk_bytes=2 * after + sum(states),
+        disk_bytes=2 * after + sum(states) + exports,
         machine={} if speeds is None else speeds.machine,
     )
 

@@ -5,7 +5,7 @@ before hours are spent, and never half-way through a file.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -40,6 +40,16 @@ class Activations:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Bytes that a file takes beside its tensors, about."""
+
+    each_node: int = 0
+    each_quantized: int = 0
+    """By tensor: weights and activations."""
+    settings: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
 class Capability:
     """``None`` where a format takes whatever the plan has; ``holds`` says it in words."""
 
@@ -47,20 +57,42 @@ class Capability:
     suffix: str
     """Of the file; empty for a directory."""
     holds: str
+    beside: Beside = Beside()
     number_kinds: frozenset[str] | None = None
     weights: Weights | None = None
     activations: Activations | None = None
 
+    def expected_bytes(self, sites: Sequence[SitePlan], tensor_bytes: int, nodes: int) -> int:
+        """Of the export of a plan whose graph has so many nodes, before there is one."""
+        tensors = [tensor for site in sites for tensor in site.tensors]
+        beside = self.beside
+        size = tensor_bytes + beside.settings
+        size += beside.each_node * nodes + beside.each_quantized * len(tensors)
+        if self.weights is None or self.weights.block is None:
+            return size
+        blocks = sum(prod(tensor.shape) for tensor in tensors if tensor.shape) / self.weights.block
+        return size + round(BLOCK_SCALES * blocks)
+
+
+BLOCK_SCALES = 4
+"""Bytes of the scale and the least value of a block, in half precision."""
 
 _BOTH = (True, False)
 _ANY_INTEGER = Weights(frozenset((bits, symmetric) for bits in range(2, 9) for symmetric in _BOTH))
 
 CAPABILITIES: tuple[Capability, ...] = (
-    Capability("pt2", ".pt2", "every plan whose graph torch.export takes"),
+    Capability(
+        "pt2",
+        ".pt2",
+        "every plan whose graph torch.export takes",
+        # a node becomes about four of aten and a quantizer ten, each 800 bytes of JSON
+        beside=Beside(each_node=3_300, each_quantized=8_000, settings=30_000),
+    ),
     Capability(
         "onnx",
         ".onnx",
         "integer grids of 2 to 8 bits of every granularity; operations with a row in the table",
+        beside=Beside(each_node=200, each_quantized=200),
         number_kinds=frozenset({"int"}),
     ),
     Capability(

@@ -4,13 +4,14 @@ Its weights are the model's, not quantized ones. What else crosses the boundary,
 a mask, comes from the cached streams; nothing before the boundary is run again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, fx
 
+from qcompile.capture.main_output import main_output
 from qcompile.data.metrics import primary_output
 from qcompile.passes.sweep_node import Operation, is_in_place, operation
 from qcompile.passes.sweep_streams import Streams
@@ -58,7 +59,7 @@ def tail_behind(
     Whatever is still read later is live in ``streams`` when the stretch is done.
     """
     (output,) = module.graph.find_nodes(op="output")
-    end = _main(output.args[0])
+    end = main_output(output.args[0])
     if end is None:
         return None
     needed = {end.name}
@@ -85,23 +86,6 @@ def tail_behind(
         plain_sides={name: streams.float_values(name) for name in sides},
         works_in_place=any(is_in_place(module, node) for node in nodes),
     )
-
-
-def _main(value: object) -> fx.Node | None:
-    """The node of the output that metrics look at: ``logits`` of a mapping, else the first."""
-    if isinstance(value, fx.Node):
-        return value
-    if isinstance(value, Mapping):
-        named = cast("Mapping[object, object]", value)
-        return _main(named["logits"]) if "logits" in named else _first(named.values())
-    if isinstance(value, list | tuple):
-        return _first(cast("Sequence[object]", value))
-    return None
-
-
-def _first(values: Iterable[object]) -> fx.Node | None:
-    found = (_main(value) for value in values)
-    return next((node for node in found if node is not None), None)
 
 
 def _copy(value: Value) -> Value:

@@ -30,13 +30,14 @@ from qcompile.policy.claim import (
     Total,
     measures,
 )
-from qcompile.policy.recipe import Assertion, Budget, Limit, Requirement
+from qcompile.policy.recipe import Assertion, Budget, Limit, Requirement, SlotName
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.selection import Selection, calculate, compare
-from qcompile.policy.selector import Constant, Selector, Value
+from qcompile.policy.selector import Comparator, Constant, Selector, Value
 from qcompile.policy.site import Site
-from qcompile.policy.unmatched import some_paths
+from qcompile.policy.size_part import SizePart, largest_parts
+from qcompile.policy.unmatched import MAX_PATHS, some_paths
 
 ELEMENT_BITS = (("8", 8), ("16", 16), ("32", 32), ("64", 64))
 FLOAT_BITS = 32
@@ -50,6 +51,8 @@ class Measured:
     """All tensors of the artifact as they will lie on disk."""
     blocks: tuple[frozenset[int], ...] = ()
     """``Site.index`` of the sites of each block, in execution order."""
+    parts: tuple[SizePart, ...] = ()
+    """Of ``bytes_total``."""
     after_run: Mapping[RunFigure, float] = field(default_factory=dict[RunFigure, float])
     """Percentages are 0..100."""
     resources: Mapping[ResourceName, float] = field(default_factory=dict[ResourceName, float])
@@ -62,6 +65,8 @@ class Failure:
 
     text: str
     sites: tuple[Site, ...] = ()
+    parts: tuple[str, ...] = ()
+    """What a figure is made of, the most of it first."""
 
 
 def check_assertions(
@@ -131,7 +136,7 @@ def expectation_failed(assertion: Assertion, failure: Failure) -> Diagnostic:
         Code.EXPECTATION_FAILED,
         f"`{text}` does not hold",
         Label(assertion.claim.span, failure.text),
-        notes=(*reason, *some_paths(failure.sites)),
+        notes=(*reason, *failure.parts, *some_paths(failure.sites)),
         help="mend the policy, or what is expected; `qcompile plan --trace` shows each decision",
         severity_override=None if assertion.kind == "expect" else Severity.WARNING,
     )
@@ -143,7 +148,7 @@ def over_budget(limit: Limit, failure: Failure) -> Diagnostic:
         Code.BUDGET_EXCEEDED,
         f"the plan goes beyond the budget `{_text(limit)}`",
         Label(limit.claim.span, failure.text),
-        notes=some_paths(failure.sites),
+        notes=(*failure.parts, *some_paths(failure.sites)),
         help="use fewer bits, or raise the limit; `qcompile plan --trace` shows each decision",
     )
 
@@ -246,17 +251,52 @@ class _Judge:
             for figure, value in ((claim.left, left), (claim.right, right))
             if not isinstance(figure, Constant)
         ]
-        return Failure(", ".join(shown), self._culprits(claim, left, right))
+        return Failure(
+            ", ".join(shown), self._culprits(claim, left, right), self._parts(claim, left, right)
+        )
+
+    def _parts(self, claim: CompareFigures, left: Value, right: Value) -> tuple[str, ...]:
+        """Whose bytes a size is made of, or whose bits pull a figure over all layers away."""
+        for figure, value, other in ((claim.left, left, right), (claim.right, right, left)):
+            match figure:
+                case SlotBits():
+                    return self._pulling(
+                        figure, value, ">=" if compare(">", value, other) else "<="
+                    )
+                case _:
+                    pass
+        is_size = any(isinstance(one, Total) and one.which == "size" for one in measures(claim))
+        return largest_parts(self.measured.parts) if is_size else ()
 
     def _culprits(self, claim: CompareFigures, left: Value, right: Value) -> tuple[Site, ...]:
-        """The counted sites, or those with the bits that do not fit."""
+        """The counted sites, those with the bits that do not fit, or the most expensive ones."""
         for figure, value in ((claim.left, left), (claim.right, right)):
-            chosen = self._chosen(figure.selector) if isinstance(figure, Count | SiteBits) else []
-            if isinstance(figure, Count):
-                return tuple(one.site for one in chosen)
-            if isinstance(figure, SiteBits):
-                return tuple(one.site for one in chosen if site_bits(one) == value)
+            match figure:
+                case Count(selector):
+                    return tuple(one.site for one in self._chosen(selector))
+                case SiteBits(selector):
+                    chosen = self._chosen(selector)
+                    return tuple(one.site for one in chosen if site_bits(one) == value)
+                case Total("macs" | "ops"):
+                    products = [one.site for one in self.decisions if one.site.macs]
+                    return tuple(sorted(products, key=lambda site: -(site.macs or 0)))
+                case _:
+                    pass
         return ()
+
+    def _pulling(self, figure: SlotBits, value: Value, beyond: Comparator) -> tuple[str, ...]:
+        """At most five layers beyond ``value``, the largest first, with the rule of each."""
+        slots = _slots_of(figure)
+        found: dict[str, tuple[Decision, SlotName, QuantSlot]] = {
+            one.site.key: (one, slot, spec)
+            for one in self.decisions
+            for slot, spec in one.quantized
+            if slot in slots and compare(beyond, spec.bits, value)
+        }
+        ranked = sorted(found.values(), key=lambda item: -_elements(item[0]))
+        more = len(ranked) - MAX_PATHS
+        lines = [_owed(*item) for item in ranked[:MAX_PATHS]]
+        return (*lines, *([f"and {more} more"] if more > 0 else []))
 
     def _values(self, figure: Figure) -> list[Value]:
         """Every value that a figure takes, ascending; ``bits(S)`` may take several."""
@@ -288,12 +328,11 @@ class _Judge:
 
     def _slot_bits(self, figure: SlotBits) -> Value | None:
         """Bits of all quantized tensors of the slot, ``act2`` counted with ``act``."""
-        slots = ("weight",) if figure.slot == "weight" else ("act", "act2")
         found = [
             (spec.bits, _elements(one) if slot == "weight" else 1)
             for one in self.decisions
             for slot, spec in one.quantized
-            if slot in slots
+            if slot in _slots_of(figure)
         ]
         if not found:
             return None
@@ -319,6 +358,18 @@ def site_bits(decision: Decision) -> int:
         return slot.bits
     dtype = weight.dtype if weight is not None else ""
     return next((bits for end, bits in ELEMENT_BITS if dtype.endswith(end)), FLOAT_BITS)
+
+
+def _owed(decision: Decision, slot: SlotName, spec: QuantSlot) -> str:
+    """``fc: int8 by `use w8 for linear` (net.qrecipe:6)``."""
+    patches = decision.patched_by(slot)
+    rule = patches[-1] if patches else decision.rule
+    assert rule is not None, "an untouched site has no quantized slot"
+    return f"{decision.site.key}: {spec.format} by `{rule.reference.text}` ({rule.reference})"
+
+
+def _slots_of(figure: SlotBits) -> tuple[SlotName, ...]:
+    return ("weight",) if figure.slot == "weight" else ("act", "act2")
 
 
 def _elements(decision: Decision) -> int:

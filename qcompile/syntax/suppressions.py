@@ -26,6 +26,8 @@ _WARNINGS = frozenset(item.number for item in Code if item.severity is not Sever
 _OWN_CODES = frozenset({Code.UNUSED_SUPPRESSION, Code.SUPPRESSION_WITHOUT_REASON})
 _KNOWN_EARLY = ("QR1", "QR2", "QR4")
 """Blocks of codes that a recipe reveals without its model."""
+_OF_THE_MACHINE = frozenset({Code.TOO_LITTLE_MEMORY.number})
+"""Elsewhere the same recipe is warned of: it is right to silence them everywhere."""
 _MOST = 20
 """Reports of one kind, and codes named in one: text may hold a hundred thousand."""
 
@@ -91,7 +93,7 @@ def _unused(
     suppression: Suppression, used: set[Place | None], with_model: bool
 ) -> Diagnostic | None:
     places = zip(suppression.codes, suppression.places, strict=True)
-    unused = [code for code, place in places if place not in used]
+    unused = [code for code, place in places if place not in used and code not in _OF_THE_MACHINE]
     judged = [code for code in unused if with_model or not _is_known_late(code)]
     return silences_nothing(suppression, judged) if judged else None
 

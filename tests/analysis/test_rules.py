@@ -10,34 +10,9 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.source import Source
 from qcompile.driver.bind import bind
 from qcompile.driver.front import check_source
+from tests.analysis.findings import IMAGE, SEQUENCE, findings
 from tests.analysis.named_graphs import Layers, attention, dense_block, gated_mlp
 from tests.tiny_models import ConvNet, Mlp, ResidualNet, seeded
-
-SEQUENCE = torch.zeros(2, 4, 8)
-IMAGE = torch.zeros(2, 3, 8, 8)
-SCHEMES = """
-qrecipe 1
-scheme w8a8 { weight int8; act uint8 }
-scheme w8 { weight int8 }
-scheme w4 { weight int4 }
-scheme a8 { act uint8 }
-scheme a4 { act uint4 }
-scheme s8 { act int8 symmetric }
-scheme u8 { act uint8 symmetric }
-scheme mixed { act uint8; act2 uint4 }
-scheme half { act uint8; act2 float }
-"""
-
-
-def findings(model, example, *rules):
-    """Everything that is said of ``rules`` for the model, errors or not."""
-    lines = "\n".join(f"  {rule}" for rule in rules)
-    checked = check_source(Source("recipe", f"{SCHEMES}policy main {{\n{lines}\n}}\n"))
-    assert checked.recipe is not None, checked.diagnostics
-    try:
-        return bind(checked.recipe, seeded(model), (example,)).diagnostics
-    except CompileError as error:
-        return error.diagnostics
 
 
 def of_code(code, found):
@@ -272,3 +247,97 @@ def test_a_row_too_long_for_the_accumulator_is_refused():
 )
 def test_what_fits_is_not_refused(width, scheme):
     assert overflow(width, scheme) == []
+
+
+# ---- QR519 ------------------------------------------------------------------------------------
+
+
+class Products(nn.Module):
+    """A plain layer, and a parameter that ``program`` multiplies by."""
+
+    def __init__(self, shape, program, dtype=torch.float32):
+        super().__init__()
+        self.fc, self.program = nn.Linear(8, 8), program
+        self.weight = nn.Parameter(torch.empty(shape, dtype=dtype))
+
+    def forward(self, x):
+        return self.program(self, self.fc(x))
+
+
+def grouped(m, x):
+    rows = torch.full((m.weight.shape[0],), x.shape[0], dtype=torch.int32).cumsum(0)
+    return F.grouped_mm(x.repeat(m.weight.shape[0], 1), m.weight.mT, offs=rows.to(torch.int32))
+
+
+def indexed(m, x):
+    chosen = (x.sum(-1) > 0).long()
+    return torch.bmm(m.weight[chosen], x.unsqueeze(-1)).squeeze(-1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "program", "why"),
+    [
+        ((4, 8, 8), grouped, "it is a stack of 4 matrices"),
+        ((2, 8, 8), indexed, "it is a stack of 2 matrices"),
+        ((8, 8), lambda m, x: x @ m.weight.T, "it is read through `.T`"),
+        (
+            (16, 8),
+            lambda m, x: F.linear(x, m.weight.chunk(2)[1]),
+            "it is read through `chunk`, `getitem`",
+        ),
+    ],
+)
+def test_a_parameter_that_is_multiplied_by_and_stays_in_float(shape, program, why):
+    model = Products(shape, program)
+    found = one(Code.FLOAT_PRODUCT, findings(model, torch.zeros(3, 8), "use w8 for linear"))
+    assert found.message == "`weight` stays in float: it cannot be packed the way it is used"
+    assert found.notes == (f"weight {list(shape)}: {why}",)
+    assert found.primary.span.text == "use w8 for linear"
+
+
+def test_complex_numbers_have_no_grid():
+    def program(m, x):
+        return (x.to(torch.complex64) @ m.weight).real
+
+    model = Products((8, 8), program, torch.complex64)
+    found = one(Code.FLOAT_PRODUCT, findings(model, torch.zeros(3, 8), "use w8 for linear"))
+    assert found.notes == ("weight [8, 8]: its numbers are complex64",)
+
+
+class ComplexLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8, dtype=torch.complex64), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.b(self.a(x.to(torch.complex64)).real)
+
+
+def test_a_layer_that_no_rule_can_select_is_named_too():
+    found = one(
+        Code.FLOAT_PRODUCT, findings(ComplexLayer(), torch.zeros(3, 8), "use w8 for linear")
+    )
+    assert found.message.startswith("`a.weight` stays in float")
+    assert "ignore[QR519]" in found.help
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ("use w8 for linear", "skip matmul"),
+        ('use w8 for "fc"',),
+        ("use a8 for any",),
+    ],
+)
+def test_a_product_that_nobody_wants_in_low_precision(rules):
+    model = Products((8, 8), lambda m, x: x @ m.weight.T)
+    assert not of_code(Code.FLOAT_PRODUCT, findings(model, torch.zeros(3, 8), *rules))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [lambda m, x: x @ m.weight, lambda m, x: x + m.weight[:1], lambda m, x: x * m.weight.sum(0)],
+)
+def test_a_weight_as_it_is_and_a_parameter_that_is_no_factor(program):
+    found = findings(Products((8, 8), program), torch.zeros(3, 8), "use w8 for linear")
+    assert not of_code(Code.FLOAT_PRODUCT, found)

@@ -112,6 +112,15 @@ def test_a_budget_is_held_against_the_exact_forecast(project):
     problems = caught.value.diagnostics
     assert [d.code.number for d in problems] == ["QR601", "QR601"]
     assert problems[0].primary.text == f"`size` is {size}"
+    assert any("by `use " in note and ".qrecipe:" in note for note in problems[0].notes)
+    assert any("in float: " in note for note in problems[0].notes)
+    assert problems[1].notes
+
+
+def test_parts_of_a_size_add_up_to_it(project):
+    planned = plan_recipe(project())
+    parts = planned.bound.measured.parts
+    assert sum(part.nbytes for part in parts) == planned.plan.core.bytes_after
 
 
 @pytest.mark.parametrize(

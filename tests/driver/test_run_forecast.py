@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from qcompile.analysis.speeds import PassSpeed, ProductSpeed, Rate, SolverSpeed, Speeds
 from qcompile.cli.main import main
 from qcompile.diagnostics.failure import CompileError
-from qcompile.driver import machine, run_forecast
+from qcompile.driver import machine, process_memory, run_forecast
 from qcompile.driver.plan import Planned, plan_recipe
+from qcompile.driver.run import RunOptions, run_subject
 from qcompile.driver.tunes import tunings_by_node
 from qcompile.passes.sweep import sweep
 from tests.driver.project import RECIPE, make_project
@@ -97,12 +98,107 @@ def test_time_is_the_sum_over_units_and_unknown_without_speeds(project):
 
 def test_learning_takes_time_in_proportion_to_its_steps(project):
     def seconds(steps: int) -> float:
-        recipe = RECIPE.replace("tune rtn", f"tune brecq {{ steps = {steps} }}")
+        recipe = f"{RECIPE}tune brecq {{ steps = {steps}; batch = 8 }}\n"
         return forecast_of(plan_recipe(make_project(Path.cwd(), recipe))).seconds
 
     project()
-    base, one, three = seconds(0), seconds(1000), seconds(3000)
-    assert three - base == pytest.approx(3 * (one - base), rel=1e-3)
+    one, two, four = seconds(1000), seconds(2000), seconds(4000)
+    assert four - two == pytest.approx(2 * (two - one), rel=1e-3)
+    assert four > 3 * one > 0
+
+
+LOSSES = ("mse", "mse(p=2.4)", "fisher", "perturbation", "kl", "mse + prediction")
+
+
+def learned(loss: str, *, samples: int = 8, more: str = "") -> Planned:
+    """In batches of 8: few of them, so that no peak is that of the walk before the steps."""
+    tune = f"tune brecq {{ steps = 100; batch = 8; loss = {loss}{more} }}"
+    recipe = RECIPE.replace("samples = 32", f"samples = {samples}")
+    return plan_recipe(make_project(Path.cwd(), f"{recipe}{tune}\n"))
+
+
+def test_what_a_loss_needs_beside_the_block_takes_time_and_memory(project):
+    project()
+    found = {loss: forecast_of(learned(loss)) for loss in LOSSES}
+    peaks = {loss: one.units[1].peak_bytes for loss, one in found.items()}
+    block = 8 * 8 * 6 * 6  # values of a batch
+    assert found["mse"].units[1].unit == "blocks.0"
+    assert peaks["mse(p=2.4)"] == peaks["mse"]
+    behind = peaks["kl"] - peaks["mse"] - 4 * 8 * 4  # beside float outputs of the network
+    assert behind >= 4 * 4 * block  # another block of four operations
+    assert peaks["mse + prediction"] == peaks["kl"]
+    assert peaks["fisher"] - peaks["mse"] == behind + 2 * 4 * block
+    assert peaks["perturbation"] - peaks["mse"] == behind + 2 * 4 * block // 8
+    seconds = {loss: one.units[1].seconds for loss, one in found.items()}
+    assert seconds["mse"] < seconds["mse(p=2.4)"] < seconds["fisher"] < seconds["kl"]
+
+
+def test_the_last_block_has_less_behind_it(project):
+    project()
+    more = [
+        kl.seconds - mse.seconds
+        for kl, mse in zip(
+            forecast_of(learned("kl")).units, forecast_of(learned("mse")).units, strict=True
+        )
+    ]
+    assert more[1] > more[2] > 0
+
+
+def test_samples_of_a_tuning_bound_what_its_loss_keeps(project):
+    project()
+    few = forecast_of(learned("fisher", samples=16, more="; samples = 8"))
+    every = forecast_of(learned("fisher", samples=16))
+    assert every.units[1].peak_bytes - few.units[1].peak_bytes == 2 * 4 * 8 * 8 * 6 * 6
+
+
+def test_categorical_variables_have_four_numbers_for_a_weight(project):
+    project()
+    wide = forecast_of(learned("mse", more="; variable = categorical"))
+    assert wide.units[1].peak_bytes - forecast_of(learned("mse")).units[1].peak_bytes == (
+        4 * 12 * 3 * 2 * 8 * 8 * 9
+    )
+
+
+def test_a_learning_preset_decides_the_batch_of_a_preview_too(project):
+    path = project()
+    path.write_text(f"{RECIPE}tune brecq {{ batch = 4 }}\n".lstrip())
+    early = plan_recipe(path, preview=True, forecast=True).plan.beside.forecast
+    assert early.batch == plan_recipe(path, forecast=True).plan.beside.forecast.batch == 4
+
+
+@pytest.mark.parametrize("name", ["pt2", "onnx"])
+def test_exports_that_a_recipe_asks_for_count_on_disk(project, name):
+    asked = project(f'output {{ dir = "a"; format = ["{name}"] }}')
+    expected = forecast_of(plan_recipe(asked)).disk_bytes
+    done = run_subject(asked, None, RunOptions(work=Path("state")))
+    (made,) = done.exports
+    without = forecast_of(plan_recipe(project())).disk_bytes
+    assert made.bytes == pytest.approx(expected - without, rel=0.5)
+
+
+def test_a_machine_with_too_little_memory_is_said_with_the_dearest_blocks(project, monkeypatch):
+    path = project()
+    assert not plan_recipe(path).diagnostics
+    monkeypatch.setattr(run_forecast, "memory_bytes", lambda: 1_000_000)
+    (warning,) = plan_recipe(path).diagnostics
+    assert (warning.code.number, warning.is_error) == ("QR706", False)
+    assert warning.message.endswith("this machine has 1 MB")
+    assert warning.primary.span.text.startswith("calibrate {")
+    assert any("blocks." in note for note in warning.notes)
+    assert not plan_recipe(path, preview=True).diagnostics
+    (asked,) = plan_recipe(path, preview=True, forecast=True).diagnostics
+    assert asked.code.number == "QR706"
+
+
+def test_memory_of_a_container_counts(tmp_path, monkeypatch):
+    machine_has = process_memory.memory_bytes()
+    assert machine_has is None or machine_has > 1 << 27
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(process_memory, "CONTAINER_LIMITS", (limit, tmp_path / "absent"))
+    limit.write_text("1048576\n")
+    assert process_memory.memory_bytes() == 1 << 20
+    limit.write_text("max\n")
+    assert process_memory.memory_bytes() != 1 << 20
 
 
 def test_forecast_is_beside_the_core(project):

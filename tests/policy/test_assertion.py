@@ -3,6 +3,8 @@ import pytest
 from qcompile.diagnostics.codes import Severity
 from qcompile.policy.assertion import Measured, check_assertions, evaluate_assertion
 from qcompile.policy.resolve import resolve
+from qcompile.policy.rule_ref import RuleRef
+from qcompile.policy.size_part import SizePart
 from tests.policy.compiled import recipe_of, small_cnn
 
 RECIPE = """
@@ -94,3 +96,49 @@ def test_without_quantized_weights_there_are_no_bits_of_weights():
     resolution, _ = resolve(recipe, SITES)
     text = evaluate_assertion(recipe.assertions[0], SITES, resolution, MEASURED)
     assert text == "`min_bits(weight)` has no value: nothing to measure"
+
+
+FOURS = tuple(
+    f"layer.{block}.conv{number}: int4 by `use w4 for conv` (r.qrecipe:6)"
+    for block in (0, 1)
+    for number in (1, 2)
+)
+EIGHTS = tuple(
+    f"{path}: int8 by `use w8 for first(conv) or linear` (r.qrecipe:7)" for path in ("conv1", "fc")
+)
+
+
+@pytest.mark.parametrize(
+    ("claim", "named"),
+    [
+        ("avg_bits(weight) <= 5", EIGHTS),
+        ("5 >= avg_bits(weight)", EIGHTS),
+        ("min_bits(weight) >= 5", FOURS),
+        ("max_bits(act) <= 4", tuple(line.replace("int4", "int6") for line in FOURS)),
+        ("macs < 1", ("fc",)),
+    ],
+)
+def test_sites_that_cause_a_figure_are_named_with_their_rules(claim, named):
+    recipe = recipe_of(f"{RECIPE}expect {claim}\n")
+    resolution, _ = resolve(recipe, SITES)
+    (found,) = check_assertions(recipe.assertions, SITES, resolution, MEASURED)
+    assert found.notes == named
+
+
+def test_a_size_is_shown_in_parts_rule_by_rule_the_largest_first():
+    w4 = RuleRef("r.qrecipe", 5, 3, "use w4 for conv")
+    parts = (
+        SizePart(w4, (("conv2", 30_000), ("conv1", 10_000))),
+        SizePart(None, (("fc", 1_000_000),)),
+        SizePart(RuleRef("r.qrecipe", 6, 3, "use w8 for linear"), (("a", 2), ("b", 1))),
+        SizePart(RuleRef("r.qrecipe", 7, 3, "use w2 for add"), (("c", 1),)),
+    )
+    recipe = recipe_of(f"{RECIPE}expect size < 1MB\n")
+    resolution, _ = resolve(recipe, SITES)
+    measured = Measured(bytes_total=1_040_004, parts=parts)
+    (found,) = check_assertions(recipe.assertions, SITES, resolution, measured)
+    assert found.notes == (
+        "1 MB in float: 1 tensor, `fc`",
+        "40 kB by `use w4 for conv` (r.qrecipe:5): 2 tensors, the largest `conv2` 30 kB",
+        "3 B by `use w8 for linear` (r.qrecipe:6): 2 tensors, the largest `a` 2 B",
+    )

@@ -80,6 +80,11 @@ def test_fix_takes_out_what_is_unused(text: str, left: str) -> None:
     assert mended(source, item) == left
 
 
+def test_a_warning_about_the_machine_may_be_silenced_where_it_is_not_given() -> None:
+    source = Source("r", "qrecipe 1  # qcompile: ignore[QR706] runs on the large machine\n")
+    assert apply_suppressions([], source, with_model=True).diagnostics == ()
+
+
 def test_unused_code_says_why() -> None:
     source = Source("a", "use x # qcompile: ignore[QR301, QR304x] r\n")
     (item,) = apply_suppressions([], source, with_model=True).diagnostics

@@ -7,6 +7,7 @@ from qcompile.analysis.rules.accumulator_overflow import accumulator_overflow
 from qcompile.analysis.rules.channel_axis import channel_axis
 from qcompile.analysis.rules.dangling_quantizer import dangling_quantizer
 from qcompile.analysis.rules.float_island import float_island
+from qcompile.analysis.rules.float_product import float_product
 from qcompile.analysis.rules.folded_norm import folded_norm
 from qcompile.analysis.rules.group_size import group_size
 from qcompile.analysis.rules.no_weight import no_weight
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     scale_conflict,
     accumulator_overflow,
     no_weight,
+    float_product,
     folded_norm,
     dangling_quantizer,
     float_island,
