@@ -30,6 +30,7 @@ ELEMENT_TYPES: Mapping[str, ElementType] = MappingProxyType(
 )
 """Torch's names of the dtypes that ONNX has."""
 
+FOUR_BITS = frozenset({ElementType.INT4, ElementType.UINT4})
 FLOAT_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
@@ -107,6 +108,13 @@ class OnnxGraph:
         unique = self.unique(name)
         self.initializers[unique] = OnnxTensor(unique, element_type, shape, raw)
         return unique
+
+    def is_in_half_bytes(self, value: Value) -> bool:
+        """Whether ``value`` is taken off 4-bit codes."""
+        made = next((node for node in reversed(self.nodes) if value.name in node.outputs), None)
+        if made is None or made.op_type != "DequantizeLinear":
+            return False
+        return self.initializers[made.inputs[0]].element_type in FOUR_BITS
 
     def integers(self, values: Sequence[int]) -> str:
         """A vector of int64: axes, shapes and bounds."""

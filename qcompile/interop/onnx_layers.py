@@ -45,16 +45,18 @@ def convolution(rank: int) -> Callable[..., str]:
     ) -> str:
         spaced = _extent(dilation, rank)
         pads = _pads(padding, weight, spaced)
-        return g.call(
+        inside, behind = _placed(g, weight, bias)
+        made = g.call(
             "Conv",
             _batched(input, rank),
             weight,
-            bias,
+            inside,
             strides=_extent(stride, rank),
             pads=pads,
             dilations=spaced,
             group=groups,
         )
+        return _with_bias(g, made, behind, rank)
 
     return row
 
@@ -71,17 +73,19 @@ def transposed_convolution(rank: int) -> Callable[..., str]:
         groups: int = 1,
         dilation: Extent = 1,
     ) -> str:
-        return g.call(
+        inside, behind = _placed(g, weight, bias)
+        made = g.call(
             "ConvTranspose",
             _batched(input, rank),
             weight,
-            bias,
+            inside,
             strides=_extent(stride, rank),
             pads=_extent(padding, rank) * 2,
             output_padding=_extent(output_padding, rank),
             dilations=_extent(dilation, rank),
             group=groups,
         )
+        return _with_bias(g, made, behind, rank)
 
     return row
 
@@ -216,6 +220,22 @@ def attention(
     elif attn_mask is not None:
         scores = g.call("Add", scores, attn_mask)
     return g.call("MatMul", g.call("Softmax", scores, axis=-1), value)
+
+
+def _placed(g: OnnxGraph, weight: Value, bias: Value | None) -> tuple[Value | None, Value | None]:
+    """Give the bias inside of the convolution, and that behind it.
+
+    onnxruntime rounds a bias inside to multiples of the scales of input and weight, for its integer
+    kernels (1.31). For 4-bit weights it has none, and their scale is coarse.
+    """
+    is_behind = bias is not None and g.is_in_half_bytes(weight)
+    return (None, bias) if is_behind else (bias, None)
+
+
+def _with_bias(g: OnnxGraph, product: str, bias: Value | None, rank: int) -> str:
+    if bias is None:
+        return product
+    return g.call("Add", product, g.call("Reshape", bias, g.integers([-1, *[1] * rank])))
 
 
 def _batched(input: Value, rank: int) -> Value:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qcompile.interop.onnx_file import ElementType
-from qcompile.interop.onnx_graph import OnnxGraph, Value
+from qcompile.interop.onnx_graph import FOUR_BITS, OnnxGraph, Value
 from qcompile.quant.grid import smallest_scale
 from qcompile.quant.grouping import grouping_of_scale
 from qcompile.quant.packing import pack, unpack
@@ -143,8 +143,7 @@ def _weight_type(bits: int, qmin: int) -> ElementType:
 
 def _codes(g: OnnxGraph, codes: Tensor, element_type: ElementType, what: str) -> str:
     """Integers as an initializer; two's complement where the type is signed."""
-    halves = element_type in {ElementType.INT4, ElementType.UINT4}
-    width = HALF_BYTE if halves else 2 * HALF_BYTE
+    width = HALF_BYTE if element_type in FOUR_BITS else 2 * HALF_BYTE
     unsigned = codes.cpu().to(torch.int16) & ((1 << width) - 1)
     raw = pack(unsigned, width).numpy().tobytes()
     return g.initializer(f"{g.scope}.{what}", element_type, tuple(codes.shape), raw)

@@ -136,19 +136,53 @@ def test_a_sum_is_written_over_the_shortcut_only_where_nobody_sees_it(planned, k
 
 
 class LinearResidual(nn.Module):
-    def __init__(self):
+    """``kind`` says what the sum is with, or who else looks at that."""
+
+    def __init__(self, kind):
         super().__init__()
-        self.fc = nn.Linear(24, 24)
+        self.first, self.second = nn.Linear(24, 24), nn.Linear(24, 24)
+        self.norm = nn.LayerNorm(24)
+        self.kind = kind
 
     def forward(self, x):
-        return x + self.fc(x)
+        y = self.first(x)
+        match self.kind:
+            case "plain":
+                return self.second(y) + y
+            case "normed before":
+                return self.second(self.norm(y)) + y
+            case "model input":
+                return self.second(x) + x
+            case "turned model input":
+                return self.second(x.transpose(0, 1)) + x.transpose(0, 1)
+            case "read later":
+                return (self.second(y) + y) * y
+            case "an output":
+                return torch.stack((self.second(y) + y, y))
+            case "a view read later":
+                row = y[0]
+                return (self.second(y) + y) * row
+            case "a view of a view read later":
+                row = y.flatten(0, 1)[:1]
+                return (self.second(y) + y) * row
 
 
-def test_a_linear_sum_with_the_models_input_leaves_it_alone(planned):
-    x = torch.randn(7, 24)
-    reference, made = lowered(planned, LinearResidual(), x[:2])
-    assert onednn().linear_add in calls(made)
-    close(reference, made, x)
+OVERWRITES = {"plain", "normed before"}
+BY_ROWS = (
+    *("plain", "normed before", "model input", "turned model input", "read later"),
+    *("an output", "a view read later", "a view of a view read later"),
+)
+
+
+@pytest.mark.parametrize("kind", BY_ROWS)
+def test_a_linear_sum_is_written_over_what_nobody_sees_and_right_for_any_strides(planned, kind):
+    """oneDNN takes rows for granted that lie one behind the other: it checks nothing."""
+    x = torch.randn(5, 5, 24, generator=torch.Generator().manual_seed(4))
+    reference, made = lowered(planned, LinearResidual(kind), x)
+    sums = [n for n in made.module.graph.nodes if n.target is onednn().linear_add]
+    assert [("sum" in n.args) for n in sums] == [kind in OVERWRITES]
+    for _ in range(2):
+        close(reference, made, x)
 
 
 class Shared(nn.Module):

@@ -142,9 +142,32 @@ def test_a_weight_in_float_is_taken_off_its_codes_once(planned, name):
     assert calls(made) == [F.linear]
 
 
-def test_packed_weights_belong_to_no_state_dict(planned):
-    _, made = lowered(planned, nn.Sequential(nn.Linear(24, 8)), torch.randn(5, 24))
-    assert set(made.module.state_dict()) == {"0.bias"}
+def test_what_a_kernel_reads_belongs_to_no_state_dict(planned):
+    net = nn.Sequential(nn.Linear(24, 8), nn.LayerNorm(8))
+    _, made = lowered(planned, net, torch.randn(5, 24))
+    assert set(made.module.state_dict()) == {"1.weight", "1.bias"}
+
+
+PADDED = nn.Conv2d(4, 6, 3, padding=1)
+ZERO_POINTS = [
+    (nn.Linear(24, 8), (7, 24), True),
+    (nn.Linear(24, 8, bias=False), (7, 24), True),
+    (nn.Conv2d(4, 6, 3, stride=2), (3, 4, 9, 9), True),
+    (nn.Conv2d(4, 8, 1, groups=4, bias=False), (3, 4, 9, 9), True),
+    (PADDED, (3, 4, 9, 9), False),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape", "is_folded"), ZERO_POINTS, ids=str)
+def test_a_zero_point_goes_into_the_bias_unless_images_are_padded_with_it(
+    planned, layer, shape, is_folded
+):
+    x = 3 + torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    reference, made = lowered(planned, nn.Sequential(layer), x[:2])
+    close(reference, made, x)
+    products = (onednn().linear, onednn().conv2d)
+    nodes = [node for node in made.module.graph.nodes if node.target in products]
+    assert [node.args[2] == 0 for node in nodes] == [is_folded]
 
 
 def test_a_static_layer_reads_a_dynamic_one_in_front_of_it():

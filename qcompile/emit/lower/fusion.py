@@ -10,13 +10,13 @@ from operator import attrgetter
 from typing import cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from qcompile.capture.node_meta import facts
-from qcompile.compat.onednn_operations import onednn
 from qcompile.compat.quantize_to_bytes import BYTE
 from qcompile.emit.lower.kernels import quantize
 from qcompile.emit.lower.layer import Layer, StaticInput
+from qcompile.emit.lower.overwriting import may_be_overwritten
 from qcompile.emit.lower.unary import Unary, unary_of
 
 PRODUCTS: tuple[object, ...] = (operator.mul, operator.imul, torch.mul)
@@ -36,6 +36,8 @@ class Fusion:
     """``[out]``: the product is multiplied by it."""
     other: fx.Node | None = None
     """Added to the product."""
+    in_place: bool = False
+    """The sum is written over it: all that oneDNN's convolution can do."""
     unary: Unary | None = None
     codes: StaticInput | None = None
     """The result is written as codes of this quantizer."""
@@ -95,38 +97,18 @@ def _take_sum(module: fx.GraphModule, found: Fusion) -> None:
         return
     if reader.target in IN_PLACE and reader.args[0] is not found.last:
         return  # it would write to the other tensor, which others may read
+    if not _same_form(found.last, other):
+        return
     is_conv = found.layer.conv is not None
-    if _same_form(found.last, other) and (
-        not is_conv or _may_be_overwritten(module, other, reader)
-    ):
-        found.other, found.last = other, reader
+    in_place = may_be_overwritten(module, other, reader, is_conv)
+    if in_place or not is_conv:
+        found.other, found.in_place, found.last = other, in_place, reader
 
 
 def _same_form(mine: fx.Node, other: fx.Node) -> bool:
     ours, theirs = facts(mine), facts(other)
     known = ours.shape is not None and ours.shape == theirs.shape
     return known and ours.dtype == theirs.dtype == "float32"
-
-
-def _may_be_overwritten(module: fx.GraphModule, other: fx.Node, reader: fx.Node) -> bool:
-    """``other`` is memory of its own, and ``reader`` is the last to look at it.
-
-    The sum of a convolution is written over the tensor that is added: were that an input of the
-    model, a view of one, or read again later, the model would compute nonsense.
-    """
-    names = onednn()
-    of_kernel = names is not None and other.target in (names.conv2d, names.conv2d_add)
-    if not of_kernel and not _is_pooled(module, other):
-        return False
-    return all(
-        user is reader or (user.target is quantize and user < reader) for user in other.users
-    )
-
-
-def _is_pooled(module: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op != "call_module":
-        return False
-    return isinstance(module.get_submodule(str(node.target)), nn.MaxPool2d | nn.AvgPool2d)
 
 
 def _take_unary(module: fx.GraphModule, found: Fusion) -> None:

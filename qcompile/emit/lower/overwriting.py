@@ -1,0 +1,57 @@
+"""Which tensors a product may write its sum over, instead of into memory of its own.
+
+Were such a tensor an input of the model, a view of one, or read again later, the model would
+compute nonsense.
+"""
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from qcompile.compat.onednn_operations import onednn
+from qcompile.emit.lower.kernels import quantize
+
+FRESH: frozenset[object] = frozenset({quantize, functional.layer_norm, torch.layer_norm})
+FRESH_MODULES = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+
+
+def may_be_overwritten(
+    module: fx.GraphModule, other: fx.Node, reader: fx.Node, is_conv: bool
+) -> bool:
+    """``other`` is memory of its own, and ``reader`` is the last to look at it.
+
+    For a linear layer that has to be the result of one: oneDNN writes nonsense over rows that do
+    not lie one behind the other (torch 2.13).
+    """
+    names = onednn()
+    assert names is not None
+    results = (names.conv2d, names.conv2d_add) if is_conv else (names.linear, names.linear_add)
+    is_own = other.target in results or (is_conv and _is_one_of(module, other, POOLS))
+    return is_own and not _is_read_behind(module, other, reader)
+
+
+def _is_read_behind(module: fx.GraphModule, node: fx.Node, reader: fx.Node) -> bool:
+    """Whether ``node``, or what may be a view of it, is read behind ``reader``."""
+    pending, seen = [node], {reader}
+    while pending:
+        for user in pending.pop().users:
+            if user in seen:
+                continue
+            if user > reader:
+                return True
+            seen.add(user)
+            if not _makes_memory(module, user):
+                pending.append(user)
+    return False
+
+
+def _makes_memory(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the result is surely no view of what ``node`` reads."""
+    names = onednn()
+    is_product = names is not None and node.target in (names.conv2d, names.linear)
+    return node.target in FRESH or is_product or _is_one_of(module, node, (*FRESH_MODULES, *POOLS))
+
+
+def _is_one_of(module: fx.GraphModule, node: fx.Node, types: tuple[type[nn.Module], ...]) -> bool:
+    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), types)
