@@ -129,8 +129,6 @@ def bind_seen(
     _raise_errors([*diagnostics, *found])
     planned = decide(graph, final_sites, units, resolution, shares)
     diagnostics.extend(_on_targets(recipe, planned))
-    moved, found = rescalings(recipe, graph, sites, resolution, planned)
-    diagnostics.extend(found)
     sizes = forecast(graph, units, planned)
     measured = Measured(
         bytes_total=sum(unit.bytes_after for unit in sizes),
@@ -140,6 +138,8 @@ def bind_seen(
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     tunings = tunings_by_key(tunes)
     units, planned, sizes, problems = as_tuned(recipe, graph, units, planned, tunings)
+    moved, missing = rescalings(recipe, graph, sites, resolution, planned, tunings)
+    problems += missing
     diagnostics += [*found, *problems, *unserved_formats(recipe, planned, tunings)]
     diagnostics += _claims(recipe, sites, resolution, measured)
     _raise_errors(diagnostics)

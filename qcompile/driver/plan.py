@@ -41,7 +41,6 @@ from qcompile.policy.core import (
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
-from qcompile.policy.lower_prepare import FOLD
 from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Output, Recipe, on_one_line
 from qcompile.policy.resolution import Decision
@@ -118,8 +117,9 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
     ]
     if recipe.calibration is None and static:
         raise CompileError([no_static_range(recipe, static[0])])
-    if recipe.calibration is None and any(item.value for item in bound.transforms):
-        raise CompileError([no_factors(recipe)])
+    moved = next((item for item in bound.transforms if item.value is not None), None)
+    if recipe.calibration is None and moved is not None:
+        raise CompileError([no_factors(recipe, moved.name)])
     asked = evaluations(recipe)
     if not bound.is_preview:
         check_measurable(bound, asked)
@@ -309,13 +309,14 @@ def no_static_range(recipe: Recipe, site: SitePlan) -> Diagnostic:
     )
 
 
-def no_factors(recipe: Recipe) -> Diagnostic:
+def no_factors(recipe: Recipe, transform: str) -> Diagnostic:
     """QR211: how far channels are to be scaled is found from data."""
-    first = next(item for item in recipe.transforms if item.name != FOLD)
+    stated = next((item for item in recipe.transforms if item.name == transform), None)
+    what = f"`prepare {transform}`" if stated else f"the preset `{recipe.tuning.preset}`"
     return Diagnostic(
         Code.MISSING_STATEMENT,
-        f"`prepare {first.name}` looks at activations, and there is no `calibrate`",
-        Label(first.span),
+        f"{what} looks at activations, and there is no `calibrate`",
+        Label(stated.span) if stated else None,
         help='add `calibrate { data = "..." }`',
     )
 

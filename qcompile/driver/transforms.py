@@ -1,6 +1,7 @@
 """Which function-preserving transforms a recipe asks for, and where each of them has a place."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +11,14 @@ from qcompile.analysis.exchanges import LAST, Exchange, exchanges
 from qcompile.capture.captured import Captured
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.methods.tuning import Tuning
 from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.remove_dropout import RemoveDropout
 from qcompile.policy.core import ParameterPlan, SitePlan, TransformPlan
-from qcompile.policy.lower_prepare import FOLD
+from qcompile.policy.lower_prepare import DEFAULTS, FOLD
 from qcompile.policy.number_format import IntFormat
-from qcompile.policy.recipe import Recipe, Transform
+from qcompile.policy.recipe import LiteralValue, Recipe, Transform
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
@@ -101,42 +103,82 @@ def skipped(resolution: Resolution) -> frozenset[str]:
     return frozenset(d.site.path for d in resolution.decisions if d.is_skipped)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    name: str
+    settings: Mapping[str, LiteralValue]
+    place: Place
+    nodes: frozenset[str]
+    """That it is for."""
+    statement: Transform | None
+    """``None``: a preset brings it along, and it may find nothing to do."""
+
+
 def rescalings(
     recipe: Recipe,
     graph: fx.GraphModule,
     sites: Sequence[Site],
     resolution: Resolution,
     planned: Sequence[SitePlan],
+    tunings: Mapping[str, Tuning],
 ) -> tuple[tuple[TransformPlan, ...], list[Diagnostic]]:
     """The factors that a run will move between layers, in the order in which it will.
 
-    ``sites`` are those that the recipe can select. A run finds the factors themselves: they need
-    calibration data.
+    ``sites`` are those that the recipe can select, ``tunings`` those of single sites, by key. A run
+    finds the factors themselves: they need calibration data.
     """
-    asked = [(item, place) for item in recipe.transforms if (place := _place(item.name))]
-    if not asked:
+    selection = Selection(sites)
+    stated = list(_stated(recipe, selection))
+    asks = [*stated, *_of_presets(recipe, planned, tunings, {ask.name for ask in stated})]
+    if not asks:
         return (), []
     of_node = {plan.node: plan for plan in planned}
     kept = skipped(resolution)
     fixed = {site.node for site in sites if site.path in kept}
     there = [one for one in exchanges(graph) if not one.nodes & fixed]
-    selection = Selection(sites)
     plans: list[TransformPlan] = []
     problems: list[Diagnostic] = []
-    for item, place in asked:
-        chosen = _chosen(item, selection)
-        if item.selector is not None:
-            problems.extend(unmatched_patterns(item.selector, selection))
+    for ask in asks:
         fitting = [
             one
             for one in there
-            if place.fits(one) and chosen.issuperset(reader.node for reader in one.readers)
-            if place.helps([of_node[r.node] for r in one.readers if r.node in of_node])
+            if ask.place.fits(one) and ask.nodes.issuperset(reader.node for reader in one.readers)
+            if ask.place.helps([of_node[r.node] for r in one.readers if r.node in of_node])
         ]
-        plans.extend(_plan(item, one) for one in fitting)
-        if not fitting:
-            problems.append(nothing_to_rescale(item, place))
+        plans.extend(_plan(ask, one) for one in fitting)
+        problems.extend(_problems(ask, selection, found_some=bool(fitting)))
     return tuple(plans), problems
+
+
+def _stated(recipe: Recipe, selection: Selection) -> Iterator[_Ask]:
+    for item in recipe.transforms:
+        place = _place(item.name)
+        if place is not None:
+            yield _Ask(item.name, item.settings, place, _chosen(item, selection), item)
+
+
+def _of_presets(
+    recipe: Recipe,
+    planned: Sequence[SitePlan],
+    tunings: Mapping[str, Tuning],
+    stated: AbstractSet[str],
+) -> Iterator[_Ask]:
+    """For the layers that are tuned so; what the recipe states itself is done as it states it."""
+    for name, place in PLACES:
+        nodes = frozenset(
+            plan.node for plan in planned if name in tunings.get(plan.key, recipe.tuning).prepare
+        )
+        if nodes and name not in stated:
+            yield _Ask(name, DEFAULTS[name], place, nodes, None)
+
+
+def _problems(ask: _Ask, selection: Selection, *, found_some: bool) -> Iterator[Diagnostic]:
+    if ask.statement is None:
+        return
+    if ask.statement.selector is not None:
+        yield from unmatched_patterns(ask.statement.selector, selection)
+    if not found_some:
+        yield nothing_to_rescale(ask.statement, ask.place)
 
 
 def _place(name: str) -> Place | None:
@@ -150,18 +192,18 @@ def _chosen(item: Transform, selection: Selection) -> frozenset[str]:
     return frozenset(site.node for site in sites if chosen is None or site.index in chosen)
 
 
-def _plan(item: Transform, exchange: Exchange) -> TransformPlan:
+def _plan(ask: _Ask, exchange: Exchange) -> TransformPlan:
     return TransformPlan(
-        name=item.name,
+        name=ask.name,
         target=_owner(exchange.divided[0].path),
         readers=tuple(_owner(reader.weight.path) for reader in exchange.readers),
         value=exchange.value,
-        settings=tuple(_settings(item)),
+        settings=tuple(_settings(ask)),
     )
 
 
-def _settings(item: Transform) -> Iterator[ParameterPlan]:
-    for name, value in sorted(item.settings.items()):
+def _settings(ask: _Ask) -> Iterator[ParameterPlan]:
+    for name, value in sorted(ask.settings.items()):
         if not isinstance(value, tuple):
             yield ParameterPlan(name=name, value=value)
 

@@ -28,6 +28,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 Inputs = Literal["quantized", "float", "mixed"]
 Order = Literal["natural", "activation"]
+Rescaling = Literal["equalize", "smoothquant", "awq", "ln_reparam"]
 Target = Literal["symmetric", "asymmetric", "residual"]
 
 

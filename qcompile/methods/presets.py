@@ -99,6 +99,7 @@ PRESETS: tuple[Tuning, ...] = (
         steps=1000,
     ),
     Tuning(preset="gptaq", solvers=("optq",), partition="layer", target="asymmetric"),
+    Tuning(preset="repq", solvers=("rtn",), prepare=("ln_reparam",)),
     Tuning(preset="powerquant", solvers=("rtn",), learn=("exponent",)),
     Tuning(
         preset="nupes",
@@ -111,9 +112,6 @@ PRESETS: tuple[Tuning, ...] = (
 )
 
 DEFAULT_PRESET = "rtn"
-
-LATER_PRESETS = ("repq",)
-"""Names that the language knows already; a plan with one of them is refused (QR290)."""
 
 
 def preset(name: str) -> Tuning | None:

@@ -15,6 +15,7 @@ from qcompile.methods.axes import (
     Order,
     Partition,
     Precision,
+    Rescaling,
     Schedule,
     Select,
     Solver,
@@ -111,6 +112,8 @@ class Tuning:
     """Multiples of the searched scale that the layer's solvers start from; a row keeps the best."""
     refits: int = 4
     """Rounds of scale refit and descent, where ``scale`` is learned by the layer's solvers."""
+    prepare: tuple[Rescaling, ...] = ()
+    """Transforms that a method brings along, as if ``prepare`` stated them for its layers."""
     seed: int | None = None
     """``None``: that of the calibration data."""
     precision: Precision = "auto"

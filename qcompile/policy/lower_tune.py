@@ -11,7 +11,7 @@ from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.methods import axes
 from qcompile.methods.axes import Augment, LossTerm, Optimizer, Select
-from qcompile.methods.presets import DEFAULT_PRESET, LATER_PRESETS, PRESETS, preset
+from qcompile.methods.presets import DEFAULT_PRESET, PRESETS, preset
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.attributes import Attribute, Settings, Shape, listed, read
 from qcompile.policy.expression import Checker
@@ -123,12 +123,9 @@ def lower_tune(node: TuneBlock, checker: Checker) -> Tuned:
 
 def _preset(name: Name, checker: Checker) -> Tuning | None:
     found = preset(name.text)
-    if found is not None:
-        return found
-    if name.text in LATER_PRESETS:
-        return Tuning(preset=name.text, solvers=("rtn", "gradient"), steps=1000)
-    checker.report(unknown_preset(name))
-    return None
+    if found is None:
+        checker.report(unknown_preset(name))
+    return found
 
 
 def _update(settings: Settings, checker: Checker) -> dict[str, Any]:
@@ -222,7 +219,7 @@ def _beta(attr: Attr, checker: Checker) -> dict[str, object]:
 
 def unknown_preset(name: Name) -> Diagnostic:
     """QR201."""
-    known = [*(item.preset for item in PRESETS), *LATER_PRESETS]
+    known = [item.preset for item in PRESETS]
     return Diagnostic(
         Code.UNKNOWN_NAME,
         f"unknown preset `{name.text}`",

@@ -6,7 +6,7 @@ import pytest
 
 from qcompile.data.reference import FORMS as REFERENCES
 from qcompile.methods.executed import EXECUTED
-from qcompile.methods.presets import LATER_PRESETS, PRESETS
+from qcompile.methods.presets import PRESETS
 from qcompile.policy.dimension import UNITS
 from qcompile.policy.functions import FUNCTIONS
 from qcompile.policy.lower_blocks import TABLE as BLOCKS
@@ -63,7 +63,7 @@ WORDS = {
     "modifier": MODIFIERS,
     "observer": OBSERVERS,
     "field of set": (*SETTABLE, *OF_A_SITE, *LATER_SETTABLE),
-    "preset": [*(item.preset for item in PRESETS), *LATER_PRESETS],
+    "preset": [item.preset for item in PRESETS],
     "target": (*BUILTIN, *LATER_TARGETS),
     "reference": [form.prefix for form in REFERENCES],
     "transform": [name for name, _ in TRANSFORMS],
@@ -120,7 +120,6 @@ def axis_choices():
 def choices():
     yield from axis_choices()
     yield from (("tune", None, item.preset, True) for item in PRESETS)
-    yield from (("tune", None, name, False) for name in LATER_PRESETS)
     yield from (("target", None, name, True) for name in BUILTIN)
     yield from (("target", None, name, False) for name in LATER_TARGETS)
     for heading in ("model", "target", "calibrate", "evaluate", "output"):

@@ -48,7 +48,13 @@ MOST = {"powerquant": 0.75, "nupes": 0.9}
 """Of the error of nearest rounding; with three bits there is less to gain."""
 
 
-@pytest.mark.parametrize("name", [one.preset for one in PRESETS if one.preset != DEFAULT_PRESET])
+ON_NORMS = frozenset({"repq"})
+"""Are about norms, which this model has none of: see ``test_transforms``."""
+
+
+@pytest.mark.parametrize(
+    "name", [one.preset for one in PRESETS if one.preset not in {DEFAULT_PRESET, *ON_NORMS}]
+)
 def test_preset_lowers_the_error_of_nearest_rounding_on_images_it_has_not_seen(name):
     weight, nearest = OTHERS.get(name, ("int2 symmetric", NEAREST))
     assert unseen_error(weight, name) < MOST.get(name, 0.6) * unseen_error(*nearest)

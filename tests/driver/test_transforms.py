@@ -166,3 +166,31 @@ def test_a_second_run_gives_the_same_bytes(tmp_path):
         run(tmp_path, "prepare awq { grid = 5 }", "prepare smoothquant")
         found.append(Path(tmp_path / "out/model.safetensors").read_bytes())
     assert found[0] == found[1]
+
+
+def test_repq_is_nearest_rounding_behind_ln_reparam(tmp_path):
+    x, wanted = inputs(), net()(inputs())
+    head = HEAD.replace("tune rtn\n", "")
+    found = {}
+    for name in ("tune rtn", "tune repq", "prepare ln_reparam\ntune rtn"):
+        found[name], _ = run(tmp_path, name, head=head)
+    errors = {name: (loaded(x) - wanted).detach().square().sum() for name, loaded in found.items()}
+    assert errors["tune repq"] < errors["tune rtn"] / 2
+    assert errors["tune repq"] == errors["prepare ln_reparam\ntune rtn"]
+
+
+def test_a_preset_brings_its_transform_for_its_own_layers(tmp_path):
+    found = places(planned(tmp_path, 'tune repq for "1.*"'))
+    assert found == [("ln_reparam", "1.norm", ("1.fc1",))]
+
+
+def test_what_the_recipe_states_goes_before_what_a_preset_brings(tmp_path):
+    head = HEAD.replace("tune rtn\n", "tune repq\n")
+    made = planned(tmp_path, 'prepare ln_reparam for "0.*" { alpha = 0.5 }', head=head)
+    assert places(made) == [("ln_reparam", "0.norm", ("0.fc1",))]
+    assert made.plan.core.transforms[0].settings[0].value == 0.5
+
+
+def test_a_preset_may_find_nothing_to_prepare(tmp_path):
+    head = HEAD.replace("tune rtn\n", 'tune rtn\ntune repq for "*.fc2"\n')
+    assert places(planned(tmp_path, head=head)) == []
