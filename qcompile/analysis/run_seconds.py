@@ -29,6 +29,13 @@ def unit_seconds(walk: RunWalk, speeds: Speeds, memory: Sequence[UnitMemory]) ->
         yield seconds + timer.end(unit, sizes.state)
 
 
+def rescaling_seconds(walk: RunWalk, speeds: Speeds) -> float:
+    """To look at all values of the float model, and at the first outputs before and after."""
+    work = LayerWork(walk.graph, walk.sites, walk.sizes, speeds)
+    computed = (node for node in walk.nodes.values() if node.op.startswith("call_"))
+    return (walk.batches + 2) * sum(map(work.evaluate, computed))
+
+
 @dataclass(frozen=True, slots=True)
 class _Pass:
     """Seconds for one batch."""

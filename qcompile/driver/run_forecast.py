@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from qcompile.analysis.actual_sizes import ActualSizes
 from qcompile.analysis.run_memory import unit_memory
-from qcompile.analysis.run_seconds import unit_seconds
+from qcompile.analysis.run_seconds import rescaling_seconds, unit_seconds
 from qcompile.analysis.run_walk import RunWalk
 from qcompile.analysis.speeds import Speeds
 from qcompile.capture.sites import find_sites
@@ -72,6 +72,8 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
     )
     memory = tuple(unit_memory(walk))
     seconds = None if speeds is None else [round(s, 3) for s in unit_seconds(walk, speeds, memory)]
+    moves = any(item.value is not None for item in bound.transforms)
+    before = 0.0 if speeds is None or not moves else rescaling_seconds(walk, speeds)
     units = tuple(
         UnitForecast(
             unit=unit.name,
@@ -93,7 +95,7 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
         samples=samples,
         batch=batch,
         units=units,
-        seconds=None if seconds is None else round(sum(seconds), 3),
+        seconds=None if seconds is None else round(before + sum(seconds), 3),
         peak_bytes=resident_bytes()
         + missing
         + LOADED_BY_RUN

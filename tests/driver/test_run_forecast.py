@@ -276,3 +276,18 @@ def test_machine_is_measured_once(tmp_path, monkeypatch):
     kept.write_text("{")  # damaged: measured anew
     assert machine.machine_speeds() == first
     assert len(calls) == 2
+
+
+def test_factors_take_a_float_pass_over_the_data_and_two_batches_more(project):
+    def extra(samples: int) -> float:
+        def seconds(*lines):
+            path = project(*lines)
+            path.write_text(path.read_text().replace("samples = 32", f"samples = {samples}"))
+            found = forecast_of(plan_recipe(path)).seconds
+            assert found is not None
+            return found
+
+        return seconds("prepare equalize") - seconds()
+
+    assert extra(32) / (4 + 2) == pytest.approx(extra(8) / (1 + 2), rel=0.02, abs=1e-3)
+    assert extra(32) > 0
