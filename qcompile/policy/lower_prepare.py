@@ -7,7 +7,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
-from qcompile.policy.attributes import Attribute, Shape, given_twice, read
+from qcompile.policy.attributes import Attribute, Shape, given_twice, listed, read
 from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import LiteralValue, Transform
 from qcompile.policy.unavailable import not_available
@@ -40,6 +40,10 @@ DEFAULTS: Mapping[str, Mapping[str, LiteralValue]] = MappingProxyType(
     }
 )
 """Of the transforms that move factors between layers: all those that are carried out but one."""
+
+INSTEAD: Mapping[str, str] = MappingProxyType(
+    {"bias_correction": "say it of the method: `tune rtn { learn = [rounding, bias] }`"}
+)
 
 
 def lower_prepare(nodes: Sequence[Prepare], checker: Checker, at: Span) -> tuple[Transform, ...]:
@@ -74,8 +78,8 @@ def _transform(node: Prepare, checker: Checker) -> Transform | None:
     given = read(f"`prepare {name.text}`", node.attrs, known_settings, checker, node.span)
     selector = None if node.selector is None else checker.rule_selector(node.selector)
     if name.text not in {FOLD, *DEFAULTS}:
-        others = " ".join(f"`{known}`" for known in DEFAULTS)
-        checker.report(not_available(f"`prepare {name.text}`", name.span, f"there are {others}"))
+        way_out = INSTEAD.get(name.text, f"there are {listed(DEFAULTS)}")
+        checker.report(not_available(f"`prepare {name.text}`", name.span, way_out))
     elif name.text == FOLD and node.selector is not None:
         way_out = "leave `for` out, and `skip` the layers that are to stay as they are"
         checker.report(not_available(f"`prepare {FOLD} for`", node.selector.span, way_out))
