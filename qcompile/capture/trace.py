@@ -178,8 +178,8 @@ def _free_axes(tensor: torch.Tensor) -> tuple[int, ...]:
 
 def _device(model: nn.Module) -> torch.device | None:
     """``meta`` for a model whose weights exist in shape only: its inputs must be there as well."""
-    parameters = list(model.parameters())
-    is_empty = bool(parameters) and all(parameter.is_meta for parameter in parameters)
+    tensors = [*model.parameters()] or [*model.buffers()]
+    is_empty = bool(tensors) and all(tensor.is_meta for tensor in tensors)
     return torch.device("meta") if is_empty else None
 
 

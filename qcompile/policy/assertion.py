@@ -41,6 +41,8 @@ from qcompile.policy.unmatched import MAX_PATHS, some_paths
 
 ELEMENT_BITS = (("8", 8), ("16", 16), ("32", 32), ("64", 64))
 FLOAT_BITS = 32
+LARGEST = 3
+"""Layers of a rule that are named where it is the cause of something."""
 
 
 @frozen
@@ -285,18 +287,15 @@ class _Judge:
         return ()
 
     def _pulling(self, figure: SlotBits, value: Value, beyond: Comparator) -> tuple[str, ...]:
-        """At most five layers beyond ``value``, the largest first, with the rule of each."""
+        """The rules whose layers lie beyond ``value``, most weights first, and such layers."""
         slots = _slots_of(figure)
-        found: dict[str, tuple[Decision, SlotName, QuantSlot]] = {
-            one.site.key: (one, slot, spec)
-            for one in self.decisions
-            for slot, spec in one.quantized
-            if slot in slots and compare(beyond, spec.bits, value)
-        }
-        ranked = sorted(found.values(), key=lambda item: -_elements(item[0]))
-        more = len(ranked) - MAX_PATHS
-        lines = [_owed(*item) for item in ranked[:MAX_PATHS]]
-        return (*lines, *([f"and {more} more"] if more > 0 else []))
+        found: dict[str, list[Decision]] = {}
+        for one in self.decisions:
+            for slot, spec in one.quantized:
+                if slot in slots and compare(beyond, spec.bits, value):
+                    found.setdefault(_owed(one, slot, spec), []).append(one)
+        ranked = sorted(found.items(), key=lambda item: -sum(map(_elements, item[1])))
+        return tuple(f"{owed}: {_named(layers)}" for owed, layers in ranked[:MAX_PATHS])
 
     def _values(self, figure: Figure) -> list[Value]:
         """Every value that a figure takes, ascending; ``bits(S)`` may take several."""
@@ -361,11 +360,19 @@ def site_bits(decision: Decision) -> int:
 
 
 def _owed(decision: Decision, slot: SlotName, spec: QuantSlot) -> str:
-    """``fc: int8 by `use w8 for linear` (net.qrecipe:6)``."""
+    """``int8 by `use w8 for linear` (net.qrecipe:6)``."""
     patches = decision.patched_by(slot)
     rule = patches[-1] if patches else decision.rule
     assert rule is not None, "an untouched site has no quantized slot"
-    return f"{decision.site.key}: {spec.format} by `{rule.reference.text}` ({rule.reference})"
+    return f"{spec.format} by `{rule.reference.text}` ({rule.reference})"
+
+
+def _named(layers: Sequence[Decision]) -> str:
+    """The largest three: ``fc, conv1, conv2 and 19 more``."""
+    ranked = sorted(layers, key=lambda one: -_elements(one))
+    keys = list(dict.fromkeys(one.site.key for one in ranked))
+    more = f" and {len(keys) - LARGEST} more" if len(keys) > LARGEST else ""
+    return f"{', '.join(keys[:LARGEST])}{more}"
 
 
 def _slots_of(figure: SlotBits) -> tuple[SlotName, ...]:
