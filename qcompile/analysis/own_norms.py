@@ -11,7 +11,6 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.source import Span
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import UnitPlan
-from qcompile.policy.recipe import Recipe
 from qcompile.policy.site import Kind
 from qcompile.policy.tune_rules import illegal
 
@@ -44,23 +43,6 @@ def own_norms(graph: fx.GraphModule) -> dict[str, tuple[str, ...]]:
         if MODULE_KINDS.get(type(leaf)) is Kind.NORM and all(map(own.has, parameters.values())):
             found[node] = tuple(f"{path}.{name}" for name in parameters)
     return found
-
-
-def norms_missing(
-    recipe: Recipe, sizes: Sequence[UnitPlan], tunings: Mapping[str, Tuning]
-) -> list[Diagnostic]:
-    """Statements that ask for norms, where no block that they tune has one.
-
-    ``tunings`` are by unit name, of the units with a weight to quantize.
-    """
-    served = [tunings[unit.name] for unit in sizes if unit.refits]
-    asked = [(recipe.tuning, recipe.tuning_spans)]
-    asked += [(tune.tuning, tune.spans) for tune in recipe.tunes]
-    return [
-        no_norm(spans["learn"])
-        for tuning, spans in asked
-        if tuning.learns_norms and tuning in tunings.values() and tuning not in served
-    ]
 
 
 def no_norm(learn: Span) -> Diagnostic:

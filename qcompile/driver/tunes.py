@@ -1,17 +1,20 @@
 """Which tuning each site of a plan gets."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import fx
 
 from qcompile.analysis.forecast import forecast
 from qcompile.analysis.joined_units import joined, rehomed, tunings_of_units
 from qcompile.analysis.own_bias import with_refits
-from qcompile.analysis.own_norms import norms_missing, with_norms
+from qcompile.analysis.own_norms import no_norm, with_norms
 from qcompile.capture.unit import Unit
 from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.source import Span
 from qcompile.methods.tuning import Tuning
+from qcompile.passes.distribution_correction import nothing_to_correct
+from qcompile.passes.norm_statistics import statistics
 from qcompile.policy.core import PlanCore, SitePlan, TunePlan, UnitPlan
 from qcompile.policy.recipe import Recipe, reference_to
 from qcompile.policy.selection import Selection
@@ -63,7 +66,40 @@ def as_tuned(
     planned = rehomed(with_refits(graph, planned, general, tunings), units)
     of_units = tunings_of_units(planned, general, tunings)
     sizes = with_norms(graph, units, forecast(graph, units, planned), of_units)
-    return units, planned, sizes, norms_missing(recipe, sizes, of_units)
+    nodes = {node.name: node for node in graph.graph.nodes}
+    normed = [unit.name for unit in sizes if unit.refits]
+    noted = [one.name for one in units if statistics(graph, map(nodes.__getitem__, one.nodes))]
+    problems = [
+        *(no_norm(spans["learn"]) for spans in _in_vain(recipe, of_units, _norms, normed)),
+        *(
+            nothing_to_correct(spans["augment"])
+            for spans in _in_vain(recipe, of_units, _corrects, noted)
+        ),
+    ]
+    return units, planned, sizes, problems
+
+
+def _in_vain(
+    recipe: Recipe,
+    tunings: Mapping[str, Tuning],
+    asks: Callable[[Tuning], bool],
+    serving: Sequence[str],
+) -> Iterator[Mapping[str, Span]]:
+    """Statements that ask for what none of the units that they tune has; ``serving`` do."""
+    served = [tunings[name] for name in serving if name in tunings]
+    stated = [(recipe.tuning, recipe.tuning_spans)]
+    stated += [(tune.tuning, tune.spans) for tune in recipe.tunes]
+    for tuning, spans in stated:
+        if asks(tuning) and tuning in tunings.values() and tuning not in served:
+            yield spans
+
+
+def _norms(tuning: Tuning) -> bool:
+    return tuning.learns_norms
+
+
+def _corrects(tuning: Tuning) -> bool:
+    return tuning.learns and tuning.augment.name == "distribution_correction"
 
 
 def tunings_by_key(tunes: Sequence[TunePlan]) -> Mapping[str, Tuning]:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from qcompile.diagnostics.frozen import frozen
 from qcompile.methods.axes import (
+    AugmentName,
     DropPlace,
     Inputs,
     Learned,
@@ -28,7 +29,7 @@ EXECUTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("learn", get_args(Learned)),
     ("loss", get_args(LossName)),
     ("drop", get_args(DropPlace)),
-    ("augment", ("none", "noise", "mixup", "cutmix")),
+    ("augment", get_args(AugmentName)),
     ("select", get_args(SelectName)),
     ("optimizer", get_args(OptimizerName)),
     ("schedule", get_args(Schedule)),

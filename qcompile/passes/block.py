@@ -4,7 +4,7 @@ Nothing before the stretch is run again: its inputs are the cached values of bot
 targets the cached outputs of the float model.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import cast
@@ -111,10 +111,14 @@ class Block:
 
     def values(self, choice: Choice, inputs: Mapping[str, Value]) -> dict[str, Value]:
         """Of the inputs and of every node."""
+        return {**inputs, **dict(self.walk(choice, inputs))}
+
+    def walk(self, choice: Choice, inputs: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+        """Node by node, each value before the next node can change it in place."""
         values: dict[str, Value] = dict(inputs)
         for node in self.nodes:
             values[node.name] = self._value(node, choice, values)
-        return values
+            yield node.name, values[node.name]
 
     def batch(self, number: int) -> dict[str, Value]:
         """Inputs behind the quantized prefix; copies where the stretch works in place."""

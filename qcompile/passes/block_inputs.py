@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, float_choice
+from qcompile.passes.distribution_correction import DistributionCorrection
 from qcompile.passes.objective import Fed
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.augments.registry import augment
@@ -38,14 +39,17 @@ class BlockInputs:
         self.tuning = tuning
         self.generator = generator
         self.draw = augment(tuning.augment.name)
+        corrects = tuning.augment.name == "distribution_correction"
+        self.correction = DistributionCorrection(block) if corrects else None
         self.float_choice = float_choice(block)
 
     def __call__(self, number: int, step: int) -> Fed:
         taken = self.block.batch(number)
         plain = {name: values[number] for name, values in self.block.plain.items()}
         target = self.block.targets[number]
-        if self.draw is not None:
-            taken, plain = self._augmented(taken, plain, len(target))
+        is_changed = self.draw is not None or self.correction is not None
+        if is_changed:
+            taken, plain = self._changed(number, taken, plain, len(target))
             with torch.no_grad():
                 target = self.block.run(self.float_choice, self.block.own(plain))
         match self.tuning.inputs:
@@ -59,15 +63,22 @@ class BlockInputs:
         drops = self.tuning.drop in ("input", "both", "gradual") and keep < 1
         if drops:
             taken = self._dropped(taken, plain, keep)
-        altered = drops or self.draw is not None or self.tuning.inputs != "quantized"
+        altered = drops or is_changed or self.tuning.inputs != "quantized"
         return Fed(taken, target, altered)
 
-    def _augmented(self, taken: Inputs, plain: Inputs, samples: int) -> tuple[Inputs, Inputs]:
-        assert self.draw is not None
-        change = self.draw(samples, self.tuning.augment.amount, self.generator)
+    def _changed(
+        self, number: int, taken: Inputs, plain: Inputs, samples: int
+    ) -> tuple[Inputs, Inputs]:
         taken, plain = dict(taken), dict(plain)
-        for name, quantized, value in _activations(taken, plain, samples):
-            taken[name], plain[name] = change(quantized, value)
+        found = list(_activations(taken, plain, samples))
+        if self.correction is not None:
+            given = {name: value for name, _, value in found}
+            for name, moved in self.correction.change(number, given).items():
+                taken[name], plain[name] = taken[name] + moved, given[name] + moved
+        if self.draw is not None:
+            change = self.draw(samples, self.tuning.augment.amount, self.generator)
+            for name, quantized, value in found:
+                taken[name], plain[name] = change(quantized, value)
         return taken, plain
 
     def _mixed(self, taken: Inputs, plain: Inputs, samples: int) -> Inputs:

@@ -15,8 +15,8 @@ from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.capture.node_meta import facts
 from qcompile.passes.base import PassResult
+from qcompile.passes.norm_statistics import BatchNorm, note_statistics, statistics_behind
 
-BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 Layer: TypeAlias = (
     nn.Conv1d
     | nn.Conv2d
@@ -56,6 +56,8 @@ class FoldBatchNorm:
         absorbed = {pair.norm for pair in pairs}
         for node in list(result.graph.find_nodes(op="call_module")):
             if node.target in absorbed:
+                norm = cast("BatchNorm", result.get_submodule(str(node.target)))
+                note_statistics(node.all_input_nodes[0], statistics_behind(norm))
                 node.replace_all_uses_with(node.all_input_nodes[0])
                 result.graph.erase_node(node)
         result.recompile()

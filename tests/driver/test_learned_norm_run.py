@@ -110,3 +110,22 @@ def test_norms_are_asked_for_where_there_are(project, model, more):
     (problem,) = [one for one in caught.value.diagnostics if one.is_error]
     assert problem.code.number == "QR405"
     assert problem.message == "no block that is learned has a norm of its own to learn"
+
+
+CORRECTED = "brecq {{ augment = {}; steps = 12; batch = 8 }}"
+
+
+def test_inputs_are_corrected_where_a_norm_was_folded(project, monkeypatch):
+    """The batch norm of `net` is folded into its first layer; `normed` has none."""
+    monkeypatch.setattr("qcompile.passes.reconstruct.best", lambda errors: "learned")
+    scales = {}
+    for augment in ("none", "distribution_correction"):
+        execute(plan_recipe(project(CORRECTED.format(augment), "net")), Path(augment), QUIET)
+        assert verify(augment) == []
+        scales[augment] = load_file(f"{augment}/model.safetensors")["conv:act.scale"]
+    assert not torch.equal(*scales.values())
+    with pytest.raises(CompileError) as caught:
+        plan_recipe(project(CORRECTED.format("distribution_correction")))
+    (problem,) = [one for one in caught.value.diagnostics if one.is_error]
+    assert problem.code.number == "QR405"
+    assert problem.message.startswith("`distribution_correction` matches batch norms")

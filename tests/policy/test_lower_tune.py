@@ -189,7 +189,7 @@ def test_every_preset_is_known_to_check(name):
         ("brecq { variable = categorical; schedule = linear }", []),
         ("brecq { loss = mse(p=2.4) + prediction }", []),
         ("brecq { drop = gradual; augment = mixup; patience = 5 }", []),
-        ("brecq { augment = distribution_correction }", ["augment = distribution_correction"]),
+        ("brecq { augment = distribution_correction }", []),
         ("brecq { optimizer = adam(beta1=0.8) }", []),
         ("brecq { learn = [rounding, norm] }", []),
         ("brecq { samples = 32; inputs = float; select = salient(50%) }", []),
