@@ -84,14 +84,17 @@ def test_signround_is_better_than_the_reference_which_keeps_one_step_for_all_row
     assert 0.5 * reference < ratio(p, gram_descent(p, None, SIGNROUND)) < 0.7 * reference
 
 
-def test_gates_and_descent_are_as_good_as_the_reference():
-    """`AdaRound, Adam 3e-2, 1,000 steps` is 0.173 at two bits, and 0.130 with descent after it."""
+@pytest.mark.parametrize(
+    ("bits", "gates", "descended"), [(2, 0.173, 0.130), (3, 0.209, 0.150), (4, 0.198, 0.145)]
+)
+def test_gates_and_descent_are_as_good_as_the_reference(bits, gates, descended):
+    """`AdaRound, Adam 3e-2, 1,000 steps`, and with descent after it; each row keeps its best."""
     tuning = replace(GRAM, optimizer=Optimizer("adam", lr=3e-2), steps=1000)
-    p = layer_problems(2, 2)
+    p = layer_problems(2, bits)
     codes = gram_descent(p, None, tuning)
     polished = coordinate_descent(p, codes, max_flips=256).codes
-    assert ratio(p, codes) == pytest.approx(0.173, abs=0.03)
-    assert ratio(p, polished) == pytest.approx(0.130, abs=0.01)
+    assert 0.8 * gates < ratio(p, codes) <= gates
+    assert ratio(p, polished) == pytest.approx(descended, abs=0.01)
 
 
 def test_codes_to_start_from_are_never_made_worse():
