@@ -72,6 +72,7 @@ def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
                 "reused_codes": figures.reused_codes,
                 "fallback": figures.fallback,
                 "damping": figures.damping,
+                "note": figures.note,
             }
             for figures in outcome.sites
         ],
@@ -91,6 +92,7 @@ def _reconstruction(name: str, account: Account) -> dict[str, JsonValue]:
         "kept": account.kept,
         "steps": account.steps,
         "soft_share": account.soft_share,
+        "soft_shares": {**account.soft_shares},
         "held_out_samples": account.held_out_samples,
         "note": account.note,
     }

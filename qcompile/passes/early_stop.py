@@ -23,10 +23,15 @@ class Learned:
     """By storage."""
     quantizers: Mapping[tuple[str, str], ActivationQuantizer]
     """By node and slot."""
-    soft_share: float
-    """Largest share of a layer's gates that were undecided when they were closed."""
+    soft_shares: Mapping[str, float]
+    """By storage: share of a layer's numbers that were between two codes when they were rounded."""
     beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Parameters of norms, by path."""
+
+    @property
+    def soft_share(self) -> float:
+        """The largest."""
+        return max(self.soft_shares.values(), default=0.0)
 
     def choice(self, block: Block) -> Choice:
         return hard_choice(block, self.codes, self.quantizers, self.beside)

@@ -6,6 +6,9 @@ from itertools import accumulate
 HELD_OUT = 8
 """One batch in eight, at least one, is kept from the fit and decides what is kept."""
 
+ONE_BATCH = "one batch: it was fitted and judged"
+"""For the report."""
+
 
 def split(batches: int) -> tuple[list[int], list[int]]:
     """Batches of the fit and of the guard; with a single batch they are the same."""

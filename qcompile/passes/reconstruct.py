@@ -21,7 +21,7 @@ from qcompile.passes.block import Block, Choice, Rounded, hard_choice
 from qcompile.passes.block_inputs import BlockInputs, kept_quantized
 from qcompile.passes.early_stop import EarlyStop, Learned
 from qcompile.passes.guard import Kept, Losses, best, error, relative_losses
-from qcompile.passes.held_out import split
+from qcompile.passes.held_out import ONE_BATCH, split
 from qcompile.passes.learned_parameter import learned_norm
 from qcompile.passes.learned_quantizer import LearnedQuantizer
 from qcompile.passes.learned_weight import LearnedWeight
@@ -57,6 +57,8 @@ class Account:
     steps: int
     soft_share: float
     """Largest share of a layer's weights that were between two codes when they were rounded."""
+    soft_shares: Mapping[str, float]
+    """The same of each layer, by the storage of its weight."""
     held_out_samples: int
     """0 where there was a single batch, which had to serve for the fit too."""
     note: str = ""
@@ -95,7 +97,7 @@ def reconstruct(
     if watched and objective.is_reachable:
         stop = EarlyStop(objective, tuning, from_start, watched)
     note = learner.run(tick, stop)
-    learned = Learned(start, before, soft_share=0.0) if note else learner.hard()
+    learned = Learned(start, before, soft_shares={}) if note else learner.hard()
     if stop is not None and stop.best is not None:
         learned = stop.best
     note = note or _undecided(tuning, learned)
@@ -115,8 +117,9 @@ def reconstruct(
         kept=kept,
         steps=learner.steps_done,
         soft_share=learned.soft_share,
+        soft_shares=learned.soft_shares,
         held_out_samples=0 if fit == held else sum(len(block.targets[n]) for n in held),
-        note=note or ("one batch: it was fitted and judged" if fit == held else ""),
+        note=note or "; ".join(_remarks(learned, judged=held, fitted=fit)),
         losses=None if losses is None else Losses(**losses),
     )
     if kept == "learned":
@@ -125,10 +128,18 @@ def reconstruct(
 
 
 def _undecided(tuning: Tuning, learned: Learned) -> str:
-    """A gate's result is left to the guard: short runs close the last gates at the end."""
+    """A gate's result is left to the guard, which judges it with all gates closed."""
     if tuning.variable == "gate" or learned.soft_share <= MOST_UNDECIDED:
         return ""
     return f"{learned.soft_share:.1%} of a layer lies between codes when learning ends"
+
+
+def _remarks(learned: Learned, *, judged: list[int], fitted: list[int]) -> Iterator[str]:
+    if fitted == judged:
+        yield ONE_BATCH
+    if learned.soft_share > MOST_UNDECIDED:
+        layer = max(learned.soft_shares, key=lambda name: learned.soft_shares[name])
+        yield f"{learned.soft_share:.1%} of `{layer}` was undecided; it is judged as rounded"
 
 
 def tick_steps(steps: int) -> frozenset[int]:
@@ -195,7 +206,9 @@ class _Learner:
         return Learned(
             codes={one.solved.storage: one.hard() for one in self.weights},
             quantizers={place: learned.hard() for place, learned in self.quantizers.items()},
-            soft_share=max((one.soft_share for one in self.weights if one.is_reached), default=0.0),
+            soft_shares={
+                one.solved.storage: one.soft_share for one in self.weights if one.is_reached
+            },
             beside={path: one().detach() for path, one in self.norms.items()},
         )
 

@@ -1,6 +1,6 @@
 """How the codes of one layer are chosen: the solvers of a tuning on the layer's samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.held_out import split
+from qcompile.passes.held_out import ONE_BATCH, split
 from qcompile.policy.scheme import QuantSlot
 from qcompile.quant.elimination import NotPositiveDefiniteError
 from qcompile.quant.geometry import Geometry
 from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.layer import Layer
-from qcompile.quant.layer_solver import fit_layer
+from qcompile.quant.layer_solver import LayerFit, fit_layer
 from qcompile.quant.moments import UnusableSamplesError, moments
 from qcompile.quant.rounding import nearest
 
@@ -61,6 +61,8 @@ class LayerSolution:
     """Why the solvers had to leave nearest rounding, for the report."""
     damping: float | None = None
     """That was used; ``None`` where nothing was fitted."""
+    note: str = ""
+    """What else is to be said of the fit, for the report."""
 
 
 def round_to_nearest(problem: LayerProblem, fallback: str | None = None) -> LayerSolution:
@@ -106,7 +108,15 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         grid=layer.grid_of(found.scale, found.zero_point, found.grid),
         bias=None if found.bias is None else found.bias.flatten(),
         damping=found.damping,
+        note="; ".join(_remarks(problem, found)),
     )
+
+
+def _remarks(problem: LayerProblem, found: LayerFit) -> Iterator[str]:
+    if len(problem.tuning.damping) > 1 and problem.batches == 1:
+        yield ONE_BATCH
+    if found.raised:
+        yield f"the inputs are linearly dependent: damping was raised to {found.damping:g}"
 
 
 def unit_seed(seed: int, unit: str) -> int:

@@ -37,6 +37,8 @@ class SiteFigures:
     """Why the layer's solvers left nearest rounding."""
     damping: float | None = None
     """With which the layer's solvers fitted; 0 where nearest rounding was better."""
+    note: str = ""
+    """What else is to be said of the layer's fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,17 +74,17 @@ def quantize_site(
         path, storage = weight_names(plan)
         weight = cast("Tensor", attribute(context.module, path)).detach().to(context.device)
         code = known.get(storage)
-        fallback = damping = None
+        fallback, damping, note = None, None, ""
         if code is None:
             samples = layer_samples(context, node, weight.shape[plan.output_axis], at, plain)
             solved, solution = _solve_weight(context, node, site, plan, weight, samples)
             code = solved.start.code
             if solution is not None:
-                fallback, damping = solution.fallback, solution.damping
+                fallback, damping, note = solution.fallback, solution.damping, solution.note
             weights |= solved.start.beside
         weights[path] = code.dequantize(weight.dtype)
         error = relative_error([weights[path]], [weight])
-        figures = SiteFigures(site.key, error, None, solved is None, fallback, damping)
+        figures = SiteFigures(site.key, error, None, solved is None, fallback, damping, note)
     run = operation(context.module, node, context.device, weights)
     values = [
         run(partial(quantized_operand, streams, at, batch)) for batch in range(context.batches)

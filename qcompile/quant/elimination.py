@@ -37,6 +37,8 @@ class Elimination:
     """``R`` of the Gram matrix in that order, ``[groups, k, k]``."""
     damping: float
     """That made it positive definite."""
+    raised: bool = False
+    """It is more than was asked for."""
 
     def solved(self, right: Tensor) -> Tensor:
         """``right @ gram^-1`` for rows ``[groups, rows, k]``."""
@@ -55,7 +57,8 @@ def eliminate(gram: Tensor, order: Order, damping: float) -> Elimination:
         columns = _order(safe, order)
         lower, info = torch.linalg.cholesky_ex(_permuted(safe, columns.flip(1)))
         if int(info.abs().max()) == 0:
-            return Elimination(safe, columns, upper_inverse(lower.flip(1, 2)), used)
+            factor = upper_inverse(lower.flip(1, 2))
+            return Elimination(safe, columns, factor, used, raised=retry > 0)
     raise NotPositiveDefiniteError
 
 

@@ -84,6 +84,8 @@ class LayerFit:
     """What is added to the layer's bias, ``[groups, rows]``; ``None``: nothing is refitted."""
     damping: float
     """0 for nearest rounding."""
+    raised: bool = False
+    """The damping that was asked for did not make the Gram matrix positive definite."""
 
     @property
     def weight(self) -> Tensor:
@@ -205,7 +207,8 @@ def _fitted(
     bias = fit.bias(problem.values(codes).double()) if refits_bias else None
     scale = problem.scale.expand_as(codes)
     zero_point = problem.zero_point.expand_as(codes)
-    return LayerFit(codes, scale, zero_point, grid, bias, ridge.elimination.damping)
+    used = ridge.elimination
+    return LayerFit(codes, scale, zero_point, grid, bias, used.damping, used.raised)
 
 
 def _problem(layer: Layer, grid: Grid, ridge: "Ridge") -> Quadratic:

@@ -176,6 +176,17 @@ def test_one_batch_is_fit_and_guard_at_once():
     assert math.isfinite(account.start)
 
 
+def test_the_share_of_undecided_gates_is_told_for_each_layer_and_noted_above_a_hundredth():
+    [(_, account)] = run(quick("brecq", steps=20)).accounts
+    assert account.soft_shares.keys() == {"first.weight", "second.weight"}
+    assert account.soft_share == max(account.soft_shares.values()) > 0.01
+    assert f"{account.soft_share:.1%} of `" in account.note
+    assert account.kept == "learned"
+    [(_, decided)] = run(quick("signround", steps=20)).accounts
+    assert set(decided.soft_shares.values()) == {0.0}
+    assert decided.note == ""
+
+
 def test_guard_takes_the_least_error_and_a_tie_goes_to_the_start():
     assert best({"nearest": 2.0, "start": 1.0, "learned": 0.5}) == "learned"
     assert best({"nearest": 2.0, "start": 1.0, "learned": 1.0}) == "start"

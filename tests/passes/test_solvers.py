@@ -54,6 +54,30 @@ def test_each_solver_goes_on_from_the_last():
     assert first < errors[0]
 
 
+def test_a_single_batch_that_judges_too_is_said():
+    several = Tuning(preset="test", solvers=("optq",), damping=(0.01, 0.1))
+    assert solve(problem(tuning=several)).note == ""
+    assert solve(problem(tuning=several, batches=1)).note == "one batch: it was fitted and judged"
+    assert solve(problem("optq", batches=1)).note == ""
+
+
+def test_damping_that_had_to_be_raised_is_said():
+    """Eight samples of 24 inputs: rounding makes their Gram matrix indefinite."""
+    few = Tuning(preset="test", solvers=("optq",), damping=(1e-9,))
+    given = problem()
+    found = solve(
+        problem(
+            tuning=few,
+            batches=1,
+            samples=lambda batch: tuple(part[:8] for part in given.samples(batch)),
+        )
+    )
+    assert found.damping > 1e-9
+    assert found.note == (
+        f"the inputs are linearly dependent: damping was raised to {found.damping:g}"
+    )
+
+
 def test_what_is_no_matrix_product_is_rounded_to_nearest_and_said():
     found = solve(problem("optq", geometry=None))
     assert torch.equal(found.codes, solve(problem("rtn")).codes)
