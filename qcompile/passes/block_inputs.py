@@ -72,9 +72,10 @@ class BlockInputs:
         taken, plain = dict(taken), dict(plain)
         found = list(_activations(taken, plain, samples))
         if self.correction is not None:
-            given = {name: value for name, _, value in found}
-            for name, moved in self.correction.change(number, given).items():
-                taken[name], plain[name] = taken[name] + moved, given[name] + moved
+            moves = self.correction.change(number, {name: value for name, _, value in found})
+            for name, quantized, value in found:
+                if name in moves:
+                    taken[name], plain[name] = quantized + moves[name], value + moves[name]
         if self.draw is not None:
             change = self.draw(samples, self.tuning.augment.amount, self.generator)
             for name, quantized, value in found:
