@@ -111,7 +111,7 @@ def _learning(walk: RunWalk, stretch: Stretch) -> int:
 
 
 def _of_loss(walk: RunWalk, stretch: Stretch) -> int:
-    """Derivatives as large as what is fitted, and float outputs of the network."""
+    """Derivatives as large as what is fitted, float outputs of the network, changes of inputs."""
     made = walk.sizes.elements(walk.nodes[stretch.output])
     batches = walk.fitted(stretch.tuning)
     elements = 0.0
@@ -121,4 +121,9 @@ def _of_loss(walk: RunWalk, stretch: Stretch) -> int:
         elements += 2 * batches * made / walk.batch
     if "network" in stretch.views and walk.end is not None:
         elements += batches * walk.sizes.elements(walk.end)
+    if stretch.tuning.augment.name == "distribution_correction":
+        inside = set(stretch.nodes)
+        read = {one for name in inside for one in walk.nodes[name].all_input_nodes}
+        outside = (one for one in read if one.name not in inside and one.op != "get_attr")
+        elements += batches * sum(map(walk.sizes.elements, outside))
     return round(FLOAT * elements)

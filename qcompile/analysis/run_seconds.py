@@ -15,6 +15,8 @@ from qcompile.policy.core import TensorPlan
 
 HELD_OUT = 8
 """One batch in so many judges what was learned."""
+CORRECTING = 50
+"""Steps on the inputs of one batch, where distributions are corrected."""
 JUDGED = 3
 """Nearest rounding, the start, and what was learned."""
 
@@ -100,6 +102,8 @@ class _Timer:
         if not stretch.is_mean_square:
             guard += judged * (through.forward + (behind.forward if network else 0.0))
         once = batches * self._derivatives(stretch, through, behind)
+        if tuning.augment.name == "distribution_correction":
+            once += batches * CORRECTING * through.training
         return tuning.steps * step + guard + once + walk.batches * through.forward
 
     def _derivatives(self, stretch: Stretch, through: _Pass, behind: _Pass) -> float:

@@ -7,12 +7,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import qcompile
+from qcompile.analysis.run_seconds import CORRECTING
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run_forecast import run_forecast
 from qcompile.emit.materialize import materialize
+from qcompile.passes.distribution_correction import STEPS
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))
@@ -129,3 +132,16 @@ def test_inputs_are_corrected_where_a_norm_was_folded(project, monkeypatch):
     (problem,) = [one for one in caught.value.diagnostics if one.is_error]
     assert problem.code.number == "QR405"
     assert problem.message.startswith("`distribution_correction` matches batch norms")
+
+
+def test_the_forecast_counts_the_corrected_inputs(project):
+    """With a single batch, so that learning is what takes the most memory."""
+    assert CORRECTING == STEPS
+    peaks = []
+    for name in ("noise(0.1)", "distribution_correction"):
+        path = project(CORRECTED.format(name), "net")
+        path.write_text(path.read_text().replace("samples = 32", "samples = 8"))
+        made = plan_recipe(path)
+        peaks.append(run_forecast(made.bound, made.calibration, None).units[0].peak_bytes)
+    images, pixels = 8, 6 * 6
+    assert peaks[1] - peaks[0] == 4 * images * pixels
