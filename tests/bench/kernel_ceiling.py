@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
-from qcompile.compat.onednn_operations import OneDnn, onednn
+from qcompile.compat.onednn_operations import OneDnn, Operation, onednn
 
 OPERANDS = 6
 """Codes, their scale and zero point, packed weight, its scales and zero points."""
@@ -23,11 +23,10 @@ CODES_OUT = (0.05, 0, torch.uint8, "relu", [], "")
 class Products:
     """A call and its arguments, in the order of the graph."""
 
-    calls: tuple[tuple[fx.node.Target, tuple[object, ...]], ...]
+    calls: tuple[tuple[Operation, tuple[object, ...]], ...]
 
     def __call__(self) -> None:
         for function, arguments in self.calls:
-            assert callable(function)
             function(*arguments)
 
 
@@ -46,7 +45,7 @@ class _Products(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, names: OneDnn) -> None:
         super().__init__(module)
         self.names = names
-        self.calls: list[tuple[fx.node.Target, tuple[object, ...]]] = []
+        self.calls: list[tuple[Operation, tuple[object, ...]]] = []
 
     def run_node(self, n: fx.Node) -> object:
         names = self.names
