@@ -103,15 +103,16 @@ $(VENV)/.hard-models: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check onnx==1.23.2
 	touch $@
 
-# each export of the demo models, read back by onnxruntime, torch, compressed-tensors, gguf: build/bench/export.json
-# in an environment of its own: nothing else needs these readers
+# exports of demo and hard models, read back by onnxruntime, torch, compressed-tensors, gguf: build/bench/export.json
+# finished cases are kept, so call it again to continue; in an environment of its own: nothing else needs these readers
 EXPORT_VENV ?= build/bench/venv-export
 bench-export: $(EXPORT_VENV)/.ready
-	$(EXPORT_VENV)/bin/python -m tests.bench.export
+	OMP_NUM_THREADS=1 $(EXPORT_VENV)/bin/python -m tests.bench.export $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
 
 $(EXPORT_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(EXPORT_VENV)
 	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(HARD_MODELS)
 	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench-export]'
 	touch $@
 

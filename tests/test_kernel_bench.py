@@ -2,11 +2,17 @@
 
 import time
 
+import pytest
 import torch
 from torch import nn
 
+import qcompile
 from qcompile.capture.trace import trace
-from tests.bench.kernel_cell import _Macs, medians
+from qcompile.compat.cpu_features import multiplies_bytes
+from qcompile.diagnostics.source import Source
+from qcompile.driver.front import check_source
+from tests.bench.kernel_ceiling import products
+from tests.bench.kernel_cell import CALIBRATE, RECIPE, SCHEMES, _Macs, medians
 from tests.bench.kernel_models import resnet18
 from tests.bench.kernels import COLUMNS, IMAGES, cells, table
 
@@ -32,6 +38,36 @@ def test_forms_are_timed_in_turn():
     found = medians({"a": lambda: seen.append("a"), "b": lambda: time.sleep(0.002)}, 3)
     assert len(seen) == 4
     assert found["b"] > 2 > found["a"]
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.out, self.add = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = torch.relu(self.first(x))
+        z = self.out((torch.relu(self.second(y)) + y).mean((2, 3)))
+        return self.add(z) + z
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+def test_the_ceiling_is_made_of_every_integer_product_and_of_nothing_else(tmp_path):
+    x = torch.randn(4, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    scheme = SCHEMES["x86-int8"].replace("; ", "\n  ")
+    text = RECIPE.format(scheme=scheme, calibrate=CALIBRATE.format(samples=4))
+    recipe = check_source(Source("r.qrecipe", text)).recipe
+    bound = qcompile.bind(recipe, Residual().eval(), (x,))
+    qcompile.run(qcompile.plan(bound, x), tmp_path / "a", bound=bound, data=x)
+    model = qcompile.load(tmp_path / "a", target="x86-int8")
+    before = model(x)
+    chain = products(model, x)
+    chain()
+    assert [len(arguments) for _, arguments in chain.calls] == [17, 17, 13, 13]
+    assert all(function(*given).dtype == torch.uint8 for function, given in chain.calls)
+    assert torch.equal(model(x), before)
+    assert products(qcompile.load(tmp_path / "a", target="simulate"), x) is None
 
 
 def test_products_are_counted_by_layer():

@@ -29,6 +29,7 @@ from qcompile.driver.load import lowering, plan_of
 from qcompile.emit.lower.difference import relative
 from qcompile.targets.report import LoweringReport
 from tests.bench.cells import Json
+from tests.bench.kernel_ceiling import products
 from tests.bench.kernel_models import MODELS
 from tests.bench.kernel_peers import Peer, Run, peers
 
@@ -155,6 +156,9 @@ def _row(
         "bf16": lambda: narrow(narrow_images),
         **{peer.name: peer.run for peer in others if peer.run is not None},
     }
+    chain = products(lowered, images)
+    if chain is not None:
+        forms["products"] = chain
     with torch.no_grad():
         expected = reference(x)
         error, own = relative(lowered(x), expected), relative(reference(images), expected)
@@ -166,6 +170,8 @@ def _row(
         "float_ms": of_float,
         "bf16_ms": times["bf16"],
         "speedup": of_float / ours,
+        "products_ms": times.get("products"),
+        "ceiling": of_float / times["products"] if chain is not None else None,
         "max_rel_err": error,
         "simulation_rel_err": own,
         "peers": {

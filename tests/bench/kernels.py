@@ -1,7 +1,9 @@
 """``make bench-kernels``: how fast each target is beside float, and how close to the simulation.
 
 Writes ``build/bench/kernels.json`` and prints a table. Finished cells are kept: call it again to
-continue. The baseline is the faster of the two memory layouts in float. Loads no torch.
+continue. The baseline is the faster of the two memory layouts in float. `products_ms` is what the
+integer products take by themselves, and `ceiling` float beside that: more no lowering could reach
+with these kernels. Loads no torch.
 """
 
 import argparse
@@ -25,10 +27,12 @@ VISION = ("ResNet-20", "ResNet-18 shape", "EfficientNet-Lite0", "ViT-S/14")
 WEIGHT_ONLY = ("cpu-int4", "cpu-int8-weight-only")
 SOURCES = (
     *("qcompile/compat", "qcompile/emit", "qcompile/quant", "qcompile/targets"),
-    *("tests/bench/kernel_cell.py", "tests/bench/kernel_models.py", "tests/bench/kernel_peers.py"),
+    *("tests/bench/kernel_cell.py", "tests/bench/kernel_ceiling.py"),
+    *("tests/bench/kernel_models.py", "tests/bench/kernel_peers.py"),
 )
 COLUMNS = (
     *("model", "target", "threads", "batch", "ms", "float_ms", "bf16_ms", "speedup"),
+    *("products_ms", "ceiling"),
     *("max_rel_err", "layer_rel_err", "simulation_rel_err", "int_mac_share", "load_s"),
 )
 
@@ -90,12 +94,14 @@ def result(cell: Cell, store: Store, budget: Budget, runs: int) -> Document | No
 
 def table(rows: list[dict[str, Json]]) -> str:
     """Format numbers as they are read: milliseconds with one digit, shares in percent."""
-    formats = {"ms": ".2f", "float_ms": ".2f", "bf16_ms": ".2f", "speedup": ".2f"}
+    times = ("ms", "float_ms", "bf16_ms", "speedup", "products_ms", "ceiling")
+    formats = dict.fromkeys(times, ".2f")
     formats |= dict.fromkeys(("max_rel_err", "layer_rel_err", "simulation_rel_err"), ".1e")
     formats |= {"int_mac_share": ".1%", "load_s": ".1f"}
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for row in rows:
-        shown = [format(row[name], formats.get(name, "")) for name in COLUMNS]
+        given = ((row[name], formats.get(name, "")) for name in COLUMNS)
+        shown = ["" if value is None else format(value, form) for value, form in given]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
 

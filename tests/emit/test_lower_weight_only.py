@@ -96,9 +96,10 @@ def test_many_rows_are_multiplied_by_slices_of_the_weight(monkeypatch, wide, lim
     weight = ((codes.view(10, 2, 32) - 5) * scale[..., None]).view(10, 64)
     bias = torch.randn(10, generator=generator)
     expected = F.linear(x.double(), weight.double(), bias.double())
-    two = (codes[:, ::2] | (codes[:, 1::2] << 4)).to(torch.uint8)
+    two = (codes[:, :32] | (codes[:, 32:] << 4)).t().to(torch.uint8)
     unused = torch.zeros(0)
-    found = int4_linear(x, unused, 32, unused, (two, scale, zero), bias, 20, wide)
+    kept = two, scale.t()[:, None], -(zero * scale).t()[:, None]
+    found = int4_linear(x, unused, 32, unused, kept, bias, 20, wide)
     assert relative(found.double(), expected) < limit
     eight = (codes - 5).to(torch.int8)
     found = int8_linear(x, eight, scale[:, 0], unused, bias, 20, wide)

@@ -12,8 +12,8 @@ from qcompile.compat.quantize_to_bytes import BYTE, quantize_to_bytes
 from qcompile.compat.weight_only_operations import multiply_int4, multiply_int8
 from qcompile.quant.grid import covering
 
-SLICE = 1 << 19
-"""Numbers of a weight that are unpacked at a time: 2 MB in float32."""
+SLICE = 1 << 20
+"""Numbers of a weight that are unpacked at a time: 4 MB in float32."""
 
 
 def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
@@ -108,20 +108,24 @@ def int4_linear(
 ) -> Tensor:
     """Few rows by packed 4-bit codes in bfloat16, many by a weight of type ``wide``.
 
-    ``weight`` is codes (two in a byte, ``[out, in / 2]``), scale and zero point ``[out, groups]``.
+    ``weight`` is codes ``[in / 2, out]``, row ``i`` in the low half of a byte and ``i + in / 2`` in
+    the high one, and scale and offset ``[groups, 1, out]``.
     """
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] > few_rows:
-        made = _by_slices(rows, weight, _two_in_a_byte, wide)
+        made = _by_slices(rows, weight, _two_in_a_byte, wide, axis=-1)
     else:
         made = multiply_int4(rows.to(torch.bfloat16), packed, group, scales_and_zeros)
     return _finished(x, made, bias)
 
 
-def _two_in_a_byte(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    outputs, groups = scale.shape
-    wide = torch.stack((codes & 15, codes >> 4), -1).view(outputs, groups, -1).to(torch.float32)
-    return wide.sub_(zero_point[..., None]).mul_(scale[..., None]).view(outputs, -1)
+def _two_in_a_byte(codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """``codes * scale + offset``; scales along the rows in memory, so that whole rows are read."""
+    half, outputs = codes.shape
+    wide = torch.empty(2 * half, outputs)
+    wide[:half], wide[half:] = codes & 15, codes >> 4
+    by_group = wide.view(scale.shape[0], -1, outputs)
+    return torch.addcmul(offset, by_group, scale, out=by_group).view(2 * half, outputs)
 
 
 def int8_linear(
@@ -136,28 +140,32 @@ def int8_linear(
     """Few rows by 8-bit codes in bfloat16, many by a weight of type ``wide``."""
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] > few_rows:
-        made = _by_slices(rows, (codes, scale), _one_in_a_byte, wide)
+        made = _by_slices(rows, (codes, scale), _one_in_a_byte, wide, axis=0)
     else:
         made = multiply_int8(rows.to(torch.bfloat16), codes, narrow_scale)
     return _finished(x, made, bias)
 
 
 def _one_in_a_byte(codes: Tensor, scale: Tensor) -> Tensor:
-    return codes.to(torch.float32).mul_(scale[:, None])
+    return codes.to(torch.float32).mul_(scale[:, None]).t()
 
 
 def _by_slices(
-    rows: Tensor, weight: tuple[Tensor, ...], unpack: Callable[..., Tensor], dtype: torch.dtype
+    rows: Tensor,
+    weight: tuple[Tensor, ...],
+    unpack: Callable[..., Tensor],
+    dtype: torch.dtype,
+    axis: int,
 ) -> Tensor:
-    """Unpack the weight for a slice of the outputs at a time.
+    """Unpack the weight for a slice of the outputs, on ``axis``, at a time, as ``[in, outputs]``.
 
     A slice stays in the cache, and the whole, which may be a table of all words, never is in
     memory.
     """
     rows = rows.to(dtype)
     outputs = max(1, SLICE // rows.shape[1])
-    slices = zip(*(part.split(outputs) for part in weight), strict=True)
-    made = [functional.linear(rows, unpack(*parts).to(dtype)) for parts in slices]
+    slices = zip(*(part.split(outputs, axis) for part in weight), strict=True)
+    made = [rows @ unpack(*parts).to(dtype) for parts in slices]
     return torch.cat(made, -1)
 
 

@@ -19,8 +19,7 @@ MIDDLE = 8
 
 def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
     weight, name = layer.weight, layer.node.name
-    outputs, inputs = weight.codes.shape
-    columns = weight.scale.shape[1]
+    inputs, columns = weight.codes.shape[1], weight.scale.shape[1]
     group = inputs // columns
     if columns == 1:
         group = next(size for size in GROUPS if inputs % size == 0)
@@ -31,13 +30,14 @@ def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
     shift = _shift(layer.weight)
     offset = (MIDDLE - zero_point - shift) * scale
     both = torch.stack((scale, offset), -1).transpose(0, 1).to(torch.bfloat16).contiguous()
-    halves = weight.codes.view(outputs, inputs // 2, 2)
-    two_in_a_byte = halves[..., 0] | (halves[..., 1] << 4)
+    rows = weight.codes.t()
+    two_in_a_byte = rows[: inputs // 2] | (rows[inputs // 2 :] << 4)
+    shifted = -weight.zero_point * weight.scale
     with rewriting.graph.inserting_before(layer.node):
         kept = (
             rewriting.buffer(f"{name}_codes", two_in_a_byte.contiguous()),
-            rewriting.buffer(f"{name}_scale", weight.scale),
-            rewriting.buffer(f"{name}_zero_point", weight.zero_point),
+            rewriting.buffer(f"{name}_scale", weight.scale.t()[:, None].contiguous()),
+            rewriting.buffer(f"{name}_offset", shifted.t()[:, None].contiguous()),
         )
         packed = rewriting.buffer(f"{name}_packed", pack_int4(weight.codes.to(torch.int32) + shift))
         narrow = rewriting.buffer(f"{name}_narrow", both)
