@@ -36,6 +36,14 @@ def note_statistics(node: fx.Node, found: NormStatistics) -> None:
     node.meta[KEY] = found
 
 
+def scale_statistics(node: fx.Node, factors: Tensor) -> None:
+    """Mend the note, if there is one, after the channels were divided by ``factors``."""
+    noted = cast("NormStatistics | None", node.meta.get(KEY))
+    if noted is not None:
+        by = factors.to(noted.mean.dtype)
+        note_statistics(node, NormStatistics(noted.mean / by, noted.deviation / by))
+
+
 def statistics(module: fx.GraphModule, nodes: Iterable[fx.Node]) -> dict[str, NormStatistics]:
     """By name, of the nodes whose values have them."""
     found: dict[str, NormStatistics] = {}

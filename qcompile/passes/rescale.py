@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from qcompile.analysis.exchanges import Exchange, Part, exchanges
 from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
+from qcompile.passes.norm_statistics import scale_statistics
 from qcompile.passes.sweep_values import map_tensors, relative_error, tensors_in
 from qcompile.policy.core import SitePlan, TensorPlan, TransformPlan
 from qcompile.quant.rescalings.channels import Channels, Rescaled, Situation, Weight
@@ -73,6 +74,9 @@ def rescaled(
             for item in group:
                 moved.append(work.move(item.name, settings, places[str(item.value)]))
     result = _with_parameters(module, work.parameters)
+    for node in result.graph.nodes:
+        if node.name in work.factors:
+            scale_statistics(node, work.factors[node.name])
     error = relative_error(_outputs(result, batches[0]), _outputs(module, batches[0]))
     return RescaledModel(result, tuple(moved), (error or 0.0) ** 0.5)
 
@@ -84,6 +88,8 @@ class _Work:
         self, module: fx.GraphModule, sites: Mapping[str, SitePlan], seen: dict[str, Channels]
     ) -> None:
         self.parameters: dict[str, Tensor] = {}
+        self.factors: dict[str, Tensor] = {}
+        """By the name of the node whose channels were divided by them, in all."""
         self._module = module
         self._sites = sites
         self._seen = seen
@@ -115,6 +121,8 @@ class _Work:
         return next((tensor for tensor in tensors if tensor.slot == "weight"), None)
 
     def _apply(self, place: Exchange, change: Rescaled) -> None:
+        before = self.factors.get(place.maker)
+        self.factors[place.maker] = change.scale if before is None else before * change.scale
         for part in place.divided:
             self.parameters[part.path] = self._along(part, 1 / change.scale)
         if change.shift is not None and place.offset is not None:

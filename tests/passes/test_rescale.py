@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from qcompile.analysis.exchanges import exchanges
 from qcompile.capture.trace import trace
+from qcompile.passes.fold_batch_norm import FoldBatchNorm
+from qcompile.passes.norm_statistics import statistics
 from qcompile.passes.rescale import rescaled
 from qcompile.policy.core import ParameterPlan, TransformPlan
 from qcompile.quant.rescalings.registry import RESCALINGS
@@ -140,3 +142,24 @@ def test_parameters_keep_their_types():
     module = model()
     found = run(module, "awq", "smoothquant")
     assert {p.dtype for p in found.module.parameters()} == {torch.float64}
+
+
+def test_what_a_folded_norm_says_of_its_layer_is_scaled_with_it():
+    torch.manual_seed(0)
+    chain = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3)
+    ).eval()
+    with torch.no_grad():
+        chain[1].weight.copy_(torch.tensor([0.1, 1.0, 10.0]))
+        chain[1].bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    traced = trace(chain, (torch.randn(2, 2, 9, 9),), {}).module
+    module = FoldBatchNorm().run(traced).module
+    batch = {next(iter(module.graph.nodes)).name: torch.randn(4, 2, 9, 9)}
+    found = rescaled(module, plans(module, "equalize"), {}, [batch], torch.device("cpu"))
+    assert found is not None
+    (before,) = statistics(module, module.graph.nodes).values()
+    (after,) = statistics(found.module, found.module.graph.nodes).values()
+    old, new = (m.get_parameter("0.weight").flatten(1)[:, 0] for m in (module, found.module))
+    torch.testing.assert_close(after.mean, before.mean * new / old)
+    torch.testing.assert_close(after.deviation, before.deviation * new / old)
+    assert not torch.equal(after.mean, before.mean)
