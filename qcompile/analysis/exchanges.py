@@ -15,8 +15,8 @@ from torch import fx, nn
 
 from qcompile.capture.kinds import kind_of
 from qcompile.capture.node_meta import facts
-from qcompile.capture.operands import site_kind, weights_of
-from qcompile.capture.operations import bare_name
+from qcompile.capture.operands import SIGNATURES, argument, site_kind, weights_of
+from qcompile.capture.operations import bare_name, mutates
 from qcompile.capture.storages import storages_of
 from qcompile.policy.site import Kind
 
@@ -76,6 +76,13 @@ class Exchange:
         return frozenset({self.maker, *(reader.node for reader in self.readers)})
 
     @property
+    def changed(self) -> tuple[str, ...]:
+        """Paths of all parameters that may get new values."""
+        biases = [reader.bias for reader in self.readers if self.takes_shift and reader.bias]
+        parts = [*self.divided, *(reader.weight for reader in self.readers)]
+        return (*(part.path for part in parts), *biases)
+
+    @property
     def takes_shift(self) -> bool:
         """Whether a constant for each channel can be moved as well: no padding lies between."""
         has_biases = all(reader.bias is not None for reader in self.readers)
@@ -126,9 +133,10 @@ def _reader(
     weights = weights_of(user, module)
     if weights.weight is None or weights.weight not in owned:
         return None
-    if [item for item in user.all_input_nodes if item.op != "get_attr"] != [value]:
+    if not _is_left_operand(value, user):
         return None
-    bias = weights.bias if weights.bias in owned else None
+    is_plain = not {"alpha", "beta"} & user.kwargs.keys()
+    bias = weights.bias if weights.bias in owned and is_plain else None
     if site_kind(user, module) is Kind.LINEAR:
         part = Part(weights.weight, 1 - weights.output_axis)
         is_matrix = module.get_parameter(weights.weight).dim() == 2
@@ -141,6 +149,15 @@ def _reader(
     if leaf.groups == leaf.in_channels == leaf.out_channels:
         return 1, Reader(user.name, Part(weights.weight, 0), bias)
     return None
+
+
+def _is_left_operand(value: fx.Node, user: fx.Node) -> bool:
+    """Of the product, and read nowhere else in the call."""
+    place = 1 if user.op != "call_module" and bare_name(user) == "addmm" else 0
+    if len(user.args) <= place or user.args[place] is not value:
+        return False
+    others = (*user.args[:place], *user.args[place + 1 :], *user.kwargs.values())
+    return value not in others
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +180,19 @@ def _maker(
         return made if all(part.path in owned for part in made.divided) else None
     for before in _passed(node, module):
         found = _maker(before, module, owned, is_value=False)
-        if found is not None:
+        if found is not None and _keeps_channels(node, module, found.axis):
             return _Made(found.node, found.axis, found.kind, found.divided, None)
     return None
+
+
+def _keeps_channels(node: fx.Node, module: fx.GraphModule, axis: int) -> bool:
+    """A pool slides over the last axes: the channels must be the one before them."""
+    leaf = _leaf(node, module)
+    name = bare_name(node) if leaf is None else type(leaf).__name__.lower()
+    if "pool" not in name:
+        return True
+    slides = int(name[-2])  # max_pool2d
+    return axis == 1 and len(facts(node).example or ()) == slides + 2
 
 
 def _passed(node: fx.Node, module: fx.GraphModule) -> Iterator[fx.Node]:
@@ -179,17 +206,21 @@ def _passed(node: fx.Node, module: fx.GraphModule) -> Iterator[fx.Node]:
             yield from inputs
     elif bare_name(node) in HOMOGENEOUS:
         yield from inputs[:1]
-    elif bare_name(node) in _MUL and len(node.args) == 2:
+    elif mutates(node, module):  # what it writes to may be read under another name
+        return
+    elif bare_name(node) in _MUL and len(inputs) == len(node.args) == 2:
         same = [item for item in inputs if facts(item).shape == facts(node).shape]
         yield from reversed(same)
 
 
 def _direct(node: fx.Node, module: fx.GraphModule) -> _Made | None:
-    """The parameters that ``node`` itself ends in."""
+    """The parameters that ``node`` itself ends in, if nothing else is added or multiplied."""
+    if mutates(node, module):
+        return None
     if bare_name(node) in _MUL and node.op != "call_module":
         return _gain(node, module)
     weights = weights_of(node, module)
-    if weights.weight is None:
+    if weights.weight is None or _adds_something_else(node, module, weights.bias):
         return None
     parts = [Part(weights.weight, weights.output_axis)]
     if weights.bias is not None:
@@ -199,12 +230,21 @@ def _direct(node: fx.Node, module: fx.GraphModule) -> _Made | None:
     if kind is Kind.NORM:
         axis = _norm_axis(node, module, weights.weight)
         return None if axis is None else _Made(node.name, axis, "norm", divided, weights.bias)
-    if site_kind(node, module) is Kind.LINEAR:
+    if site_kind(node, module) is Kind.LINEAR and module.get_parameter(weights.weight).dim() == 2:
         return _Made(node.name, LAST, "layer", divided, weights.bias)
     leaf = _leaf(node, module)
     if isinstance(leaf, CONVOLUTIONS) and _is_batched(node, leaf):
         return _Made(node.name, 1, "layer", divided, weights.bias)
     return None
+
+
+def _adds_something_else(node: fx.Node, module: fx.GraphModule, bias: str | None) -> bool:
+    """Whether a function is given a bias that is no parameter with a number for each channel."""
+    if bias is not None:
+        return module.get_parameter(bias).dim() != 1
+    signature = SIGNATURES.get(bare_name(node)) if node.op != "call_module" else None
+    place = None if signature is None else signature.bias
+    return place is not None and argument(node, place) is not None
 
 
 def _gain(node: fx.Node, module: fx.GraphModule) -> _Made | None:

@@ -101,7 +101,7 @@ def audit_untouched(
     for item in owned:
         if item.name not in stored or not item.is_kept or not item.persistent:
             continue
-        if item.name.rpartition(".")[0] in rewritten:
+        if item.name in rewritten or item.name.rpartition(".")[0] in rewritten:
             continue
         names = [other.name for other in owned if other.stored_as == item.name]
         found = next((original[name] for name in names if name in original), None)

@@ -70,7 +70,7 @@ class Promises:
     refitted: frozenset[str]
     """Tensors that stayed float and were set anew with the codes beside them."""
     rewritten: tuple[str, ...]
-    """Modules whose tensors a transform of the plan changed."""
+    """Modules or tensors that a transform of the plan changed."""
     nbytes: int
 
 
@@ -89,7 +89,8 @@ def promises(plan: Table) -> Promises:
 
 
 def _rewritten(transform: Table) -> tuple[str, ...]:
-    return (field(transform, "target", str), *strings(transform, "readers"))
+    """Paths of parameters, or that of the module all of whose parameters are new."""
+    return strings(transform, "parameters") or (field(transform, "target", str),)
 
 
 def _lines(site: Table) -> Iterator[Line]:

@@ -312,11 +312,14 @@ def no_static_range(recipe: Recipe, site: SitePlan) -> Diagnostic:
 def no_factors(recipe: Recipe, transform: str) -> Diagnostic:
     """QR211: how far channels are to be scaled is found from data."""
     stated = next((item for item in recipe.transforms if item.name == transform), None)
-    what = f"`prepare {transform}`" if stated else f"the preset `{recipe.tuning.preset}`"
+    tune = next((item for item in recipe.tunes if transform in item.tuning.prepare), None)
+    by = stated or tune
+    preset = recipe.tuning.preset if tune is None else tune.tuning.preset
+    what = f"`prepare {transform}`" if stated else f"the preset `{preset}`"
     return Diagnostic(
         Code.MISSING_STATEMENT,
         f"{what} looks at activations, and there is no `calibrate`",
-        Label(stated.span) if stated else None,
+        Label(by.span) if by else None,
         help='add `calibrate { data = "..." }`',
     )
 

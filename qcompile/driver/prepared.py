@@ -23,8 +23,7 @@ def prepared(planned: Planned, device: torch.device) -> tuple[Planned, RescaledM
     found = rescaled(graph, core.transforms, sites, batches, device)
     if found is None:
         return planned, None
-    narrowest = max(torch.finfo(p.dtype).eps for p in graph.parameters())
-    if not found.difference <= max(TOLERANCE, 32 * narrowest):
+    if not found.difference <= max(TOLERANCE, 32 * found.resolution):
         raise CompileError([function_changed(found)])
     return replace(planned, bound=replace(planned.bound, graph=found.module)), found
 

@@ -1,7 +1,6 @@
 """Which function-preserving transforms a recipe asks for, and where each of them has a place."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -129,7 +128,7 @@ def rescalings(
     """
     selection = Selection(sites)
     stated = list(_stated(recipe, selection))
-    asks = [*stated, *_of_presets(recipe, planned, tunings, {ask.name for ask in stated})]
+    asks = [*stated, *_of_presets(recipe, planned, tunings)]
     if not asks:
         return (), []
     of_node = {plan.node: plan for plan in planned}
@@ -145,6 +144,9 @@ def rescalings(
             if ask.place.fits(one) and ask.nodes.issuperset(reader.node for reader in one.readers)
             if ask.place.helps([of_node[r.node] for r in one.readers if r.node in of_node])
         ]
+        if ask.statement is None:  # what the recipe states itself is done as it states it
+            done = {(plan.name, plan.value) for plan in plans}
+            fitting = [one for one in fitting if (ask.name, one.value) not in done]
         plans.extend(_plan(ask, one) for one in fitting)
         problems.extend(_problems(ask, selection, found_some=bool(fitting)))
     return tuple(plans), problems
@@ -161,14 +163,13 @@ def _of_presets(
     recipe: Recipe,
     planned: Sequence[SitePlan],
     tunings: Mapping[str, Tuning],
-    stated: AbstractSet[str],
 ) -> Iterator[_Ask]:
-    """For the layers that are tuned so; what the recipe states itself is done as it states it."""
+    """For the layers that are tuned so."""
     for name, place in PLACES:
         nodes = frozenset(
             plan.node for plan in planned if name in tunings.get(plan.key, recipe.tuning).prepare
         )
-        if nodes and name not in stated:
+        if nodes:
             yield _Ask(name, DEFAULTS[name], place, nodes, None)
 
 
@@ -198,6 +199,7 @@ def _plan(ask: _Ask, exchange: Exchange) -> TransformPlan:
         target=_owner(exchange.divided[0].path),
         readers=tuple(_owner(reader.weight.path) for reader in exchange.readers),
         value=exchange.value,
+        parameters=exchange.changed,
         settings=tuple(_settings(ask)),
     )
 

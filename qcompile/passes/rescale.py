@@ -44,7 +44,10 @@ class RescaledModel:
     module: fx.GraphModule
     moved: tuple[Moved, ...]
     difference: float
-    """Of the outputs on the first batch: root of ``sum |new - old|^2 / sum |old|^2``."""
+    """Of the outputs on the first batch: root of ``sum |new - old|^2 / sum |old|^2``; where none
+    of them is a float, the share of unequal elements."""
+    resolution: float
+    """Of the coarsest number type among the parameters that changed."""
 
 
 @torch.no_grad()
@@ -65,6 +68,7 @@ def rescaled(
     places = {item.value: item for item in exchanges(module)}
     there = module if device.type == "cpu" else deepcopy(module).to(device)
     seen = _figures(there, [places[str(item.value)] for item in asked], batches, device)
+    del there
     work = _Work(module, sites, seen)
     moved: list[Moved] = []
     for _, alike in groupby(asked, key=lambda item: (item.name, item.settings)):
@@ -77,8 +81,10 @@ def rescaled(
     for node in result.graph.nodes:
         if node.name in work.factors:
             scale_statistics(node, work.factors[node.name])
-    error = relative_error(_outputs(result, batches[0]), _outputs(module, batches[0]))
-    return RescaledModel(result, tuple(moved), (error or 0.0) ** 0.5)
+    difference = _difference(_outputs(result, batches[0]), _outputs(module, batches[0]))
+    types = {module.get_parameter(path).dtype for path in work.parameters}
+    resolution = max(torch.finfo(dtype).eps for dtype in types)
+    return RescaledModel(result, tuple(moved), difference, resolution)
 
 
 class _Work:
@@ -149,7 +155,7 @@ def _figures(
     device: torch.device,
 ) -> dict[str, Channels]:
     watched = {place.value: place.axis for place in places}
-    tallies = {name: Tally(len(batches)) for name in watched}
+    tallies = {place.value: Tally(len(batches), place.channels) for place in places}
 
     class Watch(fx.Interpreter):
         def run_node(self, n: fx.Node) -> object:
@@ -165,8 +171,25 @@ def _figures(
 
 
 def _outputs(module: fx.GraphModule, batch: Batch) -> list[Tensor]:
-    value = cast("object", module(*_arguments(module, batch)))
-    return [tensor for tensor in tensors_in(value) if tensor.is_floating_point()]
+    return list(tensors_in(cast("object", module(*_arguments(module, batch)))))
+
+
+def _difference(new: list[Tensor], old: list[Tensor]) -> float:
+    """Infinities that both have in the same places are left out, as masks are made of them."""
+    pairs = list(zip(new, old, strict=True))
+    floats = [(a, b) for a, b in pairs if b.is_floating_point()]
+    if not floats:
+        unequal = sum(int((a != b).sum()) for a, b in pairs)
+        return unequal / max(sum(b.numel() for _, b in pairs), 1)
+    same = [(a == b) & b.isinf() for a, b in floats]
+    found, wanted = (
+        [pair[place].masked_fill(mask, 0) for pair, mask in zip(floats, same, strict=True)]
+        for place in (0, 1)
+    )
+    error = relative_error(found, wanted)
+    if error is None:  # all that is wanted is zero
+        return 0.0 if not any(bool(tensor.any()) for tensor in found) else float("inf")
+    return error**0.5
 
 
 def _arguments(module: fx.GraphModule, batch: Batch) -> Iterator[object]:

@@ -87,6 +87,8 @@ class TransformPlan(Frozen):
     """Paths of the modules whose weights take up the factors that ``target`` gives away."""
     value: str | None = None
     """Name of the node between them, whose channels are scaled."""
+    parameters: tuple[str, ...] = ()
+    """Paths of those that get new values, where they are not all of ``target``."""
     settings: tuple[ParameterPlan, ...] = ()
 
 

@@ -111,6 +111,42 @@ def test_where_no_factor_may_move(program):
     assert found(program, a=lin(), b=lin()) == []
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda m, x: m.b((h := m.a(x)) * h),  # a square is no factor
+        lambda m, x: m.b(F.max_pool1d(m.a(x), 3, 1, 1)),  # over the channels
+        lambda m, x: m.b(F.linear(x, m.matrix, m.steps)),
+        lambda m, x: m.b(F.linear(x, m.matrix, m.gain.exp())),
+        lambda m, x: m.b(F.layer_norm(x, (4,), m.gain, m.steps)),
+        lambda m, x: m.b(torch.addmm(x[0], x[1], m.matrix)),
+        lambda m, x: m.b(torch.addmm(m.table, x[0], m.matrix)),  # a bias for each row as well
+        lambda m, x: m.b(torch.matmul(x[:, [0, 1, 2, 0]], m.vector)),
+        lambda m, x: torch.addmm(h := m.a(x[0, [0, 1, 2, 0]]), h, m.matrix),
+        lambda m, x: m.b((y := x * 2).mul_(m.gain)) + y.view(-1).sum(),
+    ],
+)
+def test_where_it_would_change_the_function(program):
+    class Other(Made):
+        def __init__(self):
+            super().__init__(program, a=lin(), b=lin())
+            self.register_buffer("steps", torch.arange(4.0))
+            self.table = nn.Parameter(torch.ones(3, 4))
+            self.vector = nn.Parameter(torch.ones(4))
+
+    module = trace(Other().eval(), (torch.randn(2, 3, 4),), {}).module
+    assert exchanges(module) == ()
+
+
+def test_scaled_products_take_factors_but_no_shift():
+    def scaled(m, x):
+        return torch.addmm(m.gain, m.n(x), m.matrix, alpha=2, beta=3)
+
+    module = trace(Made(scaled, n=nn.LayerNorm(4)).eval(), (torch.randn(3, 4),), {}).module
+    (one,) = exchanges(module)
+    assert not one.takes_shift
+
+
 def test_tied_weights_stay():
     tied = lin()
     other = lin()

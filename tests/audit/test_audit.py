@@ -348,10 +348,11 @@ def test_what_a_transform_rewrote_is_not_compared(tmp_path, artifact, made):
     save_file(original | same, weights)
     assert len(audit(artifact, (weights,))) == 2
     rest = {"name": "t", "sources": [], "value": None, "settings": []}
-    taken = {**rest, "target": "conv", "readers": ["norm"]}
-    given = {**rest, "target": "norm", "readers": []}
-    elsewhere = {**rest, "target": "nor", "readers": []}
-    for found, item in ((2, elsewhere), (0, given), (0, taken)):
+    whole = {**rest, "target": "norm", "readers": [], "parameters": []}
+    part = {**whole, "parameters": ["norm.weight"]}
+    both = {**whole, "target": "conv", "parameters": ["norm.weight", "norm.bias"]}
+    elsewhere = {**whole, "target": "nor"}
+    for found, item in ((2, elsewhere), (0, whole), (1, part), (0, both)):
         with_plan(artifact, lambda core, item=item: core.update(transforms=[item]))
         assert len(audit(artifact, (weights,))) == found
 

@@ -12,6 +12,7 @@ import qcompile
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.front import load_recipe
 from qcompile.driver.plan import make_plan
+from qcompile.driver.prepared import prepared
 from qcompile.driver.run import RunOptions, execute
 
 HEAD = """qrecipe 1
@@ -141,6 +142,34 @@ def test_factors_need_data(tmp_path):
     assert "smoothquant" in error.value.diagnostics[0].message
 
 
+def test_a_preset_that_needs_data_says_which_line_brought_it(tmp_path):
+    head = HEAD.replace("act uint4 asymmetric per_tensor", "act uint4 asymmetric dynamic")
+    with pytest.raises(CompileError) as error:
+        planned(tmp_path, 'tune repq for "0.*"', head=head, data="")
+    (problem,) = error.value.diagnostics
+    assert "preset `repq`" in problem.message
+    assert problem.primary.span.text.startswith("tune repq")
+
+
+class Masked(nn.Module):
+    """Half of its outputs are minus infinity, and it holds an integer parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = net()
+        self.table = nn.Parameter(torch.arange(12), requires_grad=False)
+
+    def forward(self, x):
+        return torch.where(self.table < 6, self.blocks(x), torch.full_like(x, -torch.inf))
+
+
+def test_infinities_of_a_mask_and_integer_parameters_are_no_difference(tmp_path):
+    made = planned(tmp_path, "prepare ln_reparam", model=Masked().eval())
+    _, found = prepared(made, torch.device("cpu"))
+    assert found is not None
+    assert found.difference < 1e-5
+
+
 class Steep(nn.Module):
     """Its output hangs on the last digits of the numbers before it."""
 
@@ -187,8 +216,11 @@ def test_a_preset_brings_its_transform_for_its_own_layers(tmp_path):
 def test_what_the_recipe_states_goes_before_what_a_preset_brings(tmp_path):
     head = HEAD.replace("tune rtn\n", "tune repq\n")
     made = planned(tmp_path, 'prepare ln_reparam for "0.*" { alpha = 0.5 }', head=head)
-    assert places(made) == [("ln_reparam", "0.norm", ("0.fc1",))]
-    assert made.plan.core.transforms[0].settings[0].value == 0.5
+    assert places(made) == [
+        ("ln_reparam", "0.norm", ("0.fc1",)),
+        ("ln_reparam", "1.norm", ("1.fc1",)),
+    ]
+    assert [one.settings[0].value for one in made.plan.core.transforms] == [0.5, 1.0]
 
 
 def test_a_preset_may_find_nothing_to_prepare(tmp_path):

@@ -23,7 +23,7 @@ def values(rows=400, channels=6, seed=0):
 
 
 def seen(x, *weights, made=None, takes_shift=True):
-    tally = Tally(1)
+    tally = Tally(1, x.shape[1])
     tally.add(x, -1)
     readers = tuple(Weight(weight.double(), 1, INT4, 0) for weight in weights)
     return Situation(tally.channels(), made, readers, takes_shift)
@@ -119,7 +119,7 @@ def test_dead_channels_keep_a_finite_positive_factor(row):
 
 def test_figures_of_batches_are_those_of_all():
     x = values(rows=600)
-    tally = Tally(3)
+    tally = Tally(3, 6)
     for part in x.view(3, 200, 6):
         tally.add(part.T.reshape(1, 6, 200), 1)
     found = tally.channels()

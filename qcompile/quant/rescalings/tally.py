@@ -1,7 +1,5 @@
 """The figures of a value's channels, gathered batch by batch."""
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
@@ -17,37 +15,43 @@ _LOOKED_AT = 4096
 """Rows of a batch from which its range is told."""
 
 
-@dataclass(slots=True, eq=False)
 class Tally:
-    """``batches`` are to come."""
+    """All that lasts is allocated at the start.
 
-    batches: int
-    _peaks: list[Tensor] = field(default_factory=list[Tensor])
-    _sums: list[Tensor] = field(default_factory=list[Tensor])
-    _lows: list[Tensor] = field(default_factory=list[Tensor])
-    _highs: list[Tensor] = field(default_factory=list[Tensor])
-    _kept: list[Tensor] = field(default_factory=list[Tensor])
-    _rows: int = 0
+    Small tensors that outlive a batch, laid between its large ones, would leave holes in the heap
+    that nothing fits into.
+    """
+
+    def __init__(self, batches: int, channels: int) -> None:
+        self._batches = batches
+        self._peak, self._sum, self._low, self._high = torch.zeros(
+            4, channels, dtype=torch.float64
+        ).unbind()
+        self._each = -(-ROWS // batches)
+        self._kept = torch.zeros(batches * self._each, channels)
+        self._rows = self._filled = 0
 
     def add(self, value: Tensor, axis: int) -> None:
         """One batch; ``axis`` counts the channels."""
-        rows = value.detach().movedim(axis, -1).flatten(0, -2)
+        rows = value.detach().movedim(axis, -1).reshape(-1, value.shape[axis])
         self._rows += len(rows)
-        self._peaks.append(rows.abs().amax(0).double())
-        self._sums.append(rows.abs().sum(0, dtype=torch.float64))
+        self._peak.copy_(torch.maximum(self._peak, rows.abs().amax(0)))
+        self._sum += rows.abs().sum(0, dtype=torch.float64)
         seen = _evenly(rows, _LOOKED_AT).float()
         cut = int(TAIL * (len(seen) - 1))
-        self._lows.append(seen.kthvalue(cut + 1, dim=0).values.double())
-        self._highs.append(seen.kthvalue(len(seen) - cut, dim=0).values.double())
-        self._kept.append(_evenly(rows, -(-ROWS // self.batches)).float())
+        self._low += seen.kthvalue(cut + 1, dim=0).values
+        self._high += seen.kthvalue(len(seen) - cut, dim=0).values
+        few = _evenly(rows, self._each)
+        self._kept[self._filled : self._filled + len(few)] = few
+        self._filled += len(few)
 
     def channels(self) -> Channels:
         return Channels(
-            peak=torch.stack(self._peaks).amax(0),
-            mean=torch.stack(self._sums).sum(0) / self._rows,
-            low=torch.stack(self._lows).mean(0),
-            high=torch.stack(self._highs).mean(0),
-            rows=torch.cat(self._kept),
+            peak=self._peak,
+            mean=self._sum / self._rows,
+            low=self._low / self._batches,
+            high=self._high / self._batches,
+            rows=self._kept[: self._filled],
         )
 
 
