@@ -6,10 +6,7 @@ from dataclasses import replace
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.source import Span
 from qcompile.methods.axes import Solver
-from qcompile.methods.executed import unexecuted
-from qcompile.methods.presets import PRESETS, preset
 from qcompile.methods.tuning import Tuning
-from qcompile.policy.attributes import listed
 from qcompile.policy.core import SitePlan
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.recipe import Recipe, UseScheme
@@ -21,11 +18,17 @@ OF_UNIFORM: tuple[Solver, ...] = ("optq", "gram", "cd")
 SHOWN = 5
 
 
-def not_executable(recipe: Recipe) -> list[Diagnostic]:
-    tunings = [(recipe.tuning, recipe.tuning_spans)]
-    tunings += [(tune.tuning, tune.spans) for tune in recipe.tunes]
-    found = [problem for one in tunings for problem in _tuning(recipe, *one)]
-    return [*found, *_formats(recipe)]
+def not_executable(recipe: Recipe) -> Iterator[Diagnostic]:
+    """Of the schemes that the policy uses: slots and formats."""
+    actions = [rule.action for rule in recipe.rules]
+    used = {action.scheme for action in actions if isinstance(action, UseScheme)}
+    for name in sorted(used):
+        scheme = recipe.schemes[name]
+        for slot in ALL_SLOTS:
+            spec: Slot = getattr(scheme, slot)
+            span = recipe.scheme_spans.get((name, slot))
+            if isinstance(spec, QuantSlot) and span is not None:
+                yield from _format(slot, spec, span)
 
 
 def unserved_formats(
@@ -45,7 +48,7 @@ def unserved_formats(
             sites.setdefault(place, []).append(site)
     found: list[Diagnostic] = []
     for (scheme, asked, number), tuned in sites.items():
-        span = recipe.scheme_spans.get((scheme, "weight")) or _span(recipe, {}, "preset")
+        span = recipe.scheme_spans.get((scheme, "weight")) or _of_model(recipe)
         problem = not_available(
             f"{asked} on `{number}`",
             span,
@@ -66,31 +69,6 @@ def _asks_for_steps(tuning: Tuning) -> str:
     return next((f"the solver `{one}`" for one in OF_UNIFORM if one in tuning.solvers), "")
 
 
-def _tuning(recipe: Recipe, tuning: Tuning, spans: Mapping[str, Span]) -> Iterator[Diagnostic]:
-    if preset(tuning.preset) is None:
-        way_out = f"use {listed(item.preset for item in PRESETS)}"
-        where = _span(recipe, spans, "preset")
-        yield not_available(f"the preset `{tuning.preset}`", where, way_out)
-    for one in unexecuted(tuning):
-        if preset(tuning.preset) is not None or one.setting in spans:
-            where = _span(recipe, spans, one.setting)
-            way_out = f"use {listed(one.instead)}"
-            yield not_available(f"`{one.setting} = {one.value}`", where, way_out)
-
-
-def _formats(recipe: Recipe) -> Iterator[Diagnostic]:
-    """Of the schemes that the policy uses."""
-    actions = [rule.action for rule in recipe.rules]
-    used = {action.scheme for action in actions if isinstance(action, UseScheme)}
-    for name in sorted(used):
-        scheme = recipe.schemes[name]
-        for slot in ALL_SLOTS:
-            spec: Slot = getattr(scheme, slot)
-            span = recipe.scheme_spans.get((name, slot))
-            if isinstance(spec, QuantSlot) and span is not None:
-                yield from _format(slot, spec, span)
-
-
 def _format(slot: str, spec: QuantSlot, span: Span) -> Iterator[Diagnostic]:
     if slot in ("bias", "kv"):
         yield not_available(f"the slot `{slot}`", span, "leave the line out")
@@ -100,10 +78,6 @@ def _format(slot: str, spec: QuantSlot, span: Span) -> Iterator[Diagnostic]:
         yield not_available(f"`{slot} {spec.format}`", span, "use `int2`..`int8`")
 
 
-def _span(recipe: Recipe, spans: Mapping[str, Span], setting: str) -> Span:
-    """Of the setting, else of the statement's preset, else of the model."""
-    found = spans.get(setting) or spans.get("preset")
-    if found is not None:
-        return found
+def _of_model(recipe: Recipe) -> Span:
     assert recipe.model is not None, "only a recipe with a model is planned"
     return recipe.model.span

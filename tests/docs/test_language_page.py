@@ -5,7 +5,6 @@ import re
 import pytest
 
 from qcompile.data.reference import FORMS as REFERENCES
-from qcompile.methods.executed import EXECUTED
 from qcompile.methods.presets import PRESETS
 from qcompile.policy.dimension import UNITS
 from qcompile.policy.functions import FUNCTIONS
@@ -106,13 +105,11 @@ def section(heading):
 
 
 def axis_choices():
-    """Values of the axes of ``tune``, and whether the engine executes them."""
-    executed = {setting: {value.split("(")[0] for value in values} for setting, values in EXECUTED}
+    """Values of the axes of ``tune``: the engine executes them all."""
     rows = {row.name: (*row.choices, *row.later) for row in TUNE}
     forms = {name: [form.word for form in known] for name, known in FORMS.items()}
     for setting, values in (rows | forms).items():
-        for value in values if setting in executed else ():
-            yield "tune", setting, value, value in executed[setting]
+        yield from (("tune", setting, value, True) for value in values)
     for setting in ("samples", "patience"):
         yield "tune", setting, setting, True
 

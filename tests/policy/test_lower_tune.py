@@ -5,7 +5,6 @@ import pytest
 from qcompile.methods import axes
 from qcompile.methods.axes import Augment, LossTerm, Optimizer, Select
 from qcompile.methods.presets import PRESETS
-from qcompile.policy.executable import not_executable
 from qcompile.policy.lower_tune import AUGMENTS, DROPS, LOSSES, OPTIMIZERS, SELECTS
 from tests.policy.compiled import W8, compiled, marked, recipe_of
 
@@ -173,30 +172,3 @@ def test_what_no_grid_has_cannot_be_learned(weight, tune, marks):
 @pytest.mark.parametrize("name", [one.preset for one in PRESETS])
 def test_every_preset_is_known_to_check(name):
     assert tuned(name).preset == name
-
-
-@pytest.mark.parametrize(
-    ("text", "refused"),
-    [
-        ("brecq", []),
-        ("qdrop { steps = 5; optimizer = adam(lr=0.1); beta = 10..2; drop = act(0.1) }", []),
-        ("hybrid", []),
-        ("hybrid { learn = [rounding, scale]; target = asymmetric }", []),
-        ("genie", []),
-        ("repq", []),
-        ("brecq { partition = stage }", []),
-        ("brecq { variable = additive; learn = [rounding, scale] }", []),
-        ("brecq { variable = categorical; schedule = linear }", []),
-        ("brecq { loss = mse(p=2.4) + prediction }", []),
-        ("brecq { drop = gradual; augment = mixup; patience = 5 }", []),
-        ("brecq { augment = distribution_correction }", []),
-        ("brecq { optimizer = adam(beta1=0.8) }", []),
-        ("brecq { learn = [rounding, norm] }", []),
-        ("brecq { samples = 32; inputs = float; select = salient(50%) }", []),
-        ("rtn { solver = gram; variable = division }", []),
-    ],
-)
-def test_what_is_not_executed_is_refused_when_it_is_planned(text, refused):
-    recipe = recipe_of(MODEL + MAIN + DATA + f"tune {text}")
-    found = marked(not_executable(recipe))
-    assert found == [("QR290", one) for one in refused]
