@@ -175,7 +175,7 @@ def _maker(
     """The parameters that scale ``node``, through what lets a factor pass."""
     if not is_value and len(node.users) != 1:
         return None
-    made = _direct(node, module)
+    made = _direct(node, module, owned)
     if made is not None:
         return made if all(part.path in owned for part in made.divided) else None
     for before in _passed(node, module):
@@ -213,12 +213,12 @@ def _passed(node: fx.Node, module: fx.GraphModule) -> Iterator[fx.Node]:
         yield from reversed(same)
 
 
-def _direct(node: fx.Node, module: fx.GraphModule) -> _Made | None:
+def _direct(node: fx.Node, module: fx.GraphModule, owned: frozenset[str]) -> _Made | None:
     """The parameters that ``node`` itself ends in, if nothing else is added or multiplied."""
     if mutates(node, module):
         return None
     if bare_name(node) in _MUL and node.op != "call_module":
-        return _gain(node, module)
+        return _gain(node, module, owned)
     weights = weights_of(node, module)
     if weights.weight is None or _adds_something_else(node, module, weights.bias):
         return None
@@ -247,17 +247,14 @@ def _adds_something_else(node: fx.Node, module: fx.GraphModule, bias: str | None
     return place is not None and argument(node, place) is not None
 
 
-def _gain(node: fx.Node, module: fx.GraphModule) -> _Made | None:
+def _gain(node: fx.Node, module: fx.GraphModule, owned: frozenset[str]) -> _Made | None:
     """``value * gain`` with one gain for each channel of the last axis: what RMS norms end in."""
     gains = [item for item in node.all_input_nodes if item.op == "get_attr"]
     if len(gains) != 1 or len(node.args) != 2 or node.kwargs:
         return None
     path = str(gains[0].target)
-    parameters = dict(module.named_parameters())
     shape = facts(node).example
-    if path not in parameters or parameters[path].dim() != 1 or not shape:
-        return None
-    if parameters[path].numel() != shape[LAST]:
+    if path not in owned or not shape or module.get_parameter(path).shape != shape[LAST:]:
         return None
     return _Made(node.name, LAST, "gain", (Part(path, 0),), None)
 
