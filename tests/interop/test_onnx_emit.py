@@ -82,23 +82,24 @@ def test_every_weight_is_dequantized_to_its_own_numbers(spec):
     assert (half if spec.bits <= 4 else whole) in stored
 
 
+class Grouped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+        self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
+
+    def forward(self, x):
+        return self.up(self.conv(x))
+
+
 @pytest.mark.parametrize("spec", WEIGHTS[::3], ids=lambda s: f"{s.format}-{s.granularity}")
 def test_convolution_weights_keep_their_channel_axis(spec):
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(4, 6, 3, padding=1, groups=2)
-            self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
-
-        def forward(self, x):
-            return self.up(self.conv(x))
-
     spec = (
         spec
         if spec.granularity.kind != "per_group"
         else replace(spec, granularity=PerGroup(size=6))
     )
-    made = quantized(seeded(Net()), (normal(2, 4, 6, 6),), spec, None)
+    made = quantized(seeded(Grouped()), (normal(2, 4, 6, 6),), spec, None)
     assert_same(made.module, normal(3, 4, 6, 6))
 
 
@@ -119,16 +120,7 @@ def test_a_bias_stands_behind_a_convolution_of_4_bits(spec, is_behind):
     ResNet-20 with 4-bit weights differed from the simulation by 5.5e-3 for that.
     """
 
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(4, 6, 3, padding=1, groups=2)
-            self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
-
-        def forward(self, x):
-            return self.up(self.conv(x))
-
-    made = quantized(seeded(Net()), (normal(2, 4, 6, 6),), spec, None)
+    made = quantized(seeded(Grouped()), (normal(2, 4, 6, 6),), spec, None)
     nodes = read(made.module).graph.node
     inside = [len(node.input) > 2 for node in nodes if node.op_type.startswith("Conv")]
     assert inside == [not is_behind] * 2
