@@ -1,7 +1,7 @@
 """What the quantization of a site may look at."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -23,6 +23,8 @@ class SiteContext:
     """Batches, from the first on, that the tuning's solvers look at."""
     tuning: Tuning
     generator: torch.Generator
+    row_weights: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
+    """By node and batch, ``[1, rows]``: how much an error of a layer's output counts."""
 
 
 def quantized_operand(

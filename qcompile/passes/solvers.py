@@ -1,6 +1,6 @@
 """How the codes of one layer are chosen: the solvers of a tuning on the layer's samples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -16,7 +16,7 @@ from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.layer import Layer
 from qcompile.quant.layer_solver import LayerFit, fit_layer
-from qcompile.quant.moments import UnusableSamplesError, moments
+from qcompile.quant.moments import Moments, UnusableSamplesError, moments
 from qcompile.quant.rounding import nearest
 
 Samples = Callable[[int], tuple[Tensor, Tensor]]
@@ -43,6 +43,8 @@ class LayerProblem:
     refits_bias: bool = False
     importance: Tensor | None = None
     """Of each output, where an error on one weighs more than on another; ``[out]``."""
+    row_weights: Sequence[Tensor] | None = None
+    """By batch ``[1, rows]``, where an error of one sample weighs more than of another."""
 
     @property
     def grouping(self) -> Grouping:
@@ -92,12 +94,18 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
     fit, held = split(problem.batches) if chooses else (range(problem.batches), None)
     importance = problem.importance
     groups, rows, _ = layer.rows().shape
+
+    def sums(batches: Sequence[int]) -> Moments:
+        counts = problem.row_weights
+        weights = None if counts is None else [counts[batch] for batch in batches]
+        return moments(map(samples, batches), geometry, weights)
+
     found = fit_layer(
         layer,
         problem.tuning,
         problem.grid,
-        moments(map(samples, fit), geometry),
-        None if held is None else moments(map(samples, held), geometry),
+        sums(fit),
+        None if held is None else sums(held),
         refits_bias=problem.refits_bias,
         importance=None
         if importance is None
@@ -115,6 +123,8 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
 def _remarks(problem: LayerProblem, found: LayerFit) -> Iterator[str]:
     if len(problem.tuning.damping) > 1 and problem.batches == 1:
         yield ONE_BATCH
+    if problem.tuning.weighs_rows and problem.row_weights is None:
+        yield "rows count alike: the output has no derivative by them"
     if found.raised:
         yield f"the inputs are linearly dependent: damping was raised to {found.damping:g}"
 

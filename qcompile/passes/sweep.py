@@ -19,6 +19,7 @@ from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, first_batches
 from qcompile.passes.held_out import leading
 from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
+from qcompile.passes.row_importance import row_importance
 from qcompile.passes.solvers import unit_seed
 from qcompile.passes.sweep_guard import check_finite
 from qcompile.passes.sweep_node import attribute, is_in_place, operation
@@ -38,6 +39,8 @@ from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.quant.losses.registry import loss
 from qcompile.quant.stored_weight import StoredWeight, stored_weight
 
+ROWS = "rows"
+"""Of the run's seed, for what is drawn before the first unit."""
 NO_TUNINGS: Mapping[str, Tuning] = MappingProxyType({})
 NO_NORMS: Mapping[str, Sequence[str]] = MappingProxyType({})
 Batch = Mapping[str, Tensor]
@@ -101,6 +104,7 @@ def sweep(
     """
     walk = _Walk(module, units, sites, batches, tuning, tunings, norms, seed, device, progress)
     first = 0
+    walk.weigh_rows()
     if start is None:
         walk.begin()
     else:
@@ -130,6 +134,7 @@ class _Walk:
         progress: Progress | None,
     ) -> None:
         self.module = module
+        self.units = units
         self.sites = sites
         self.batches = batches
         self.tuning = tuning
@@ -149,6 +154,21 @@ class _Walk:
         self.weights: dict[str, tuple[StoredWeight, TensorPlan]] = {}
         """By storage: kept as long as a later site uses the same weight."""
         self.batch_sizes = [_batch_size(batch) for batch in batches]
+        self.row_weights: Mapping[str, Sequence[Tensor]] = {}
+
+    def weigh_rows(self) -> None:
+        """Where a solver of layers minds which rows the network's output depends on."""
+        names = [
+            name
+            for unit in self.units
+            for name in self._weighted(unit)
+            if self._tuning_of(name).weighs_rows
+        ]
+        if names:
+            generator = torch.Generator(self.device).manual_seed(unit_seed(self.seed, ROWS))
+            self.row_weights = row_importance(
+                self.module, self.units, names, self.batches, self.device, generator
+            )
 
     def begin(self) -> None:
         """Put the batches into the streams, and what is computed from their sizes alone.
@@ -184,6 +204,7 @@ class _Walk:
             fitted=len(self.batches),
             tuning=self.tuning,
             generator=generator,
+            row_weights=self.row_weights,
         )
         self._check_inputs(unit)
         whole = self._learned_whole(unit)

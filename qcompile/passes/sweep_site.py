@@ -9,15 +9,15 @@ from torch import Tensor, fx
 
 from qcompile.passes.block import BlockSite, Rounded, SolvedWeight
 from qcompile.passes.layer_samples import LayerSamples, layer_samples
+from qcompile.passes.operand_range import fit_operands
 from qcompile.passes.site_context import SiteContext, quantized_operand
 from qcompile.passes.solvers import LayerProblem, LayerSolution, solve
 from qcompile.passes.sweep_node import attribute, operation
-from qcompile.passes.sweep_operands import Operand, operands
-from qcompile.passes.sweep_streams import Streams
+from qcompile.passes.sweep_operands import operands
 from qcompile.passes.sweep_values import Value, relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.number_format import IntFormat
-from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
+from qcompile.quant.layer import STRIDE
 from qcompile.quant.level_weight import quantize_levels
 from qcompile.quant.quantized_weight import encode, quantize_weight
 from qcompile.quant.range_search import weight_range
@@ -63,7 +63,7 @@ def quantize_site(
     """
     streams = context.streams
     quantized = operands(node, site)
-    quantizers = _fit_operands(streams, quantized)
+    quantizers = fit_operands(context, node, site, quantized)
     slots = {place: item.slot for item in quantized for place in item.positions}
     at = {place: quantizers[slot] for place, slot in slots.items()}
     plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
@@ -104,24 +104,6 @@ def weight_names(plan: TensorPlan) -> tuple[str, str]:
     return plan.parameter, plan.storage or plan.parameter
 
 
-def _fit_operands(
-    streams: Streams, quantized: tuple[Operand, ...]
-) -> dict[str, ActivationQuantizer]:
-    """By slot name; ranges are of the quantized stream, which is what the site will see.
-
-    Operands that share a range have one quantizer, fitted to the values of all of them.
-    """
-    groups: dict[object, list[Operand]] = {}
-    for operand in quantized:
-        groups.setdefault(operand.plan.shared_by or operand.slot, []).append(operand)
-    found: dict[str, ActivationQuantizer] = {}
-    for group in groups.values():
-        values = [value for one in group for value in streams.quantized_values(one.node)]
-        quantizer = fit([cast("Tensor", value) for value in values], group[0].plan.spec)
-        found |= {one.slot: quantizer for one in group}
-    return found
-
-
 def _solve_weight(
     context: SiteContext,
     node: fx.Node,
@@ -135,7 +117,9 @@ def _solve_weight(
     if not isinstance(plan.spec.format, IntFormat):
         levels = Rounded(quantize_levels(weight, plan.spec, plan.output_axis), unmoved)
         return SolvedWeight(path, storage, plan, weight, nearest=levels, start=levels), None
-    grid = weight_range(weight, plan.spec, plan.output_axis)
+    # where a solver fits another grid, this is only what it is compared with
+    stride = STRIDE if context.tuning.fits_grid else 1
+    grid = weight_range(weight, plan.spec, plan.output_axis, stride=stride)
     problem = LayerProblem(
         weight=weight,
         spec=plan.spec,
@@ -147,6 +131,7 @@ def _solve_weight(
         geometry=None if samples is None else samples.form.geometry,
         refits_bias=bool(site.refits),
         importance=None if samples is None else samples.importance,
+        row_weights=context.row_weights.get(node.name),
     )
     solution = solve(problem)
     shape = tuple(weight.shape)

@@ -44,7 +44,7 @@ OF_BLOCKS = (
 OF_GATES = ("regularizer", "beta", "warmup")
 """Without effect on a variable that cannot stop between two codes."""
 
-OF_GRADIENT = ("act_scale", "zero_point", "exponent", "levels", "norm")
+OF_GRADIENT = ("zero_point", "exponent", "levels", "norm")
 """What the solvers of single layers cannot learn."""
 
 
@@ -55,8 +55,8 @@ def illegal_products(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
 
 def _unused(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     unused = () if tuning.learns else OF_BLOCKS
-    if tuning.uses_moments:  # its layers learn scales and biases
-        unused = tuple(name for name in unused if name != "learn")
+    if tuning.uses_moments:  # its layers learn scales and biases, and may weigh their rows
+        unused = tuple(name for name in unused if name not in ("learn", "loss"))
     else:
         unused = (*unused, "target")
     if not tuning.takes_steps:
@@ -72,13 +72,27 @@ def _unused(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
 
 
 def _unlearned(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
-    """The layer's solvers see activations as they are."""
+    """The layer's solvers move the scales of weights and activations, and biases."""
     if "learn" not in spans or tuning.learns or not tuning.uses_moments:
         return
     on = f"the solvers {listed(tuning.solvers)}"
     for name in tuning.learn:
         if name in OF_GRADIENT:
             yield without_effect(f"learn = {name}", on, spans["learn"])
+
+
+def _losses_of_layers(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
+    """The layer's solvers minimise a sum of squares over rows, whatever each row counts."""
+    if "loss" not in spans or tuning.learns or not tuning.uses_moments:
+        return
+    plain = len(tuning.loss) == 1 and tuning.loss[0].weight in (None, 1)
+    name, p = tuning.loss[0].name, tuning.loss[0].p
+    if not plain or name not in ("mse", "fisher") or p not in (None, 2):
+        yield illegal(
+            f"the solvers {listed(tuning.solvers)} minimise squares",
+            spans["loss"],
+            "use `mse` or `fisher`, or add the solver `gradient`",
+        )
 
 
 def _norms_between_layers(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
@@ -178,7 +192,7 @@ def _nothing_to_drop(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
 
 
 RULES = (
-    *(_unused, _unlearned, _norms_between_layers, _gates, _solvers),
+    *(_unused, _unlearned, _losses_of_layers, _norms_between_layers, _gates, _solvers),
     *(_gate_on_a_moving_grid, _prediction, _loss_terms),
     *(_mixed_samples, _nothing_to_drop),
 )

@@ -5,8 +5,9 @@ With ``q`` the layer's input behind the quantized prefix and ``t`` the output th
 below; the samples themselves are needed no more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -87,33 +88,52 @@ class UnusableSamplesError(ArithmeticError):
     """There are none, or some are not finite."""
 
 
-def moments(pairs: Iterable[tuple[Tensor, Tensor]], geometry: Geometry) -> Moments:
+def moments(
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    geometry: Geometry,
+    weights: Sequence[Tensor | None] | None = None,
+) -> Moments:
     """Over batches of ``(inputs behind the prefix, wanted outputs)`` of the layer.
+
+    ``weights`` ``[1, samples]`` of each batch say how much a row counts; without, all alike.
 
     Products are taken in float32 around the means of the first batch, and moved back in float64:
     a mean that is large beside the spread would drown it. Raises ``UnusableSamplesError``.
     """
-    total: tuple[Tensor, ...] = ()
+    total: list[Tensor] = []
     around: tuple[Tensor, Tensor] | None = None
     samples = 0
-    for inputs, wanted in pairs:
+    for (inputs, wanted), weight in zip(pairs, weights or repeat(None), strict=False):
         q, t = rows(inputs.float(), geometry), output_rows(wanted.float(), geometry)
         if not q.shape[1]:
             continue
         if around is None:
             around = (q.mean(1, keepdim=True), t.mean(1, keepdim=True))
-        q, t = q - around[0], t - around[1]
-        part = (
-            (q.transpose(1, 2) @ q).double(),
-            (t.transpose(1, 2) @ q).double(),
-            q.sum(1, dtype=torch.float64),
-            t.sum(1, dtype=torch.float64),
-            t.square().sum(1, dtype=torch.float64),
-        )
-        total = tuple(a.add_(b) for a, b in zip(total, part, strict=True)) if total else part
+        part = _sums(q - around[0], t - around[1], weight)
+        total = [a.add_(b) for a, b in zip(total, part, strict=True)] if total else part
         samples += q.shape[1]
     if around is None or not all(bool(torch.isfinite(part).all()) for part in total):
         raise UnusableSamplesError
-    gram, cross, mean_input, mean_target, power = (part / samples for part in total)
+    gram, cross, *vectors, whole = total
+    mean_input, mean_target, power = (part / whole[:, None] for part in vectors)
+    gram, cross = gram / whole[:, None, None], cross / whole[:, None, None]
     near = Moments(gram, cross, mean_input, mean_target, power, samples)
     return near.moved(around[0][:, 0].double(), around[1][:, 0].double())
+
+
+def _sums(q: Tensor, t: Tensor, weight: Tensor | None) -> list[Tensor]:
+    """Of ``q q^T``, ``t q^T``, ``q``, ``t``, ``t^2`` and the weights, in float64."""
+    if weight is None:
+        heavy_q, heavy_t = q, t
+        whole = torch.full((1,), q.shape[1], dtype=torch.float64, device=q.device)
+    else:
+        heavy_q, heavy_t = q * weight[..., None], t * weight[..., None]
+        whole = weight.sum(1, dtype=torch.float64)
+    return [
+        (heavy_q.transpose(1, 2) @ q).double(),
+        (heavy_t.transpose(1, 2) @ q).double(),
+        heavy_q.sum(1, dtype=torch.float64),
+        heavy_t.sum(1, dtype=torch.float64),
+        (heavy_t * t).sum(1, dtype=torch.float64),
+        whole,
+    ]

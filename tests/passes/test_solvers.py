@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from qcompile.methods.axes import LossTerm
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.solvers import LayerProblem, solve, unit_seed
 from qcompile.policy.scheme import IntFormat, PerGroup, QuantSlot
@@ -114,3 +115,23 @@ def test_unit_seeds_depend_on_seed_and_name_alone():
     assert len(seeds) == 9
     assert unit_seed(0, "layer1.0") == unit_seed(0, "layer1.0")
     assert all(0 <= seed < 1 << 63 for seed in seeds)
+
+
+def test_rows_that_count_more_are_fitted_better():
+    heavy = [torch.full((1, 32), 0.05) for _ in range(5)]
+    for weight in heavy:
+        weight[:, :8] = 3.0
+    plain = Tuning(preset="test", solvers=("optq", "cd"), loss=(LossTerm("fisher"),))
+    alike, weighted = problem(tuning=plain), problem(tuning=plain, row_weights=heavy)
+    few = {of: error_of_rows(of, solve(of), slice(0, 8)) for of in (alike, weighted)}
+    rest = {of: error_of_rows(of, solve(of), slice(8, 32)) for of in (alike, weighted)}
+    assert few[weighted] < few[alike]
+    assert rest[weighted] > rest[alike]
+    assert solve(alike).note == "rows count alike: the output has no derivative by them"
+    assert solve(weighted).note == ""
+
+
+def error_of_rows(of, found, rows):
+    weight = of.grouping.restore(found.grid.dequantize(found.codes))
+    errors = [(x @ weight.T - y)[rows] for x, y in map(of.samples, range(of.batches))]
+    return float(torch.stack(errors).square().mean())

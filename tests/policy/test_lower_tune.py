@@ -112,6 +112,10 @@ def test_every_name_of_an_axis_has_a_form_in_the_language(forms, names):
         ("brecq { loss = prediction(weight=0) }", ("QR405", "loss = prediction(weight=0)")),
         ("rtn { select = salient(0.1) }", ("QR405", "select = salient(0.1)")),
         ("hybrid { learn = [rounding, exponent] }", ("QR405", "learn = [rounding, exponent]")),
+        ("hybrid { loss = huber }", ("QR405", "loss = huber")),
+        ("optq { loss = mse(p=2.4) }", ("QR405", "loss = mse(p=2.4)")),
+        ("hybrid { loss = mse + fisher }", ("QR405", "loss = mse + fisher")),
+        ("rtn { loss = fisher }", ("QR405", "loss = fisher")),
         ("rtn { order = natural }", ("QR405", "order = natural")),
         ("rtn { samples = 8 }", ("QR405", "samples = 8")),
         ("optq { patience = 8 }", ("QR405", "patience = 8")),
@@ -167,6 +171,14 @@ def test_what_no_grid_has_cannot_be_learned(weight, tune, marks):
     scheme = f"scheme s {{ weight {weight} }}\npolicy main {{ use s for linear }}\n"
     found = marked(compiled(scheme + DATA + f"tune {tune}")[1])
     assert found == ([] if marks is None else [("QR405", marks)])
+
+
+def test_solvers_of_layers_may_weigh_rows_and_move_ranges():
+    tuning = tuned("hybrid { loss = fisher; learn = [rounding, act_scale] }")
+    assert tuning.weighs_rows
+    assert tuning.learn == ("rounding", "act_scale")
+    assert not tuned("hybrid").weighs_rows
+    assert not tuned("brecq_fisher").weighs_rows  # its rows are learned by gradient
 
 
 @pytest.mark.parametrize("name", [one.preset for one in PRESETS])

@@ -94,3 +94,18 @@ def test_no_samples_are_refused():
         moments([], Dense())
     with pytest.raises(UnusableSamplesError):
         moments([(torch.zeros(0, 6), torch.zeros(0, 5))], Dense())
+
+
+@pytest.mark.parametrize(("geometry", "x_shape", "y_shape", "w_shape"), CASES)
+def test_a_row_of_twice_the_weight_is_there_twice(geometry, x_shape, y_shape, w_shape):
+    q, t, _ = case(geometry, x_shape, y_shape)
+    count = rows(q, geometry).shape[1]
+    twice = count // len(q)  # the rows of the first sample
+    weights = torch.ones(1, count)
+    weights[:, :twice] = 2
+    weighted = moments([(q, t)], geometry, [weights])
+    repeated = moments([(torch.cat([q[:1], q]), torch.cat([t[:1], t]))], geometry)
+    for name in ("gram", "cross", "mean_input", "mean_target", "power"):
+        assert torch.allclose(
+            getattr(weighted, name), getattr(repeated, name), rtol=1e-5, atol=1e-5
+        )

@@ -1,0 +1,79 @@
+"""Ranges of operands in a sweep: which are chosen for the layer's output, and which stay."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qcompile.methods.axes import LossTerm
+from qcompile.methods.presets import preset
+from qcompile.passes.operand_range import _drawn
+from qcompile.passes.sweep import sweep
+from qcompile.policy.scheme import MinMax
+from tests.passes.deep import CPU, UNITS, deep, site
+
+OBSERVED = preset("hybrid")
+MOVED = replace(OBSERVED, learn=(*OBSERVED.learn, "act_scale"))
+
+
+def swept(tuning, *, observer=None, layers=("first", "second", "third", "fourth")):
+    """Tensors by name, and errors of the units' outputs."""
+    module, data = deep()
+    sites = {name: site(module, name) for name in layers}
+    if observer is not None:
+        sites = {name: _observed(one, observer) for name, one in sites.items()}
+    outcomes = list(sweep(module, UNITS, sites, data, tuning=tuning, seed=0, device=CPU))
+    tensors = {name: value for one in outcomes for name, value in one.tensors.items()}
+    return tensors, [one.output_error for one in outcomes]
+
+
+def _observed(one, observer):
+    weight, act = one.tensors
+    spec = replace(act.spec, observer=observer)
+    changed = act.model_copy(update={"spec": spec})
+    return one.model_copy(update={"tensors": (weight, changed)})
+
+
+def scales(tensors):
+    return {name: float(value) for name, value in tensors.items() if name.endswith("act.scale")}
+
+
+def test_ranges_are_moved_where_they_are_learned_and_the_first_layer_gains():
+    """Of the first layer alone: what arrives at the others differs."""
+    plain, plain_errors = swept(OBSERVED, layers=("first",))
+    moved, errors = swept(MOVED, layers=("first",))
+    assert scales(moved)["first:act.scale"] != scales(plain)["first:act.scale"]
+    assert errors[0] < plain_errors[0]
+    everywhere = scales(swept(MOVED)[0]), scales(swept(OBSERVED)[0])
+    assert all(everywhere[0][name] != everywhere[1][name] for name in everywhere[0])
+
+
+def test_a_range_that_is_asked_for_by_name_stays():
+    plain, _ = swept(OBSERVED, observer=MinMax())
+    moved, _ = swept(MOVED, observer=MinMax())
+    assert scales(moved) == pytest.approx(scales(plain), rel=0.2)  # other values arrive
+    assert scales(moved)["first:act.scale"] == scales(plain)["first:act.scale"]
+
+
+def test_rows_that_count_change_ranges_and_codes():
+    alike, _ = swept(MOVED)
+    weighted, _ = swept(replace(MOVED, loss=(LossTerm("fisher"),)))
+    assert scales(alike) != scales(weighted)
+    assert any(not torch.equal(alike[name], weighted[name]) for name in alike if "codes" in name)
+
+
+def test_rows_are_drawn_without_a_period_and_the_widest_for_sure():
+    rows = torch.zeros(1, 1600, 3)
+    rows[0, 777] = 100.0
+    place, weight = _drawn(rows, 32)
+    assert 777 in place
+    assert len(place) == len(weight) == 32
+    assert float(weight.sum()) == pytest.approx(1600)
+    tokens = {int(number) % 50 for number in place}
+    assert len(tokens) > 20  # a stride of 50 would draw one token of each image
+
+
+def test_few_rows_are_all_taken():
+    place, weight = _drawn(torch.zeros(1, 5, 3), 32)
+    assert place.tolist() == [0, 1, 2, 3, 4]
+    assert weight.tolist() == [1.0] * 5
