@@ -13,7 +13,7 @@ from qcompile.driver.plan import make_plan
 from qcompile.driver.progress import Progress
 from qcompile.driver.run import RunOptions, execute
 from qcompile.zoo import fashion_mnist
-from tests.bench import photo_files
+from tests.bench import photo_files, seed_means
 from tests.bench.accuracy import Bench, Spent, processor_seconds, step_cost
 from tests.bench.accuracy_table import Measured, as_json, as_markdown
 from tests.bench.cells import Budget, Store, code_version
@@ -134,6 +134,25 @@ def test_a_row_that_was_not_reached_is_listed_as_missing():
     )
     assert missing.row.label in table
     json.dumps(document)
+
+
+def test_means_over_seeds_put_the_least_divergence_first():
+    row = {"model": "m", "scheme": "w4", "rel_error": 0.1, "cpu_seconds": 7.0, "agreement": 0.9}
+    rows_ = [
+        {**row, "preset": preset, "seed": seed, "kl": kl, "accuracy": 0.8 + seed / 100}
+        for preset, kls in {"optq": (0.3, 0.5), "hybrid": (0.2, 0.4)}.items()
+        for seed, kl in enumerate(kls, start=1)
+    ]
+    first, second = seed_means.means(rows_)
+    assert (first["preset"], second["preset"]) == ("hybrid", "optq")
+    assert first["seeds"] == [1, 2]
+    assert (first["kl"], first["stdev_kl"]) == pytest.approx((0.3, 0.02**0.5))
+    assert seed_means.means(rows_[:1])[0]["stdev_kl"] == 0
+    table = seed_means.as_markdown(rows_)
+    assert (
+        "| m | w4 | hybrid | 2 | **0.3000** | 0.1414 | 81.50 | 0.71 | 90.00 | 0.1000 | 7 |" in table
+    )
+    assert "| optq | 2 | 0.4000 |" in table
 
 
 def test_blocks_of_efficientnet_are_its_bottlenecks():

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from tests.bench import seed_means
 from tests.bench.accuracy_table import Measured, as_json, as_markdown
 from tests.bench.cells import Budget, Document, Store, code_version, key
 from tests.bench.matrix import MATRICES, ROOT, HardModel, Row, rows
@@ -226,8 +227,12 @@ def main() -> None:
     seeds = FULL_SEEDS if given.full else given.seeds
     wanted = [row for row in rows(matrix, seeds) if re.search(given.only, row.label)]
     found = list(measured(bench, wanted))
-    Path(BUILD / f"{matrix.name}.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
+    document = as_json(found)
+    entries = cast("list[Document]", document["rows"])
+    document = {**document, "means": seed_means.means(entries)}
+    Path(BUILD / f"{matrix.name}.json").write_text(json.dumps(document, indent=1) + "\n")
     print(as_markdown(found))
+    print(f"\n{seed_means.as_markdown(entries)}")
 
 
 if __name__ == "__main__":
