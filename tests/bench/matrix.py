@@ -56,6 +56,7 @@ RESNET20 = HardModel(
     "tests.bench.fashion:resnet20",
     "tests.bench.fashion:test_resnet20",
     2_000,
+    data_name=fashion_files.shipped_name,
 )
 
 PHOTOS = HardModel(
