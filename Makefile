@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-stages bench-steps bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-stages bench-steps bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -71,9 +71,14 @@ BENCH_MINUTES ?= 60
 bench-accuracy: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.accuracy $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
 
-# the presets side by side, with the divergence from float and the time of each: build/bench/engine.json
-bench-engine: $(VENV)/.hard-models
+# the presets side by side at the time of hybrid, on photographs too: build/bench/engine.json
+bench-engine: $(VENV)/.hard-models $(VENV)/.photos
 	$(BIN)/python -m tests.bench.accuracy --matrix engine $(if $(FULL),--full,--minutes $(BENCH_MINUTES))
+
+# layer solver, gradient and published settings on single blocks, on images that none saw: build/bench/blocks.json
+# finished rows are kept; LONG=1 runs 20,000 steps too, elsewhere their time is extrapolated
+bench-blocks: $(VENV)/.hard-models
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.blocks $(if $(LONG),--long,--minutes $(BENCH_MINUTES))
 
 # where the layer solver's time goes, against the arithmetic it has to do: build/bench/stages.json
 bench-stages: $(VENV)/.hard-models
@@ -103,6 +108,12 @@ $(VENV)/.hard-models: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check onnx==1.23.2
 	touch $@
 
+# only the pictures inside the first two are read
+PHOTOS := foolbox==3.3.4 scikit-image==0.26.0 pillow==13.0.0
+$(VENV)/.photos: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PHOTOS)
+	touch $@
+
 # exports of demo and hard models, read back by onnxruntime, torch, compressed-tensors, gguf: build/bench/export.json
 # finished cases are kept, so call it again to continue; in an environment of its own: nothing else needs these readers
 EXPORT_VENV ?= build/bench/venv-export
@@ -116,9 +127,10 @@ $(EXPORT_VENV)/.ready: pyproject.toml
 	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench-export]'
 	touch $@
 
-# all 70,000 images of Fashion-MNIST, on Debian; needs root. Without them the bench takes the 3,024 of qcompile.zoo
+# on Debian, as root: all 70,000 images of Fashion-MNIST, without which the benches take the 3,024 of qcompile.zoo,
+# and photographs, without which the rows of EfficientNet-Lite0 with its ImageNet head fail
 bench-data:
-	apt-get install --yes dataset-fashion-mnist
+	apt-get install --yes --no-install-recommends dataset-fashion-mnist lomiri-wallpapers-16.04 palapeli-data
 
 # the published JSON schemas, from the values that are written; a test compares them
 schemas: $(VENV)/.runtime

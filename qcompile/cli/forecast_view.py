@@ -20,6 +20,8 @@ def forecast_lines(forecast: RunForecast, *, full: bool) -> Iterator[str]:
     if left_out:
         yield f"  ... {several(left_out, 'cheaper unit')} (--full shows all)"
     yield f"  {forecast_summary(forecast)}"
+    if forecast.units:
+        yield f"  {memory_summary(forecast)}"
 
 
 def forecast_summary(forecast: RunForecast) -> str:
@@ -32,6 +34,19 @@ def forecast_summary(forecast: RunForecast) -> str:
         threads = int(forecast.machine.get("threads", "1"))
         parts.insert(0, f"about {duration(forecast.seconds)} on {several(threads, 'thread')}")
     return f"{', '.join(parts)}; {several(forecast.samples, 'sample')}"
+
+
+def memory_summary(forecast: RunForecast) -> str:
+    """``the memory, in `blocks.1`: 90 MB program, model and data, 400 MB both streams, ...``."""
+    largest = max(forecast.units, key=lambda unit: unit.peak_bytes)
+    parts = (
+        (forecast.peak_bytes - largest.peak_bytes, "program, model and data"),
+        (largest.streams_bytes, "both streams"),
+        (largest.statistics_bytes, "statistics of a layer"),
+        (largest.learning_bytes, "steps"),
+    )
+    shown = ", ".join(f"{human_bytes(count)} {what}" for count, what in parts)
+    return f"the memory, in `{largest.unit}`: {shown}"
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ def human_bytes(count: int) -> str:
     """Decimal units, three digits: ``812 B``, ``1.09 MB``."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
-        if value < 1000 or (unit == "MB" and value < 1e6):
+        if value < 999.5:
             return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:.3g} GB"

@@ -11,8 +11,17 @@ class UnitForecast(Frozen):
     """``None`` where the machine's speed is not known."""
     peak_bytes: int
     """Of tensors that are alive at once while the unit is worked on."""
+    statistics_bytes: int = 0
+    """Of these, what the solvers of a layer add: Gram matrices, and rows that they work on."""
+    learning_bytes: int = 0
+    """Of these, what learning adds: optimizer state, recorded values, cached inputs."""
     state_bytes: int
     """Of what is saved after the unit, to go on from."""
+
+    @property
+    def streams_bytes(self) -> int:
+        """The rest of ``peak_bytes``: values of both streams, and what rounding needs beside."""
+        return self.peak_bytes - self.statistics_bytes - self.learning_bytes
 
 
 class RunForecast(Frozen):

@@ -9,20 +9,22 @@ import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from tests.bench import seed_means
 from tests.bench.accuracy_table import Measured, as_json, as_markdown
 from tests.bench.cells import Budget, Document, Store, code_version, key
-from tests.bench.fashion_files import data_name
 from tests.bench.matrix import MATRICES, ROOT, HardModel, Row, rows
 from tests.bench.request import FloatRequest, QuantizedRequest, Request
-from tests.bench.variant import Variant, variant
+from tests.bench.step_cost import EQUAL, REFERENCE, TIMED_STEPS, StepCost
+from tests.bench.variant import Variant, preset_name, variant
 
 BUILD = ROOT / "build" / "bench"
 MINUTES = 60
@@ -34,6 +36,11 @@ BENCH_SOURCES = (
     "tests/bench/vit_s14_weights.py",
     "tests/bench/hard_models.py",
     "tests/bench/fashion.py",
+    "tests/bench/photos.py",
+    "tests/bench/photo_files.py",
+    "tests/bench/crops.py",
+    "tests/bench/last_block.py",
+    "tests/bench/step_cost.py",
     "tests/bench/run_cell.py",
 )
 COMPILER_SOURCES = (
@@ -54,7 +61,7 @@ class Bench:
         cell = {
             "kind": "float",
             "model": model.factory,
-            "data": data_name(),
+            "data": model.data_name(),
             "images": model.test_images,
             "code": code_version(ROOT, BENCH_SOURCES),
         }
@@ -62,11 +69,25 @@ class Bench:
             factory=model.factory,
             test_data=model.test_data,
             test_images=model.test_images,
+            plain_images=model.plain_images,
             threads=self.threads,
         )
         return self._result(cell, request, f"{model.name} float")
 
     def quantized_result(self, row: Row, of_float: Document) -> Document | None:
+        if not row.preset.endswith(f"@{EQUAL}"):
+            return self._quantized(row, of_float)
+        name = preset_name(row.preset)
+        reference = self.quantized_result(replace(row, preset=REFERENCE), of_float)
+        timed = self._quantized(replace(row, preset=f"{name}@{TIMED_STEPS}"), of_float, time=True)
+        if reference is None or timed is None:
+            return None
+        allowed = processor_seconds(reference)
+        steps = step_cost(timed).steps_in(allowed)
+        found = self._quantized(replace(row, preset=f"{name}@{steps}"), of_float)
+        return None if found is None else {**found, "allowed_cpu_seconds": allowed}
+
+    def _quantized(self, row: Row, of_float: Document, *, time: bool = False) -> Document | None:
         made = variant(row.recipe, row.preset, row.seed)
         cell = _cell(row, made)
         request = QuantizedRequest(
@@ -74,34 +95,84 @@ class Bench:
             text=made.text,
             test_data=row.model.test_data,
             test_images=row.model.test_images,
+            plain_images=row.model.plain_images,
             threads=self.threads,
             output=str(BUILD / "artifacts" / f"{row.recipe.stem}-{row.preset}-{row.seed}"),
             float_logits=cast("str", of_float["logits"]),
+            is_timing=time,
         )
-        return self._result(cell, request, row.label)
+        if time:
+            cell, label = {**cell, "kind": "timing", "threads": self.threads}, f"{row.label}, time"
+            return self._result(cell, request, label)
+        found = self._result(cell, request, row.label)
+        return None if found is None else {**found, "steps": made.recipe().tuning.steps}
 
     def _result(self, cell: Document, request: Request, label: str) -> Document | None:
         found = self.store.find(cell)
         if found is not None or self.budget.is_spent:
             return found
         spent = self.store.folder / f"{key(cell)}.spent"
-        before = float(spent.read_text()) if spent.exists() else 0.0
-        started = time.monotonic()
+        before = Spent.of(spent)
+        now, cpu = time.monotonic(), _children_cpu()
         try:
             result = _computed(request, self.budget.left)
         except subprocess.TimeoutExpired:
             self.store.folder.mkdir(parents=True, exist_ok=True)
-            spent.write_text(str(before + time.monotonic() - started))
+            wall, cpu = time.monotonic() - now, _children_cpu() - cpu
+            before.plus(wall, cpu).keep(spent)
             return None
         except subprocess.CalledProcessError:  # its traceback is on standard error
             print(f"{label}: failed", file=sys.stderr)
             return None
-        seconds = before + time.monotonic() - started
-        result = {**result, "seconds_before": round(before, 1)}
+        seconds = before.wall + time.monotonic() - now
+        result = {
+            **result,
+            "seconds_before": round(before.wall, 1),
+            "cpu_seconds_before": round(before.cpu, 1),
+        }
         self.store.save(cell, result)
         spent.unlink(missing_ok=True)
-        print(f"{label}: {cast('float', result['top1']):.2%} in {seconds:.0f} s", file=sys.stderr)
+        shown = f"{result['top1']:.2%} " if "top1" in result else ""
+        print(f"{label}: {shown}in {seconds:.0f} s", file=sys.stderr)
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds that went into a cell before the time was up."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def of(cls, file: Path) -> "Spent":
+        wall, cpu = json.loads(file.read_text()) if file.exists() else (0.0, 0.0)
+        return cls(wall, cpu)
+
+    def plus(self, wall: float, cpu: float) -> "Spent":
+        return Spent(self.wall + wall, self.cpu + cpu)
+
+    def keep(self, file: Path) -> None:
+        file.write_text(json.dumps([self.wall, self.cpu]))
+
+
+def _children_cpu() -> float:
+    """Processor seconds of all processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def processor_seconds(result: Document) -> float:
+    """Of the run alone: its data and its plan are there; what was cut off counts whole."""
+    phases = cast("dict[str, dict[str, float]]", result["phases"])
+    return phases["run"]["cpu"] + cast("float", result["cpu_seconds_before"])
+
+
+def step_cost(timed: Document) -> StepCost:
+    """From a run of ``TIMED_STEPS``, which was not cut off."""
+    step = cast("float", timed["seconds_a_step"])
+    phases = cast("dict[str, dict[str, float]]", timed["phases"])
+    return StepCost(phases["run"]["cpu"] - TIMED_STEPS * step, step)
 
 
 def _cell(row: Row, made: Variant) -> Document:
@@ -109,7 +180,7 @@ def _cell(row: Row, made: Variant) -> Document:
     return {
         "kind": "quantized",
         "model": row.model.factory,
-        "data": data_name(),
+        "data": row.model.data_name(),
         "images": row.model.test_images,
         "recipe": made.text,
         "tuning": asdict(recipe.tuning),
@@ -138,7 +209,7 @@ def measured(bench: Bench, wanted: list[Row]) -> Iterator[Measured]:
             of_float[row.model.name] = bench.float_result(row.model)
         reference = of_float[row.model.name]
         result = None if reference is None else bench.quantized_result(row, reference)
-        yield Measured(row, data_name(), reference, result)
+        yield Measured(row, row.model.data_name(), reference, result)
 
 
 def main() -> None:
@@ -156,8 +227,12 @@ def main() -> None:
     seeds = FULL_SEEDS if given.full else given.seeds
     wanted = [row for row in rows(matrix, seeds) if re.search(given.only, row.label)]
     found = list(measured(bench, wanted))
-    Path(BUILD / f"{matrix.name}.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
+    document = as_json(found)
+    entries = cast("list[Document]", document["rows"])
+    document = {**document, "means": seed_means.means(entries)}
+    Path(BUILD / f"{matrix.name}.json").write_text(json.dumps(document, indent=1) + "\n")
     print(as_markdown(found))
+    print(f"\n{seed_means.as_markdown(entries)}")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from tests.bench.matrix import BASELINE, Row
 
 MEGABYTE = 1e6
 HEADER = (
-    "| model | recipe | preset | seed | images | float | rtn | result | agreement | KL | error "
-    "| size | seconds | peak MB |",
-    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    "| model | scheme | preset | steps | seed | images | float | rtn | accuracy | agreement | KL "
+    "| block error | size | seconds | cpu s | peak MB |",
+    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 )
 
 
@@ -51,23 +51,35 @@ def as_markdown(found: Sequence[Measured]) -> str:
 def _entry(item: Measured, baselines: dict[tuple[str, str, int], float]) -> dict[str, Json]:
     row, result = item.row, item.result or {}
     phases = cast("dict[str, dict[str, float]]", result["phases"])
-    seconds = sum(phases[name]["wall"] for name in ("capture", "plan", "run"))
+    wall, cpu = (
+        sum(phases[name][clock] for name in ("capture", "plan", "run")) for clock in ("wall", "cpu")
+    )
     return {
         "model": row.model.name,
         "recipe": row.recipe.stem,
+        "scheme": row.bits,
         "preset": row.preset,
+        "steps": result["steps"],
         "seed": row.seed,
         "data": item.data,
         "images": result["images"],
         "float": cast("Document", item.of_float)["top1"],
         "rtn": baselines.get((row.model.name, row.bits, row.seed)),
-        "result": result["top1"],
+        "accuracy": result["top1"],
+        "plain_images": row.model.plain_images or result["images"],
+        "plain_float": cast("Document", item.of_float)["plain_top1"],
+        "plain_accuracy": result["plain_top1"],
         "agreement": result["agreement"],
         "kl": result["kl"],
         "rel_error": result["rel_error"],
+        "logit_error": result["logit_error"],
         "bytes_float": result["bytes_float"],
         "bytes": result["bytes"],
-        "seconds": round(seconds + cast("float", result["seconds_before"]), 1),
+        "seconds": round(wall + cast("float", result["seconds_before"]), 1),
+        "cpu_seconds": round(cpu + cast("float", result["cpu_seconds_before"]), 1),
+        "run_cpu_seconds": phases["run"]["cpu"],
+        "allowed_cpu_seconds": result.get("allowed_cpu_seconds"),
+        "seconds_a_step": result["seconds_a_step"],
         "was_interrupted": cast("float", result["seconds_before"]) > 0,
         "peak_rss_mb": result["peak_rss_mb"],
         "threads": result["threads"],
@@ -87,15 +99,17 @@ def _line(entry: dict[str, Json]) -> str:
     before, after = cast("int", entry["bytes_float"]), cast("int", entry["bytes"])
     cells = (
         entry["model"],
-        entry["recipe"],
+        entry["scheme"],
         entry["preset"],
+        entry["steps"] or "-",
         entry["seed"],
         f"{entry['images']:,}",
-        *(_percent(entry[name]) for name in ("float", "rtn", "result", "agreement")),
+        *(_percent(entry[name]) for name in ("float", "rtn", "accuracy", "agreement")),
         f"{entry['kl']:.4f}",
         f"{entry['rel_error']:.4f}",
         f"{before / MEGABYTE:.1f} -> {after / MEGABYTE:.2f} MB",
         f"{entry['seconds']:.0f}{'*' if entry['was_interrupted'] else ''}",
+        f"{entry['cpu_seconds']:.0f}",
         f"{entry['peak_rss_mb']:.0f}",
     )
     return f"| {' | '.join(map(str, cells))} |"

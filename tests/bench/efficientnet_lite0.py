@@ -45,6 +45,7 @@ RENAMED = (
     (r"^_bn0\.", "stem.norm."),
     (r"^_conv_head\.", "top.conv."),
     (r"^_bn1\.", "top.norm."),
+    (r"^_fc\.", "head."),
     (r"^_blocks\.(\d+)\._(expand|depthwise|project)_conv\.", r"blocks.\1.\2.conv."),
     (r"^_blocks\.(\d+)\._bn0\.", r"blocks.\1.expand.norm."),
     (r"^_blocks\.(\d+)\._bn1\.", r"blocks.\1.depthwise.norm."),
@@ -88,10 +89,16 @@ class EfficientNetLite0(nn.Module):
 
 def backbone_weights(checkpoint: Path) -> dict[str, Tensor]:
     """Everything but the ImageNet head, under our names."""
+    weights = imagenet_weights(checkpoint)
+    return {name: value for name, value in weights.items() if not name.startswith("head.")}
+
+
+def imagenet_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Everything, under our names."""
     stored = cast(
         "dict[str, Tensor]", torch.load(checkpoint, map_location="cpu", weights_only=True)
     )
-    return {_renamed(name): value for name, value in stored.items() if not name.startswith("_fc.")}
+    return {_renamed(name): value for name, value in stored.items()}
 
 
 def _renamed(name: str) -> str:

@@ -26,3 +26,8 @@ def is_full() -> bool:
 def data_name() -> str:
     """What a row says of its data."""
     return FULL if is_full() else SUBSET
+
+
+def shipped_name() -> str:
+    """Of the models that take the images that ship with qcompile, whatever is installed."""
+    return SUBSET

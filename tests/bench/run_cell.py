@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -23,11 +23,15 @@ from qcompile.driver.plan import make_plan
 from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.run import RunOptions, execute
 from tests.bench.cells import Json
+from tests.bench.last_block import block_error, last_block
 from tests.bench.request import FloatRequest, QuantizedRequest, Request, read_request
+from tests.bench.step_cost import StepClock
 from tests.bench.variant import Variant
 
 BATCH = 20
 """Small enough for the activations to stay in the cache."""
+OF_LAST_BLOCK = 500
+"""Test images on which the last block is compared, the first ones."""
 
 
 @dataclass(slots=True)
@@ -57,13 +61,18 @@ class Outputs:
     def top1(self) -> float:
         return _share(self.logits.argmax(1) == self.labels)
 
+    def first(self, count: int) -> "Outputs":
+        """All of them where ``count`` is 0."""
+        kept = count or len(self.labels)
+        return Outputs(self.logits[:kept], self.labels[:kept])
+
     @property
     def encoded(self) -> str:
         """Enough for any comparison later."""
         return b64encode(self.logits.numpy().tobytes()).decode()
 
     def beside(self, of_float: str) -> dict[str, Json]:
-        """Agreement, Kullback-Leibler divergence in nats, and relative squared error."""
+        """Agreement, Kullback-Leibler divergence in nats, relative squared error of the logits."""
         data = bytearray(b64decode(of_float))
         other = torch.frombuffer(data, dtype=torch.float32).view(self.logits.shape).double()
         mine = self.logits.double()
@@ -71,7 +80,7 @@ class Outputs:
         return {
             "agreement": _share(mine.argmax(1) == other.argmax(1)),
             "kl": float((p.exp() * (p - q)).sum(1).mean()),
-            "rel_error": float((mine - other).square().sum() / other.square().sum()),
+            "logit_error": float((mine - other).square().sum() / other.square().sum()),
         }
 
 
@@ -89,6 +98,7 @@ def _measure_float(request: FloatRequest) -> dict[str, Json]:
         outputs = _run(model, request)
     return {
         "top1": outputs.top1,
+        "plain_top1": outputs.first(request.plain_images).top1,
         "images": len(outputs.labels),
         "logits": outputs.encoded,
         "phases": clock.phases,
@@ -102,34 +112,48 @@ def _quantize(request: QuantizedRequest) -> dict[str, Json]:
     with clock.phase("plan"):
         planned = make_plan(bound)
     output = Path(request.output)
+    steps = StepClock()
+    work = output.parent / "runs"
+    options = RunOptions(work=work, replace=True, fresh=request.is_timing, listener=steps)
     with clock.phase("run"):
-        execute(planned, output, RunOptions(work=output.parent / "runs", replace=True))
-    peak = peak_rss_mb()
-    del bound
-    model = qcompile.load(output)
-    with clock.phase("evaluate"):
-        outputs = _run(model, request)
-    return {
-        "top1": outputs.top1,
-        **outputs.beside(request.float_logits),
-        "images": len(outputs.labels),
+        execute(planned, output, options)
+    found: dict[str, Json] = {
         "bytes_float": planned.plan.core.bytes_before,
         "bytes": planned.plan.core.bytes_after,
-        "peak_rss_mb": peak,
-        "phases": clock.phases,
+        "peak_rss_mb": peak_rss_mb(),
+        "seconds_a_step": steps.seconds_a_step,
     }
+    if not request.is_timing:
+        model = qcompile.load(output)
+        with clock.phase("evaluate"):
+            outputs = _run(model, request)
+            node = last_block(bound.units)
+            batches = (batch for batch, _ in _batches(request, OF_LAST_BLOCK))
+            found["rel_error"] = block_error(bound.graph, model, node, batches)
+        found |= {
+            "top1": outputs.top1,
+            "plain_top1": outputs.first(request.plain_images).top1,
+            "images": len(outputs.labels),
+            **outputs.beside(request.float_logits),
+        }
+    return {**found, "phases": clock.phases}
 
 
 def _run(model: nn.Module, request: Request) -> Outputs:
-    data = cast("Dataset[tuple[Tensor, Tensor]]", _called(request.test_data))
-    images = min(request.test_images, len(data))  # pyright: ignore[reportArgumentType]
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.inference_mode():
-        for batch, label in DataLoader(Subset(data, range(images)), BATCH):
+        for batch, label in _batches(request, request.test_images):
             logits.append(cast("Tensor", model(batch)))
             labels.append(label)
     return Outputs(torch.cat(logits), torch.cat(labels))
+
+
+def _batches(request: Request, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of the first ``most`` test images."""
+    data = cast("Dataset[tuple[Tensor, Tensor]]", _called(request.test_data))
+    images = min(request.test_images, most, len(data))  # pyright: ignore[reportArgumentType]
+    yield from DataLoader(Subset(data, range(images)), BATCH)
 
 
 def _called(reference: str) -> object:

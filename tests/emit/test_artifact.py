@@ -70,6 +70,17 @@ def test_an_artifact_is_whole_and_verifies(conv_artifact, attention_artifact):
             assert json.loads((out / name).read_bytes())["format_version"] == "1.0"
 
 
+HEADER = 8
+"""Bytes of a safetensors file that say how long its table is, which comes next."""
+
+
+def test_planned_bytes_are_those_of_the_file_without_its_table(conv_artifact, attention_artifact):
+    for out, _, plan, _ in (conv_artifact, attention_artifact):
+        stored = (out / "model.safetensors").read_bytes()
+        table = int.from_bytes(stored[:HEADER], "little")
+        assert len(stored) - HEADER - table == plan.core.bytes_after
+
+
 CHILD = """
 import sys, torch
 from safetensors.torch import load_file, save_file

@@ -153,6 +153,9 @@ def test_genie_with_scales_that_stand_still_is_qdrop():
     genie = run(quick("genie", learn=("rounding", "act_scale"), **SHORT)).tensors
     qdrop = run(quick("qdrop", **SHORT)).tensors
     assert all(torch.equal(genie[name], qdrop[name]) for name in qdrop)
+    still = run(quick("genie", grid_lr=1e-12, **SHORT)).tensors
+    assert torch.equal(still["first.weight:codes"], qdrop["first.weight:codes"])
+    torch.testing.assert_close(still["first.weight:scale"], qdrop["first.weight:scale"])
     moving = run(quick("genie", **SHORT)).tensors
     assert not torch.equal(moving["first.weight:scale"], qdrop["first.weight:scale"])
 

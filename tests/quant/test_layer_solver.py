@@ -100,6 +100,22 @@ def test_equal_streams_leave_the_target_at_the_weight():
     assert float(moved) < 1e-10  # what float32 sums over the samples leave
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_gptaq_behind_an_exact_prefix_is_optq(bits):
+    layer = layer_of(w(bits))
+    optq, gptaq = preset("optq"), preset("gptaq")
+    grid = layer.range_of(layer.rows())
+
+    def codes(tuning, noise):
+        q, wanted = samples(layer, noise=noise)
+        own = q @ layer.rows()[0].T
+        fit = moments([(q, own if tuning is optq else wanted - 0.3)], Dense())
+        return fit_layer(layer, tuning, grid, fit, None, refits_bias=False).codes
+
+    assert torch.equal(codes(optq, 0.0), codes(gptaq, 0.0))
+    assert not torch.equal(codes(optq, 0.5), codes(gptaq, 0.5))
+
+
 def test_a_tiny_layer_is_solved_as_well_as_brute_force():
     layer = layer_of(w(2), out=3, k=5)
     tuning = replace(HYBRID, damping=(0.01,), scale_factors=(1.0,), refits=0)

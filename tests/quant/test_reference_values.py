@@ -13,6 +13,7 @@ from qcompile.quant.coordinate_descent import coordinate_descent
 from qcompile.quant.level_grid import LevelGrid
 from qcompile.quant.levels import NF4, float_levels, largest_exponent, power_levels
 from qcompile.quant.optq import optq
+from qcompile.quant.scale_search import search_scale
 from tests.quant.test_gram_descent import layer_problems, ratio
 from tests.quant.test_level_weight import GAUSSIAN, mse
 
@@ -33,6 +34,40 @@ def test_levels_of_nf4():
 @pytest.mark.parametrize(("bits", "expected"), [(2, 0.80785), (3, 0.1245836)])
 def test_the_widest_range_at_two_and_three_bits(bits, expected):
     assert mse(power_levels(bits, 1.0), 1.0) == pytest.approx(expected, rel=1e-5)
+
+
+SIXTEEN = torch.arange(-8, 8) / 8
+
+
+@pytest.mark.parametrize(
+    ("table", "clip", "expected"),
+    [
+        (UNIFORM, 1.0, 0.0228803955),
+        (UNIFORM, 0.675, 0.0127659563),
+        (SIXTEEN, 1.0, 0.0175641534),
+        (SIXTEEN, 0.74, 0.0117465536),
+        (power_levels(3, 1.0), 0.53, 0.0466983),
+        (power_levels(2, 1.0), 0.335, 0.1899594272),
+    ],
+    ids=["15", "15 clipped", "16", "16 clipped", "7 clipped", "3 clipped"],
+)
+def test_uniform_grids_as_wide_as_the_tensor_and_clipped_at_the_best_place(table, clip, expected):
+    """What a grid of other levels has to beat is the clipped one with as many levels."""
+    assert mse(table, clip) == pytest.approx(expected, rel=2e-7)
+    if clip < 1:
+        assert expected < min(mse(table, clip * 0.97), mse(table, clip * 1.03))
+
+
+@pytest.mark.parametrize(
+    ("bits", "exponent", "expected"),
+    [(4, 0.80, 0.92), (3, 0.86, 0.965), (2, 1.0, 1.0)],
+)
+def test_a_power_grid_gains_little_over_a_clipped_uniform_one(bits, exponent, expected):
+    clips = [step / 200 for step in range(50, 201)]
+    uniform = min(mse(power_levels(bits, 1.0), clip) for clip in clips)
+    power = min(mse(power_levels(bits, exponent), clip) for clip in clips)
+    # the reference rounds in the powered domain, which loses up to 3% of this
+    assert expected - 0.03 < power / uniform <= expected + 0.005
 
 
 @pytest.mark.parametrize(
@@ -117,6 +152,27 @@ def test_the_discrete_solvers_on_layers_of_correlated_inputs(bits):
         coordinate_descent(p, p.nearest(), max_flips=256).codes,
     ]
     assert [ratio(p, codes) for codes in found] == pytest.approx(LAYERS[bits], abs=5.5e-4)
+
+
+WITH_SEARCHED_SCALE = {2: (0.531, 0.232), 3: (0.540, 0.220), 4: (0.501, 0.189)}
+"""Nearest rounding, and OPTQ by activation, on the scale with which the former costs least."""
+
+
+@pytest.mark.parametrize("bits", WITH_SEARCHED_SCALE)
+def test_scales_searched_for_the_output_on_layers_of_correlated_inputs(bits):
+    """Relative to nearest rounding on the scale of least weight error, mean of three seeds."""
+    p = layer_problems(3, bits)
+    largest = p.target.abs().amax(2, keepdim=True) / ((1 << (bits - 1)) - 0.5)
+    tried = [p.with_scale(largest * factor / 100) for factor in range(20, 101, 2)]
+    best = torch.stack([one.objective(one.nearest()) for one in tried]).argmin(0)
+    scales = torch.stack([one.scale for one in tried])
+    chosen = p.with_scale(scales.gather(0, best[None, ..., None])[0])
+    start = p.objective(p.nearest()).sum(1)
+    codes = [chosen.nearest(), optq(chosen, order="activation", damping=0.01)[0]]
+    found = [float((chosen.objective(one).sum(1) / start).mean()) for one in codes]
+    assert found == pytest.approx(WITH_SEARCHED_SCALE[bits], abs=5.5e-4)
+    ours = p.with_scale(search_scale(p))
+    assert float((ours.objective(ours.nearest()).sum(1) / start).mean()) < 1.01 * found[0]
 
 
 def test_a_row_does_not_see_the_others_and_columns_may_change_places():

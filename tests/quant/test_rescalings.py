@@ -101,6 +101,11 @@ def test_awq_takes_the_exponent_of_least_error():
     assert min(errors) < errors[0]
 
 
+def test_awq_with_the_exponent_zero_alone_leaves_all_as_it_is():
+    found = awq(seen(values(rows=64), weights(out=16)), 1)
+    assert torch.equal(found.scale, torch.ones(6).double())
+
+
 def test_awq_leaves_a_value_alone_whose_channels_are_alike():
     x = torch.ones(32, 6)
     torch.testing.assert_close(awq(seen(x, weights()), 20).scale, torch.ones(6).double())

@@ -46,11 +46,17 @@ def brute_force(p, up_down_only):
         choices = [[int(f), int(f) + 1] for f in floor]
     else:
         choices = [range(p.qmin, p.qmax + 1)] * 8
-    codes = torch.tensor(list(product(*choices)), dtype=torch.float64).clamp(p.qmin, p.qmax)
-    off = codes * p.scale.item() - W
-    errors = ((off @ G) * off).sum(1)
-    best = int(errors.argmin())
-    return codes[best].long().tolist(), errors[best].item()
+    # the halves of all rows: (a + b) G (a + b) = a G a + b G b + 2 a G b
+    left, right = (
+        torch.tensor(list(product(*half)), dtype=torch.float64).clamp(p.qmin, p.qmax)
+        for half in (choices[:4], choices[4:])
+    )
+    a, b = left * p.scale.item() - W[:4], right * p.scale.item() - W[4:]
+    errors = 2 * (a @ G[:4, 4:] @ b.T)
+    errors += ((a @ G[:4, :4]) * a).sum(1)[:, None] + ((b @ G[4:, 4:]) * b).sum(1)
+    best = divmod(int(errors.argmin()), len(right))
+    codes = torch.cat([left[best[0]], right[best[1]]])
+    return codes.long().tolist(), errors[best].item()
 
 
 def test_three_bit_scale_and_nearest():
@@ -65,7 +71,26 @@ def test_three_bit_optima_by_brute_force():
     codes, best = brute_force(p, up_down_only=True)
     assert codes == [-1, 1, -1, 0, 1, -1, 2, -3]
     assert best == pytest.approx(0.007505311962, abs=EXACT)
-    assert error(p, [-1, 1, 0, 0, 1, -1, 2, -4]) == pytest.approx(0.006967223767, abs=EXACT)
+    codes, best = brute_force(p, up_down_only=False)
+    assert codes == [-1, 1, 0, 0, 1, -1, 2, -4]
+    assert best == pytest.approx(0.006967223767, abs=EXACT)
+    assert error(p, codes) == pytest.approx(best, abs=EXACT)
+
+
+def test_two_bit_optimum_is_between_neighbours():
+    p = problem(2)
+    assert error(p, p.nearest()) == pytest.approx(0.269599277367, abs=EXACT)
+    codes, best = brute_force(p, up_down_only=True)
+    assert (codes, best) == brute_force(p, up_down_only=False)
+    assert best == pytest.approx(0.069149979048, abs=EXACT)
+
+
+def test_three_bit_scale_on_a_grid_of_hundredths():
+    p = problem(3)
+    tried = {step: p.with_scale(p.scale * step / 100) for step in range(50, 121)}
+    errors = {step: error(one, one.nearest()) for step, one in tried.items()}
+    assert min(errors, key=errors.__getitem__) == 74
+    assert errors[74] == pytest.approx(0.001741643510, abs=EXACT)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +109,16 @@ def test_optq(bits, order, damping, expected):
     assert error(p, codes) == pytest.approx(expected, abs=EXACT)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.4], ids=["wide", "clipped"])
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("order", ["natural", "activation"])
 @pytest.mark.parametrize("leaf", [1, 3, 8, 128])
-def test_optq_running_loss_is_the_damped_objective(bits, order, leaf):
+def test_optq_running_loss_is_the_damped_objective(bits, order, leaf, share):
     p = problem(bits)
+    p = p.with_scale(p.scale * share)
     codes, loss = optq(p, order=order, damping=0.01, leaf=leaf)
+    clipped = (p.target / p.scale).round() != p.nearest()
+    assert clipped.any() == (share < 1)
     off = p.values(codes) - p.target
     exact = ((off @ damped(p.gram, 0.01)) * off).sum()
     assert loss.item() == pytest.approx(exact.item(), rel=1e-12)
@@ -251,7 +280,9 @@ def adaround(p, strength, steps=5000):
 @pytest.mark.parametrize(
     ("bits", "strength", "expected"),
     [
+        (3, 1e-3, 0.007505311962),
         (3, 1e-1, 0.007505311962),
+        (2, 1e-3, 0.269599277367),
         (2, 1e-2, 0.269599277367),  # the gates do not harden, and closing them gives nearest
         (2, 1e-1, 0.069149979048),
     ],

@@ -1,0 +1,86 @@
+"""The terms of a run's peak memory: what streams, statistics of a layer and steps each add."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from qcompile.cli.main import main
+from qcompile.diagnostics.quantities import human_bytes
+from qcompile.driver.plan import plan_recipe
+from qcompile.driver.run_forecast import run_forecast
+from tests.driver.project import RECIPE, make_project
+
+FEW = RECIPE.replace("samples = 32", "samples = 8").replace("batch = 16", "batch = 8")
+"""So that no peak is that of the streams alone."""
+GENIE = "genie { steps = 100; batch = 8 }"
+BOTH = "hybrid { solver = [optq, cd, gradient]; partition = block; steps = 100; batch = 8 }"
+
+
+@pytest.fixture
+def units(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def forecast(tune):
+        planned = plan_recipe(make_project(tmp_path, f"{FEW}tune {tune}\n"))
+        return run_forecast(planned.bound, planned.calibration, None).units
+
+    return forecast
+
+
+@pytest.mark.parametrize("tune", ["rtn", "rtn_gram", "optq", "hybrid", "brecq", GENIE, BOTH])
+def test_terms_are_those_of_what_the_tuning_does_and_add_up(units, tune):
+    found = units(tune)
+    for unit in found:
+        assert min(unit.streams_bytes, unit.statistics_bytes, unit.learning_bytes) >= 0
+        assert unit.streams_bytes + unit.statistics_bytes + unit.learning_bytes == unit.peak_bytes
+    solves = tune in ("rtn_gram", "optq", "hybrid", BOTH)
+    learns = tune in ("brecq", GENIE, BOTH)
+    assert any(unit.statistics_bytes for unit in found) == solves
+    assert any(unit.learning_bytes for unit in found) == learns
+
+
+def test_streams_are_what_nearest_rounding_holds(units):
+    nearest = [unit.peak_bytes for unit in units("rtn")]
+    for tune in ("optq", BOTH):
+        assert [unit.streams_bytes for unit in units(tune)] == nearest
+
+
+def test_statistics_are_of_the_widest_layer(units):
+    """3 x 3 convolutions of 8 channels on 6 x 6: rows of 72 columns, a batch at a time."""
+    block = units("optq")[1]
+    assert block.unit == "blocks.0"
+    patches, outputs = 8 * 36 * 72, 8 * 36 * 8
+    instead = 4 * 4 * 8 * 72  # copies of the weight that nearest rounding holds
+    assert block.statistics_bytes == 4 * (4 * patches + 2 * outputs) - instead
+
+
+def test_what_a_loss_needs_is_a_part_of_the_learning(units):
+    plain, network = (units(f"brecq {{ batch = 8; loss = {loss} }}")[1] for loss in ("mse", "kl"))
+    assert network.streams_bytes == plain.streams_bytes
+    assert network.learning_bytes - plain.learning_bytes == network.peak_bytes - plain.peak_bytes
+    assert network.learning_bytes > plain.learning_bytes > 0
+
+
+def test_the_plan_prints_the_terms_of_the_largest_unit(units):
+    recipe = Path("recipe.qrecipe")
+    found = max(units(BOTH), key=lambda unit: unit.peak_bytes)
+    recipe = next(Path.cwd().glob("*.qrecipe"))
+    shown = CliRunner().invoke(main, ["plan", str(recipe), "--forecast"])
+    assert shown.exit_code == 0, shown.output
+    line = next(line for line in shown.stdout.splitlines() if "the memory, in" in line)
+    assert f"the memory, in `{found.unit}`: " in line
+    assert line.endswith(f"{human_bytes(found.learning_bytes)} steps")
+    assert f"{human_bytes(found.streams_bytes)} both streams" in line
+    document = json.loads(
+        CliRunner().invoke(main, ["plan", str(recipe), "--forecast", "--json"]).stdout
+    )
+    row = document["plan"]["beside"]["forecast"]["units"][1]
+    assert {"statistics_bytes", "learning_bytes"} <= set(row)
+
+
+def test_thousands_of_megabytes_are_gigabytes():
+    assert human_bytes(20_800_000_000) == "20.8 GB"
+    assert human_bytes(999_400_000) == "999 MB"
+    assert human_bytes(999_600_000) == "1 GB"
