@@ -143,7 +143,7 @@ def int4_linear(
 def _two_in_a_byte(codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """``codes * scale + offset``; scales along the rows in memory, so that whole rows are read."""
     half, outputs = codes.shape
-    wide = torch.empty(2 * half, outputs)
+    wide = scale.new_empty(2 * half, outputs)
     wide[:half], wide[half:] = codes & 15, codes >> 4
     by_group = wide.view(scale.shape[0], -1, outputs)
     return torch.addcmul(offset, by_group, scale, out=by_group).view(2 * half, outputs)

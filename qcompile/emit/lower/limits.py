@@ -66,6 +66,15 @@ def _qlinear_dynamic(layer: Layer) -> str | None:
     return _sums(layer, layer.quantizer.qmax - layer.quantizer.qmin)
 
 
+def _int_mm(layer: Layer) -> str | None:
+    if layer.conv is not None or layer.quantizer is None:
+        return "`int_mm` is for linear layers of quantized activations"
+    if layer.weight.scale.shape[1] > 1:
+        return ONE_SCALE
+    given = layer.quantizer
+    return _sums(layer, given.top if isinstance(given, StaticInput) else given.qmax - given.qmin)
+
+
 def _sums(layer: Layer, top: int) -> str | None:
     """Sums of products with codes of at most ``top`` must be 32-bit numbers, in any order."""
     fits = layer.weight.codes[0].numel() * WIDEST * top <= LARGEST
@@ -86,12 +95,12 @@ def _int8(layer: Layer) -> str | None:
 
 def _int4(layer: Layer) -> str | None:
     if layer.conv is not None or layer.quantizer is not None:
-        return "`int4_weight_only` is for linear layers of float activations"
+        return "kernels of 4-bit weights are for linear layers of float activations"
     outputs, inputs = layer.weight.codes.shape
     columns = layer.weight.scale.shape[1]
     fits = inputs % GROUPS[-1] == 0 if columns == 1 else inputs // columns in GROUPS
     if outputs % OUTPUTS or not fits or int(layer.weight.codes.amax()) >= MOST_CODES:
-        return f"`int4_weight_only` needs 4 bits, groups of {GROUPS}, outputs in {OUTPUTS}s"
+        return f"a kernel needs 4 bits, groups of {GROUPS}, outputs in {OUTPUTS}s"
     return None
 
 
@@ -101,4 +110,6 @@ CHECKS: Mapping[Kernel, Check] = {
     "onednn_qlinear_dynamic": _qlinear_dynamic,
     "int4_weight_only": _int4,
     "int8_weight_only": _int8,
+    "int_mm": _int_mm,
+    "int4_tensor_cores": _int4,
 }

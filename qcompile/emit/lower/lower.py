@@ -7,16 +7,18 @@ that stays in float is in the result with the reason.
 from collections.abc import Callable
 from typing import cast
 
+import torch
 from torch import Tensor, fx
 from torch.fx.node import Argument, map_arg
 
 from qcompile.compat.onednn_operations import onednn
 from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.lower import tensor_cores
 from qcompile.emit.lower.integer import IntegerLowering
 from qcompile.emit.lower.layer import Layer, layer_of
 from qcompile.emit.lower.limits import why_not
 from qcompile.emit.lower.lowering import Lowering
-from qcompile.emit.lower.machine import refused, unmet
+from qcompile.emit.lower.machine import device_of, refused, unmet
 from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.emit.lower.weight_only import int4, int8
 from qcompile.policy.core import PlanCore, SitePlan
@@ -40,14 +42,16 @@ def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering
         return problems
     rewriting = Rewriting(reference)
     served, reasons = _served(rewriting, answers)
-    fused = _replace(rewriting, served, target)
+    device = device_of(target)
+    fused = _replace(rewriting, served, target, device)
     _fold_weights(rewriting)
     layers = tuple(
         _lowered(site, answers[site.node], served, reasons, fused)
         for site in core.sites
         if site.tensors
     )
-    return Lowering(rewriting.finished(), LoweringReport(target.name, layers))
+    module = rewriting.finished().to(device)
+    return Lowering(module, LoweringReport(target.name, layers), device)
 
 
 def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, dict[str, str]]:
@@ -67,7 +71,9 @@ def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, d
     return served, reasons
 
 
-def _replace(rewriting: Rewriting, served: Served, target: Target) -> dict[str, tuple[str, ...]]:
+def _replace(
+    rewriting: Rewriting, served: Served, target: Target, device: torch.device
+) -> dict[str, tuple[str, ...]]:
     static: list[Layer] = []
     dynamic: list[Layer] = []
     for kernel, layer in served.values():
@@ -76,11 +82,13 @@ def _replace(rewriting: Rewriting, served: Served, target: Target) -> dict[str, 
                 static.append(layer)
             case "onednn_qlinear_dynamic":
                 dynamic.append(layer)
-            case "int4_weight_only":
-                int4(rewriting, layer, target.few_rows)
+            case "int4_weight_only" | "int4_tensor_cores":
+                int4(rewriting, layer, target.few_rows, device)
+            case "int_mm":
+                tensor_cores.int8(rewriting, layer)
             case "int8_weight_only":
                 int8(rewriting, layer, target.few_rows)
-            case "reference" | "elsewhere":
+            case "reference" | "elsewhere" | "scaled_mm":
                 raise ValueError(f"`{kernel}` is no kernel of this program")
     names = onednn()
     if names is None:
