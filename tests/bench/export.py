@@ -108,7 +108,8 @@ def measured(case: Case) -> dict[str, Json]:
     else:
         expected = _weights(artifact)
     save_file(expected, given)
-    command = [sys.executable, str(READER), case.form, str(output), str(given)]
+    # -P: else a module of this folder stands in for a package of its name, such as `kernels`
+    command = [sys.executable, "-P", str(READER), case.form, str(output), str(given)]
     read = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=BUILD)
     core = plan_of(artifact).core
     return {
