@@ -15,10 +15,13 @@ from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.kernels import int4_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.machine import device_of
-from qcompile.emit.lower.tensor_core_kernels import int8_product
+from qcompile.emit.lower.tensor_core_kernels import fp8_product, int8_product
 from qcompile.emit.materialize import materialize
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken
+from qcompile.policy.number_format import SumFormat, named
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 from qcompile.targets.catalogue import find_target
+from qcompile.targets.names import BUILTIN
+from qcompile.targets.target import Target
 from tests.emit.lowering import A8, W8, calls, close, lowered, slot
 from tests.emit.test_lower_nine_bits import inputs, skewed
 
@@ -105,6 +108,96 @@ def test_sums_of_more_than_32_bits_and_convolutions_stay_in_float(planned, monke
     assert layer.because.startswith("no kernel takes conv2d")
 
 
+FP8 = QuantSlot(format=named("fp8_e4m3"), symmetric=True, granularity=PerChannel())
+FP8_ACTS = [
+    replace(FP8, granularity=PerTensor(), dynamic=True),
+    replace(FP8, granularity=PerToken(), dynamic=True),
+]
+
+
+@pytest.mark.parametrize("granularity", [PerChannel(), PerTensor()], ids=str)
+@pytest.mark.parametrize("act", FP8_ACTS, ids=lambda s: str(s.granularity))
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_of_small_floats_equal_the_reference_for_all_sizes(
+    planned, granularity, act, bias
+):
+    weight = replace(FP8, granularity=granularity)
+    net = nn.Sequential(skewed(nn.Linear(21, 10, bias=bias)))
+    x = 30 * inputs(5, 7, 21)
+    reference, made = lowered(planned, net, x, weight=weight, act=act, target=on_cpu("cuda-fp8"))
+    assert calls(made) == [fp8_product]
+    assert made.report.in_float == ()
+    for given in (x, x[:1, :1], 0 * x):
+        torch.testing.assert_close(made.module(given), reference(given), rtol=2e-5, atol=2e-5)
+    assert made.module(x[:0]).shape == (0, 7, 10)
+    assert relative(reference(x), net(x)) < 0.05
+
+
+class Turned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(inputs(21, 10))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_a_product_with_a_parameter_of_small_floats_is_a_linear_layer(planned):
+    x = inputs(5, 21)
+    target = on_cpu("cuda-fp8")
+    reference, made = lowered(planned, Turned(), x, weight=FP8, act=FP8_ACTS[0], target=target)
+    assert calls(made) == [fp8_product]
+    torch.testing.assert_close(made.module(x), reference(x), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 16, 17])
+def test_sizes_of_small_floats_are_those_that_cublas_takes(monkeypatch, rows):
+    seen = []
+    real = torch.ops.aten._scaled_mm
+
+    def product(one, other, *rest, **more):
+        seen.append((*one.shape, *other.shape))
+        return real(one, other, *rest, **more)
+
+    monkeypatch.setattr(torch.ops.aten, "_scaled_mm", product)
+    x, codes = (inputs(n, 30).to(torch.float8_e4m3fn) for n in (rows, 11))
+    found = tensor_cores.multiply_fp8(x, tensor_cores.packed_fp8(codes))
+    torch.testing.assert_close(found[:, :11], x.float() @ codes.float().t(), rtol=1e-5, atol=1e-5)
+    assert not found[:, 11:].any()
+    assert not any(size % 16 for size in seen[0])
+
+
+@pytest.mark.parametrize(
+    ("weight", "act", "because"),
+    [
+        (FP8, A8, "its input is not of `fp8_e4m3`"),
+        (replace(FP8, format=named("fp8_e5m2")), FP8_ACTS[0], "its weight is not of `fp8_e4m3`"),
+        (W8, FP8_ACTS[0], "its weight is not of `fp8_e4m3`"),
+        (
+            replace(FP8, format=SumFormat((named("fp8_e4m3"),) * 2)),
+            FP8_ACTS[0],
+            "its weight is not of `fp8_e4m3`",
+        ),
+        (
+            replace(FP8, granularity=PerGroup(size=8)),
+            FP8_ACTS[0],
+            "the kernel has one scale for each output",
+        ),
+    ],
+)
+def test_what_is_no_product_of_small_floats_stays_in_float(planned, weight, act, because):
+    """Whatever a file promises."""
+    row = {"ops": ["linear"], "weight": "any", "act": "any", "outcome": "kernel"}
+    target = Target.model_validate(
+        {"name": "careless", "title": "", "support": [row | {"kernel": "scaled_mm"}]}
+    )
+    x = inputs(5, 24)
+    net = nn.Sequential(nn.Linear(24, 8))
+    reference, made = lowered(planned, net, x, weight=weight, act=act, target=target)
+    assert torch.equal(made.module(x), reference(x))
+    assert [layer.because for layer in made.report.in_float] == [because]
+
+
 INT4 = [
     slot(4, True, True, PerGroup(size=32)),
     slot(4, False, False, PerGroup(size=64)),
@@ -153,6 +246,7 @@ DEVICE = [
     for name, weight, act, has in (
         *(("cuda-int8", WEIGHTS[n], act, tensor_cores.has_int8) for n in (0, 1) for act in ACTS),
         *(("cuda-int4", weight, None, tensor_cores.has_int4) for weight in INT4),
+        *(("cuda-fp8", FP8, act, tensor_cores.has_fp8) for act in FP8_ACTS),
     )
 ]
 
@@ -173,9 +267,9 @@ def test_a_device_computes_what_the_simulation_does(planned, name, weight, act):
 
 
 def test_targets_that_ask_for_a_device_run_there():
-    named = {name: device_of(find_target(name)).type for name in ("cuda-int8", "cuda-int4")}
-    assert named == {"cuda-int8": "cuda", "cuda-int4": "cuda"}
-    assert device_of(find_target("x86-int8")).type == "cpu"
+    found = {name: device_of(find_target(name)).type for name in BUILTIN}
+    on_device = {"cuda-int8", "cuda-int4", "cuda-fp8"}
+    assert found == {name: "cuda" if name in on_device else "cpu" for name in BUILTIN}
 
 
 @pytest.mark.parametrize("probe", ["has_int8", "has_fp8", "has_int4"])

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from qcompile.compat.tensor_cores import multiply_int8
+from qcompile.compat.tensor_cores import multiply_fp8, multiply_int8
+from qcompile.quant.fake_quantize import e4m3_scale
 from qcompile.quant.grid import covering
 
 Input = tuple[float, int, int] | tuple[int, int, bool, bool]
@@ -32,6 +33,21 @@ def int8_product(
     if offset is not None:
         sums = sums[:, :-1] + offset * sums[:, -1:]
     product = sums.to(torch.float32).mul_(scale).mul_(step)
+    product = product if bias is None else product.add_(bias)
+    return product.view(made.shape)
+
+
+def fp8_product(
+    x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, per_token: bool
+) -> Tensor:
+    """e4m3 rows by ``packed``, summed in float32; scales come behind the sums."""
+    rows = x.reshape(-1, x.shape[-1])
+    made = x.new_empty(*x.shape[:-1], scale.numel())
+    if rows.shape[0] == 0:
+        return made
+    step = e4m3_scale(rows, per_token)
+    codes = (rows / step).to(torch.float8_e4m3fn)
+    product = multiply_fp8(codes, packed)[:, : scale.numel()] * scale * step
     product = product if bias is None else product.add_(bias)
     return product.view(made.shape)
 
