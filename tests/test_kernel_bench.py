@@ -12,7 +12,7 @@ from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from tests.bench.kernel_ceiling import products
-from tests.bench.kernel_cell import CALIBRATE, RECIPE, SCHEMES, _Macs, medians
+from tests.bench.kernel_cell import CALIBRATE, RECIPE, SCHEMES, _Macs, _row, medians
 from tests.bench.kernel_models import resnet18
 from tests.bench.kernels import COLUMNS, IMAGES, cells, table
 
@@ -31,6 +31,17 @@ def test_the_table_has_the_agreed_columns():
     assert header.count("|") == line.count("|") == len(COLUMNS) + 1
     cells = dict(zip(COLUMNS, line.strip("| ").split(" | "), strict=True))
     assert (cells["max_rel_err"], cells["int_mac_share"]) == ("1.0e-04", "100.0%")
+
+
+def test_the_document_has_every_field_that_was_asked_for():
+    asked = ("model", "target", "threads", "batch", "ms", "float_ms", "bf16_ms", "speedup")
+    assert {*asked, "max_rel_err", "int_mac_share", "fastest"} <= set(COLUMNS)
+    x, net = torch.randn(2, 64), nn.Linear(64, 8).eval()
+    module = trace(nn.Sequential(net), (x,), {}).module
+    row = _row(net, module, module, x, 1, [])
+    assert row["fastest"] in ("kernels", "float", "bf16")
+    of_cell = {"model", "target", "threads", "batch", "layer_rel_err", "int_mac_share", "load_s"}
+    assert set(COLUMNS) - set(row) == of_cell
 
 
 def test_forms_are_timed_in_turn():

@@ -104,9 +104,11 @@ def _lines(site: Table) -> Iterator[Line]:
 def _line(site: Table, stated: Table, slot: str) -> Line:
     spec = cast("dict[str, Json]", field(stated, "spec", dict))
     form = cast("dict[str, Json]", field(spec, "format", dict))
-    if slot != "weight" and form.get("kind") != "int":
-        raise MalformedError(f"has `{form.get('kind')}` activations, which no auditor knows")
     step = cast("dict[str, Json]", field(spec, "granularity", dict))
+    at_run_time = field(spec, "dynamic", bool) or step.get("kind") == "per_token"
+    is_fp8 = (form.get("kind"), form.get("element")) == ("minifloat", "e4m3") and at_run_time
+    if slot != "weight" and form.get("kind") != "int" and not is_fp8:
+        raise MalformedError(f"has `{form.get('kind')}` activations, which no auditor knows")
     shape = naturals(stated, "shape")
     kind = field(step, "kind", str)
     output_axis = field(stated, "output_axis", int)
@@ -132,7 +134,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
         output_axis=output_axis % max(len(shape), 1),
         row=row,
         nbytes=field(stated, "bytes_after", int),
-        at_run_time=field(spec, "dynamic", bool) or kind == "per_token",
+        at_run_time=at_run_time,
         grid=repr((form, spec.get("symmetric"), step, shape, axis)).encode(),
         shared_by=canonical(stated["shared_by"]) if stated.get("shared_by") else b"",
         parameter=optional(stated, "parameter", str) or "",

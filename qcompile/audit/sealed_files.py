@@ -14,6 +14,8 @@ MODEL, GRAPH, PLAN = "model.safetensors", "graph.json", "plan.json"
 RECIPE = "recipe"
 MAJOR = 1
 MAX_MANIFEST_BYTES = 64 << 20
+MAX_TEXT_BYTES = 256 << 20
+"""Of every file but the tensors'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ def read(directory: Path) -> SealedFiles | list[Diagnostic]:
 def _manifest(directory: Path) -> dict[str, Json] | Diagnostic:
     try:
         path = directory / MANIFEST
+        if path.is_symlink():
+            return damaged(MANIFEST, "is a link")
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             return no_artifact(directory.name, "its manifest is too large to be one")
         data = path.read_bytes()
@@ -90,6 +94,8 @@ def _listed(directory: Path, name: str, entry: dict[str, Json]) -> bytes:
     if not path.is_file():
         raise MalformedError("is missing")
     try:
+        if name != MODEL:
+            _check_size(path)
         if path.stat().st_size != entry["size"]:
             raise MalformedError(f"has not the {entry['size']} bytes it was written with")
         data = path.read_bytes()
@@ -100,8 +106,14 @@ def _listed(directory: Path, name: str, entry: dict[str, Json]) -> bytes:
     return data
 
 
+def _check_size(path: Path) -> None:
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise MalformedError(f"is larger than {MAX_TEXT_BYTES} bytes")
+
+
 def _report(directory: Path) -> list[Diagnostic]:
     try:
+        _check_size(directory / REPORT)
         data = (directory / REPORT).read_bytes()
         _check_seal(table(data), data)
     except OSError as error:

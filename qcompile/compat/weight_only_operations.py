@@ -20,8 +20,12 @@ def pack_int4(codes: Tensor) -> Tensor:
 
 
 def multiply_int4(x: Tensor, packed: Tensor, group: int, scales_and_zeros: Tensor) -> Tensor:
-    """``x [rows, in]`` by ``(code - 8) * scale + zero``, both ``[in / group, out, 2]``."""
-    operation = torch.ops.aten._weight_int4pack_mm_for_cpu
+    """``x [rows, in]`` by ``(code - 8) * scale + zero``, both ``[in / group, out, 2]``.
+
+    Packed for the device of ``x``, by ``pack_int4`` here or by that of ``tensor_cores``.
+    """
+    family = torch.ops.aten
+    operation = family._weight_int4pack_mm if x.is_cuda else family._weight_int4pack_mm_for_cpu
     return cast("Tensor", operation(x, packed, group, scales_and_zeros))
 
 

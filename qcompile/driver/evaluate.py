@@ -60,8 +60,11 @@ def compare(
 ) -> list[Evaluation]:
     """Measure an artifact; with the float model beside it, its agreement too.
 
-    ``lowered`` is the artifact for a target, to be measured in place of the simulation.
+    ``lowered`` is the artifact for a target, to be measured in place of the simulation, on the
+    device of the target.
     """
+    if lowered is not None:
+        device = str(lowered.device)
     root = _recipe_folder(artifact)
     reference: nn.Module | None = None
     asked = _asked(artifact, metrics, data, batch, None)

@@ -13,7 +13,12 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.artifact_files import REPORT_FILE, Manifest
 from qcompile.emit.load import assemble, load_for
 from qcompile.emit.lower.lowering import Lowering
-from qcompile.emit.stored_artifact import StoredArtifact, read_artifact, read_manifest
+from qcompile.emit.stored_artifact import (
+    MAX_TEXT_BYTES,
+    StoredArtifact,
+    read_artifact,
+    read_manifest,
+)
 from qcompile.policy.core import Plan
 
 
@@ -63,9 +68,12 @@ def plan_of(directory: str | Path) -> Plan:
 
 def report_of(directory: str | Path) -> dict[str, Any] | None:
     """Errors and timings of the run; ``None`` if they are gone or damaged (``verify`` says so)."""
+    path = Path(directory) / REPORT_FILE
     try:
-        document: object = json.loads((Path(directory) / REPORT_FILE).read_bytes())
-    except (OSError, ValueError):
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            return None
+        document: object = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 

@@ -23,7 +23,8 @@ from qcompile.targets.target import Target
 def load(directory: str | Path, target: str | None = None, *, check: bool = True) -> fx.GraphModule:
     """Return the quantized graph in eval mode; no code of the user is needed or run.
 
-    ``target`` is a name or a file of its own; see ``load_for`` for what became of each layer.
+    ``target`` is a name or a file of its own; see ``load_for`` for what became of each layer. The
+    model is on the target's device.
     """
     return load_for(directory, target, check=check).module
 
@@ -50,7 +51,7 @@ def load_for(directory: str | Path, target: str | None = None, *, check: bool = 
         raise CompileError(lowering if asked else [_by_recipe(one) for one in lowering])
     if not check or wanted.name == REFERENCE:
         return lowering
-    found = agreement(reference, lowering.module, wanted)
+    found = agreement(reference.to(lowering.device), lowering, wanted)
     if found.problems:
         raise CompileError(list(found.problems))
     report = replace(

@@ -30,7 +30,12 @@ from qcompile.policy.number_format import IntFormat, terms_of
 from qcompile.policy.scheme import PerToken
 from qcompile.policy.size import Part, channel_axis, part_name
 from qcompile.quant.activation_quantizer import has_run_time_range, static_axis
-from qcompile.quant.fake_quantize import dequantize_weight, fake_quantize, fake_quantize_dynamic
+from qcompile.quant.fake_quantize import (
+    dequantize_weight,
+    fake_quantize,
+    fake_quantize_dynamic,
+    fake_quantize_e4m3,
+)
 from qcompile.quant.level_weight import dequantize_levels, levels_from_tensors, stored_term
 
 
@@ -120,9 +125,11 @@ class _Rewrite:
 
     def _quantized(self, source: fx.Node, key: str, operand: Operand) -> fx.Node:
         spec = operand.plan.spec
+        per_token = isinstance(spec.granularity, PerToken)
+        if not isinstance(spec.format, IntFormat):
+            return self.graph.call_function(fake_quantize_e4m3, (source, per_token))
         number = spec.integer
         if has_run_time_range(spec):
-            per_token = isinstance(spec.granularity, PerToken)
             ranges = (number.qmin, number.qmax, spec.symmetric, per_token)
             return self.graph.call_function(fake_quantize_dynamic, (source, *ranges))
         prefix = f"{key}:{operand.slot}"

@@ -31,6 +31,9 @@ from qcompile.store.atomic import ARTIFACT_KIND, MAX_MANIFEST_BYTES
 from qcompile.store.canonical import sha256_hex
 from qcompile.store.safetensors_header import Header, parse_header
 
+MAX_TEXT_BYTES = 256 << 20
+"""Of every file but the tensors': what is parsed takes several times as much."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
@@ -65,6 +68,8 @@ def read_manifest(directory: Path) -> Manifest | list[Diagnostic]:
     """QR903: there is no artifact; QR902: there was one; QR908: it is from a later program."""
     path = directory / MANIFEST_FILE
     try:
+        if path.is_symlink():
+            return [corrupt(MANIFEST_FILE, "is a link")]
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             return [not_an_artifact(directory, "its manifest is too large to be one")]
         data = path.read_bytes()
@@ -106,6 +111,8 @@ def _checked(directory: Path, name: str, entry: FileEntry) -> bytes | Diagnostic
             return corrupt(name, "is a link, or lies behind one")
         if not path.is_file():
             return corrupt(name, "is missing")
+        if name != MODEL_FILE and path.stat().st_size > MAX_TEXT_BYTES:
+            return corrupt(name, f"is larger than {MAX_TEXT_BYTES} bytes")
         if path.stat().st_size != entry.size:
             return corrupt(name, f"has not the {entry.size} bytes it was written with")
         data = path.read_bytes()

@@ -109,13 +109,6 @@ class OnnxGraph:
         self.initializers[unique] = OnnxTensor(unique, element_type, shape, raw)
         return unique
 
-    def is_in_half_bytes(self, value: Value) -> bool:
-        """Whether ``value`` is taken off 4-bit codes."""
-        made = next((node for node in reversed(self.nodes) if value.name in node.outputs), None)
-        if made is None or made.op_type != "DequantizeLinear":
-            return False
-        return self.initializers[made.inputs[0]].element_type in FOUR_BITS
-
     def integers(self, values: Sequence[int]) -> str:
         """A vector of int64: axes, shapes and bounds."""
         return self.constant(torch.tensor(list(values), dtype=torch.int64), "ints").name

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from qcompile.interop.onnx_arithmetic import promoted
+from qcompile.interop.onnx_bias import saturates, stands_behind
 from qcompile.interop.onnx_graph import OnnxGraph, UnsupportedCallError, Value
 from qcompile.interop.onnx_shapes import transpose
 
@@ -16,7 +17,7 @@ def linear(g: OnnxGraph, input: Value, weight: Value, bias: Value | None = None)
 
     A blocked one in the other layout would be computed with 8-bit activations by onnxruntime.
     """
-    if input.rank == MATRIX:
+    if input.rank == MATRIX and not saturates(g, input, weight, bias):
         return g.call("Gemm", input, weight, bias, transB=1)
     product = g.call("MatMul", input, g.call("Transpose", weight, perm=(1, 0)))
     return product if bias is None else g.call("Add", product, bias)
@@ -45,7 +46,8 @@ def convolution(rank: int) -> Callable[..., str]:
     ) -> str:
         spaced = _extent(dilation, rank)
         pads = _pads(padding, weight, spaced)
-        inside, behind = _placed(g, weight, bias)
+        behind = bias if stands_behind(g, input, weight, bias) else None
+        inside = bias if behind is None else None
         made = g.call(
             "Conv",
             _batched(input, rank),
@@ -73,7 +75,8 @@ def transposed_convolution(rank: int) -> Callable[..., str]:
         groups: int = 1,
         dilation: Extent = 1,
     ) -> str:
-        inside, behind = _placed(g, weight, bias)
+        behind = bias if stands_behind(g, input, weight, bias) else None
+        inside = bias if behind is None else None
         made = g.call(
             "ConvTranspose",
             _batched(input, rank),
@@ -220,16 +223,6 @@ def attention(
     elif attn_mask is not None:
         scores = g.call("Add", scores, attn_mask)
     return g.call("MatMul", g.call("Softmax", scores, axis=-1), value)
-
-
-def _placed(g: OnnxGraph, weight: Value, bias: Value | None) -> tuple[Value | None, Value | None]:
-    """Give the bias inside of the convolution, and that behind it.
-
-    onnxruntime rounds a bias inside to multiples of the scales of input and weight, for its integer
-    kernels (1.31). For 4-bit weights it has none, and their scale is coarse.
-    """
-    is_behind = bias is not None and g.is_in_half_bytes(weight)
-    return (None, bias) if is_behind else (bias, None)
 
 
 def _with_bias(g: OnnxGraph, product: str, bias: Value | None, rank: int) -> str:

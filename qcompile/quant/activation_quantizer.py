@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import PerChannel, PerGroup, PerToken, QuantSlot
 from qcompile.quant.fake_quantize import (
     fake_quantize,
     fake_quantize_dynamic,
+    fake_quantize_e4m3,
     stored_zero_point,
 )
 from qcompile.quant.range_search import activation_range
@@ -19,7 +21,8 @@ from qcompile.quant.sampling import sample
 class ActivationQuantizer:
     """A slot with its range: ``scale`` is ``None`` where each input brings its own.
 
-    ``zero_point`` is ``None`` for a symmetric or a run-time range.
+    ``zero_point`` is ``None`` for a symmetric or a run-time range. Of other formats than integers
+    there is ``fp8_e4m3`` alone, with a run-time range.
     """
 
     spec: QuantSlot
@@ -27,9 +30,11 @@ class ActivationQuantizer:
     zero_point: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        per_token = isinstance(self.spec.granularity, PerToken)
+        if not isinstance(self.spec.format, IntFormat):
+            return fake_quantize_e4m3(x, per_token)
         number = self.spec.integer
         if self.scale is None:
-            per_token = isinstance(self.spec.granularity, PerToken)
             symmetric = self.spec.symmetric
             return fake_quantize_dynamic(x, number.qmin, number.qmax, symmetric, per_token)
         axis = static_axis(self.spec)

@@ -10,9 +10,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from qcompile.quant.grid import Grid, covering
+from qcompile.quant.grid import Grid, covering, smallest_scale
 from qcompile.quant.grouping import grouping_of_scale
 from qcompile.quant.packing import unpack
+
+E4M3_MAX = 448.0
 
 
 def fake_quantize(
@@ -34,6 +36,22 @@ def fake_quantize_dynamic(
     wide = x.to(torch.float32)
     low, high = wide.aminmax(dim=-1, keepdim=True) if per_token else wide.aminmax()
     return covering(low, high, qmin, qmax, symmetric=symmetric).fake_quantize(x)
+
+
+def fake_quantize_e4m3(x: Tensor, per_token: bool) -> Tensor:
+    """``x`` as small floats of the scale that makes the largest of them 448: ``e4m3_scale``."""
+    if x.numel() == 0:
+        return x
+    wide = x.to(torch.float32)
+    scale = e4m3_scale(wide, per_token)
+    return ((wide / scale).to(torch.float8_e4m3fn).to(torch.float32) * scale).to(x.dtype)
+
+
+def e4m3_scale(x: Tensor, per_token: bool) -> Tensor:
+    """One for each vector of the last axis, or for all; 1 where all is zero."""
+    largest = x.abs().amax(dim=-1, keepdim=True) if per_token else x.abs().amax()
+    scale = (largest / E4M3_MAX).clamp(min=smallest_scale(largest))
+    return torch.where(largest == 0, torch.ones_like(scale), scale)
 
 
 def dequantize_weight(

@@ -16,6 +16,7 @@ from qcompile.policy.number_format import (
 )
 from qcompile.policy.scheme import MinMax, QuantSlot
 from qcompile.policy.size import Part, channel_axis, part_name, weight_layout
+from qcompile.quant.fake_quantize import E4M3_MAX
 from qcompile.quant.grouping import Grouping, grouping, grouping_of_scale
 from qcompile.quant.level_grid import LevelGrid
 from qcompile.quant.level_search import fitted_exponent, fitted_levels, fitted_scale
@@ -27,7 +28,6 @@ StoredTerm = tuple[Tensor, Tensor, Tensor | None, Tensor, int]
 """Packed codes, scale, scale of the tensor, levels by code, bits of a code."""
 
 E8M0_BIAS = 127
-E4M3_MAX = 448.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

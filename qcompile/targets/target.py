@@ -13,7 +13,7 @@ from qcompile.targets.layer_form import LayerForm, TensorForm
 TARGET_FORMAT_VERSION = "1.0"
 
 Outcome: TypeAlias = Literal["kernel", "float", "refuse"]
-Need: TypeAlias = Literal["onednn", "vnni", "avx2", "cuda"]
+Need: TypeAlias = Literal["onednn", "vnni", "avx2", "cuda", "cuda_int8", "cuda_fp8", "cuda_int4"]
 Kernel: TypeAlias = Literal[
     "reference",
     "onednn_qconv",
@@ -21,6 +21,9 @@ Kernel: TypeAlias = Literal[
     "onednn_qlinear_dynamic",
     "int4_weight_only",
     "int8_weight_only",
+    "int_mm",
+    "scaled_mm",
+    "int4_tensor_cores",
     "elsewhere",
 ]
 """``reference``: the simulation itself. ``elsewhere``: outside this program, for plans alone."""

@@ -44,7 +44,7 @@ def test_layers_without_a_kernel_are_named_with_what_would_work(tmp_path):
     of_conv, of_transposed, *works = problem.notes
     assert of_conv == "conv: no kernel takes conv2d with weight int4 per_group(8), act float"
     assert of_transposed.startswith("up: no kernel takes conv_transpose2d with weight int4")
-    assert works[0].startswith("a kernel for conv2d takes weight int2..int8 symmetric")
+    assert works[0].startswith("a kernel for conv2d takes weight int2..int8/uint2..uint8 per_")
 
 
 @pytest.mark.parametrize("target", ["simulate", None])

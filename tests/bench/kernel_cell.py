@@ -170,6 +170,7 @@ def _row(
         "float_ms": of_float,
         "bf16_ms": times["bf16"],
         "speedup": of_float / ours,
+        "fastest": min((ours, "kernels"), (of_float, "float"), (times["bf16"], "bf16"))[1],
         "products_ms": times.get("products"),
         "ceiling": of_float / times["products"] if chain is not None else None,
         "max_rel_err": error,

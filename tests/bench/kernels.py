@@ -3,7 +3,7 @@
 Writes ``build/bench/kernels.json`` and prints a table. Finished cells are kept: call it again to
 continue. The baseline is the faster of the two memory layouts in float. `products_ms` is what the
 integer products take by themselves, and `ceiling` float beside that: more no lowering could reach
-with these kernels. Loads no torch.
+with these kernels. `fastest` says where bfloat16 or float wins. Loads no torch.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SOURCES = (
     *("tests/bench/kernel_models.py", "tests/bench/kernel_peers.py"),
 )
 COLUMNS = (
-    *("model", "target", "threads", "batch", "ms", "float_ms", "bf16_ms", "speedup"),
+    *("model", "target", "threads", "batch", "ms", "float_ms", "bf16_ms", "speedup", "fastest"),
     *("products_ms", "ceiling"),
     *("max_rel_err", "layer_rel_err", "simulation_rel_err", "int_mac_share", "load_s"),
 )
@@ -107,16 +107,23 @@ def table(rows: list[dict[str, Json]]) -> str:
 
 
 def peer_table(rows: list[dict[str, Json]]) -> str:
-    """What others took for the same input, and until their first result; ours beside."""
-    heads = ("model", "target", "threads", "batch", "ms", "peer", "peer_ms", "build_s")
+    """What others took for the same input, and until their first result; ours beside.
+
+    ``share``: our speed as a share of theirs.
+    """
+    heads = ("model", "target", "threads", "batch", "ms", "peer", "peer_ms", "share", "build_s")
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
         for name, found in cast("dict[str, dict[str, Json]]", row["peers"]).items():
             given = [str(row[key]) for key in heads[:4]] + [format(row["ms"], ".2f"), name]
             given += (
-                [str(found["failed"]), ""]
+                [str(found["failed"]), "", ""]
                 if "failed" in found
-                else [format(found["ms"], ".2f"), format(found["build_s"], ".0f")]
+                else [
+                    format(found["ms"], ".2f"),
+                    format(cast("float", found["ms"]) / cast("float", row["ms"]), ".0%"),
+                    format(found["build_s"], ".0f"),
+                ]
             )
             lines.append(f"| {' | '.join(given)} |")
     return "\n".join(lines)

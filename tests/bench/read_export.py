@@ -2,13 +2,17 @@
 
 ``read_export.py FORMAT FILE GIVEN``: ``GIVEN`` has inputs ``x`` and outputs ``y``, or the weights
 by name. Prints JSON: the root mean square of the difference over that of the reference, the same
-with the fused kernels of onnxruntime, whether all is equal, and the share of equal decisions.
+with the fused kernels of onnxruntime, whether all is equal, and the share of equal decisions. For
+ONNX also, layer by layer, how many codes onnxruntime makes otherwise of the simulation's codes,
+which ``GIVEN`` has as ``at:NAME``, with their images as ``few``: what layers add of their own.
 """
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +29,114 @@ def from_onnx(
     path: Path, given: Mapping[str, Tensor], *, fused: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """As the file is written, or with the integer kernels that onnxruntime puts in its place."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    if not fused:
-        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.graph_optimization_level = level
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = session_of(path, fused)
     (name,) = [item.name for item in session.get_inputs()]
     (found,) = session.run(None, {name: given["x"].numpy()})
     yield torch.from_numpy(found), given["y"]
+
+
+Model = Any
+"""``onnx`` has no types."""
+OFF, ON = False, True
+
+
+def session_of(model: "Path | bytes", fused: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not fused:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def layers(path: Path, given: Mapping[str, Tensor]) -> dict[str, object]:
+    """Each quantizer and the output, from the nearest codes in front of them.
+
+    ``off``: the share of all codes that differ; ``worst``: of one layer; ``most``: by how many
+    codes at most; ``last``: relative difference of the output. First as written, then fused; and
+    the processor time of each for all images.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path)
+    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    codes = {model.graph.input[0].name: given["few"].numpy()}
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] in stored:
+            continue
+        name = f"at:{node.output[0].partition('.')[0]}"
+        if name in given:
+            scale, zero = stored[node.input[1]], stored[node.input[2]]
+            steps = np.rint(given[name].numpy() / scale) + zero
+            codes[node.input[0]] = steps.astype(zero.dtype)
+    output = model.graph.output[0].name
+    found: dict[str, list[float]] = {"off": [], "worst": [], "most": [], "last": []}
+    for fused in (OFF, ON):
+        shares: list[tuple[int, int]] = []
+        most = 0
+        for name in [*list(codes)[1:], output]:
+            part, inputs = cut(model, name, codes)
+            made = session_of(part, fused).run(None, {item: codes[item] for item in inputs})[0]
+            if name == output:
+                pair = (torch.from_numpy(made), given["few_y"])
+                found["last"].append(relative([pair]))
+                continue
+            apart = np.abs(made.astype(np.int64) - codes[name])
+            shares.append((int((apart > 0).sum()), apart.size))
+            most = max(most, int(apart.max()))
+        wrong, total = (sum(side) for side in zip(*shares, strict=True))
+        found["off"].append(wrong / total)
+        found["worst"].append(max(one / size for one, size in shares))
+        found["most"].append(most)
+    seconds = [processor_seconds(session_of(path, fused), given["x"]) for fused in (OFF, ON)]
+    return {"layers": len(codes) - 1, "seconds": seconds, **found}
+
+
+def processor_seconds(session: Any, x: Tensor) -> float:
+    """Of all images, once each."""
+    (name,) = [item.name for item in session.get_inputs()]
+    session.run(None, {name: x[:1].numpy()})
+    start = time.process_time()
+    session.run(None, {name: x.numpy()})
+    return time.process_time() - start
+
+
+def cut(model: Model, output: str, codes: Mapping[str, object]) -> tuple[bytes, list[str]]:
+    """The part of ``model`` that makes ``output`` of values in ``codes``, and which those are."""
+    from onnx import TensorProto, helper
+
+    makers = {name: node for node in model.graph.node for name in node.output}
+    stored = {item.name: item for item in model.graph.initializer}
+    waiting, needed, inputs, constants = [output], [], [], {}
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not name:
+            continue
+        seen.add(name)
+        if name in codes and name != output:
+            inputs.append(name)
+        elif name in stored:
+            constants[name] = stored[name]
+        else:
+            needed.append(makers[name].output[0])
+            waiting.extend(makers[name].input)
+    nodes = [node for node in model.graph.node if node.output[0] in needed]
+    types = {np.dtype("float32"): TensorProto.FLOAT, np.dtype("uint8"): TensorProto.UINT8}
+    types[np.dtype("int8")] = TensorProto.INT8
+    of = {name: types[codes[name].dtype] for name in inputs}  # pyright: ignore[reportAttributeAccessIssue]
+    kind = TensorProto.FLOAT if output not in codes else types[codes[output].dtype]  # pyright: ignore[reportAttributeAccessIssue]
+    graph = helper.make_graph(
+        nodes,
+        "part",
+        [helper.make_tensor_value_info(name, of[name], None) for name in inputs],
+        [helper.make_tensor_value_info(output, kind, None)],
+        list(constants.values()),
+    )
+    made = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return made.SerializeToString(), inputs
 
 
 def from_compressed_tensors(
@@ -79,21 +181,23 @@ def relative(pairs: list[tuple[Tensor, Tensor]]) -> float:
     return ((found - expected).square().mean() / expected.square().mean()).sqrt().item()
 
 
+def same_decisions(found: Tensor, expected: Tensor) -> float:
+    return (found.argmax(1) == expected.argmax(1)).double().mean().item()
+
+
 def main() -> None:
     form, path, given = sys.argv[1:]
     pairs = list(READERS[form](Path(path), load_file(given)))
     assert pairs, "nothing to compare"
     assert not [name for name in sys.modules if name.startswith("qcompile")]
     fused = [*from_onnx(Path(path), load_file(given), fused=True)] if form == "onnx" else pairs
-    agreement = None
-    if form in {"pt2", "onnx"}:
-        same = fused[0][0].argmax(1) == fused[0][1].argmax(1)
-        agreement = same.double().mean().item()
     result = {
         "relative": relative(pairs),
         "relative_fused": relative(fused),
         "exact": all(torch.equal(found, expected) for found, expected in pairs),
-        "agreement": agreement,
+        "agreement": same_decisions(*pairs[0]) if form in {"pt2", "onnx"} else None,
+        "agreement_fused": same_decisions(*fused[0]) if form in {"pt2", "onnx"} else None,
+        "by_layer": layers(Path(path), load_file(given)) if form == "onnx" else None,
     }
     json.dump(result, sys.stdout)
 

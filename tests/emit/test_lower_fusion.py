@@ -185,6 +185,36 @@ def test_a_linear_sum_is_written_over_what_nobody_sees_and_right_for_any_strides
         close(reference, made, x)
 
 
+class Sums(nn.Module):
+    """An activation behind a sum, of either kind of layer."""
+
+    def __init__(self, layer, activation):
+        super().__init__()
+        self.first, self.second = layer(), layer()
+        self.activation = activation
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.activation(self.second(x) + x)
+
+
+BEHIND_SUMS = [*AFTER_CONV[2:], nn.ReLU(), nn.Hardtanh(-0.5, 0.7), nn.GELU(), nn.Tanh()]
+
+
+@pytest.mark.parametrize("activation", BEHIND_SUMS, ids=str)
+@pytest.mark.parametrize("is_conv", [True, False])
+def test_behind_a_sum_only_relu_is_taken_over(planned, activation, is_conv):
+    """Others are errors of oneDNN when the model runs (torch 2.13)."""
+    shape = (3, 24, 9, 9) if is_conv else (5, 24)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    layer = (lambda: nn.Conv2d(24, 24, 1)) if is_conv else (lambda: nn.Linear(24, 24))
+    reference, made = lowered(planned, Sums(layer, activation), x)
+    taken = ("add", "relu") if isinstance(activation, nn.ReLU) else ("add",)
+    assert made.report.layers[1].fused == taken
+    found = compare(record(reference, made.module, [x]), made.module, [x], X86)
+    assert found.problems == ()
+
+
 class Shared(nn.Module):
     """One value into three layers; ``changed`` in place between two of them."""
 
@@ -253,7 +283,8 @@ LINEAR, CONV = nn.Linear(24, 24), nn.Conv2d(4, 4, 3, padding=1)
     ],
 )
 def test_a_factor_for_each_output_goes_into_scale_and_bias(planned, layer, shape, kind, taken):
-    x = torch.randn(5, 24) if isinstance(layer, nn.Linear) else torch.randn(5, 4, 9, 9)
+    size = (5, 24) if isinstance(layer, nn.Linear) else (5, 4, 9, 9)
+    x = torch.randn(size, generator=torch.Generator().manual_seed(4))
     reference, made = lowered(planned, Scaled(layer, shape, kind), x)
     close(reference, made, x)
     assert [planned_layer.fused for planned_layer in made.report.layers] == [taken]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from qcompile.capture.trace import trace
 from qcompile.compat.cpu_features import has_avx2, multiplies_bf16, multiplies_bytes
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.lower import kernels as kernels_module
+from qcompile.emit.lower import weight_only
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.kernels import dynamic_linear, int4_linear, int8_linear
 from qcompile.emit.lower.lower import lower
@@ -82,6 +84,32 @@ def test_8_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, we
     assert kernels(made) == [int8_linear]
     assert 0 < relative(made.module(x[:FEW]), reference(x[:FEW])) < BF16
     assert relative(made.module(x), reference(x)) < MANY
+
+
+@pytest.mark.parametrize(("has_bf16", "limit"), [(True, BF16), (False, 1e-5)])
+@pytest.mark.parametrize(
+    ("weight", "target"), [(INT4[1], "cpu-int4"), (INT8[0], "cpu-int8-weight-only")]
+)
+def test_many_rows_are_multiplied_in_what_the_processor_has(
+    planned, monkeypatch, has_bf16, limit, weight, target
+):
+    monkeypatch.setattr(weight_only, "multiplies_bf16", lambda: has_bf16)
+    x = torch.randn(FEW_INT4 + 1, 384, generator=torch.Generator().manual_seed(0))
+    reference, made = lowered(planned, nn.Sequential(nn.Linear(384, 48)), x, weight, target)
+    (product,) = (node for node in made.module.graph.nodes if node.op == "call_function")
+    wide = torch.bfloat16 if has_bf16 else torch.float32
+    assert [arg for arg in product.args if isinstance(arg, torch.dtype)] == [wide]
+    difference = relative(made.module(x), reference(x))
+    assert difference < limit
+    assert (difference > 1e-4) == has_bf16  # it is really computed in that
+
+
+def test_this_processor_is_asked_for_bf16():
+    flags = Path("/proc/cpuinfo")
+    if not flags.exists() or torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        pytest.skip("nothing to compare with")
+    words = set(flags.read_text().split())
+    assert multiplies_bf16() == bool(words & {"avx512_bf16", "amx_tile"})
 
 
 @pytest.mark.parametrize(("wide", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, BF16)])

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from qcompile.quant.fake_quantize import fake_quantize, fake_quantize_dynamic
+from qcompile.quant.fake_quantize import (
+    fake_quantize,
+    fake_quantize_dynamic,
+    fake_quantize_e4m3,
+)
+from qcompile.quant.level_grid import LevelGrid
+from qcompile.quant.levels import float_levels
 
 
 def reference(x, scale, zero_point, qmin, qmax):
@@ -61,3 +67,22 @@ def test_half_precision_is_computed_in_float32():
     wanted = fake_quantize(x.float(), torch.tensor([0.1]), None, -128, 127, None)
     found = fake_quantize(x, torch.tensor([0.1]), None, -128, 127, None)
     assert torch.equal(found, wanted.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("per_token", [True, False])
+def test_small_floats_are_the_nearest_levels_of_the_scale_that_covers(per_token):
+    x = torch.randn(5, 7, 33, generator=torch.Generator().manual_seed(0)) * 3
+    x[0, 0] = 0
+    largest = x.abs().amax(-1, keepdim=True) if per_token else x.abs().amax()
+    scale = torch.where(largest == 0, 1.0, largest / 448)
+    grid = LevelGrid(float_levels("e4m3"), scale)
+    expected = grid.dequantize(grid.quantize(x))
+    assert torch.equal(fake_quantize_e4m3(x, per_token).abs(), expected.abs())  # -0 is 0
+    assert torch.equal(fake_quantize_e4m3(x, per_token), expected + 0.0)
+
+
+def test_small_floats_of_nothing_of_little_and_of_half_precision():
+    assert fake_quantize_e4m3(torch.zeros(0, 4), True).shape == (0, 4)
+    tiny = torch.tensor([[1e-44, -1e-44, 0.0]])
+    assert fake_quantize_e4m3(tiny, True).isfinite().all()
+    assert fake_quantize_e4m3(torch.ones(2, dtype=torch.bfloat16), False).dtype == torch.bfloat16

@@ -12,6 +12,7 @@ from qcompile.targets.target import TARGET_FORMAT_VERSION, Target
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 W8 = TensorForm("int8", True, "per_channel")
+W8Z = TensorForm("uint8", False, "per_channel")
 W4G = TensorForm("int4", True, "per_group", 64)
 A8 = TensorForm("uint8", False, "per_tensor")
 PER_TOKEN = TensorForm("int8", True, "per_token", dynamic=True)
@@ -48,8 +49,9 @@ def test_the_published_schema_is_that_of_the_program():
         ("x86-int8", LayerForm("conv2d", W8, (A8,)), "onednn_qconv"),
         ("x86-int8", linear(W8, PER_TOKEN), "onednn_qlinear_dynamic"),
         ("x86-int8", linear(TensorForm("uint4", False, "per_tensor"), A8), "onednn_qlinear"),
-        ("x86-int8", linear(TensorForm("int8", False, "per_channel"), A8), None),
-        ("x86-int8", linear(TensorForm("uint8", True, "per_channel"), A8), None),
+        ("x86-int8", linear(TensorForm("int8", False, "per_channel"), A8), "onednn_qlinear"),
+        ("x86-int8", LayerForm("conv2d", W8Z, (A8,)), "onednn_qconv"),
+        ("x86-int8", linear(W8Z, PER_TOKEN), "onednn_qlinear_dynamic"),
         ("x86-int8", linear(TensorForm("int8", True, "per_channel(1)"), A8), None),
         ("x86-int8", linear(TensorForm("nf4", True, "per_channel"), A8), None),
         ("x86-int8", linear(W4G, A8), None),

@@ -20,6 +20,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.lower.difference import larger, tensors_in, worst
 from qcompile.emit.lower.fresh_inputs import fresh_inputs
+from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.lower.replay import Forced, Recorded, record
 from qcompile.targets.target import Target
 
@@ -38,12 +39,18 @@ class Agreement:
     problems: tuple[Diagnostic, ...] = ()
 
 
-def agreement(reference: fx.GraphModule, lowered: fx.GraphModule, target: Target) -> Agreement:
-    """QR930 where a layer differs by more than the target allows, or an input was changed."""
+def agreement(reference: fx.GraphModule, lowering: Lowering, target: Target) -> Agreement:
+    """QR930 where a layer differs by more than the target allows, or an input was changed.
+
+    ``reference`` is on the device of the lowering.
+    """
+    lowered = lowering.module
     generator = torch.Generator().manual_seed(SEED)
     found = Agreement()
     for batch in BATCHES:
         inputs = fresh_inputs(reference.graph, batch, generator)
+        if inputs is not None:
+            inputs = tuple(value.to(lowering.device) for value in inputs)
         recorded = None if inputs is None else _recorded(reference, lowered, inputs)
         if inputs is None or recorded is None:
             continue

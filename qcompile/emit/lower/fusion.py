@@ -24,6 +24,8 @@ PRODUCT_METHODS = frozenset({"mul", "mul_"})
 SUMS: tuple[object, ...] = (operator.add, operator.iadd, torch.add)
 SUM_METHODS = frozenset({"add", "add_"})
 IN_PLACE: tuple[object, ...] = (operator.iadd, "add_")
+BEHIND_SUMS = frozenset({"relu"})
+"""All that oneDNN's products with a sum take (torch 2.13); others are errors when they run."""
 
 
 @dataclass(slots=True)
@@ -51,9 +53,12 @@ class Fusion:
         return (*scaled, *added, *unary, *(("quantize",) if self.codes is not None else ()))
 
 
-def fusion(module: fx.GraphModule, layer: Layer) -> Fusion:
+def fusion(module: fx.GraphModule, layer: Layer, *, with_sum: bool = False) -> Fusion:
+    """``with_sum``: the outputs want the sum of the inputs yet, so that nothing else can follow."""
     found = Fusion(layer, layer.node)
     _take_gain(module, found)
+    if with_sum:
+        return found
     _take_sum(module, found)
     _take_unary(module, found)
     _take_codes(found)
@@ -116,7 +121,7 @@ def _take_unary(module: fx.GraphModule, found: Fusion) -> None:
     if reader is None or reader.args[:1] != (found.last,):
         return
     unary = unary_of(module, reader, found.layer.conv is not None)
-    if unary is not None:
+    if unary is not None and (found.other is None or unary.name in BEHIND_SUMS):
         found.unary, found.last = unary, reader
 
 

@@ -11,9 +11,16 @@ from qcompile.capture.node_meta import facts
 from qcompile.compat.onednn_operations import OneDnn
 from qcompile.emit.lower.counterpart import Counterpart, set_counterpart
 from qcompile.emit.lower.fusion import Fusion, fusion
-from qcompile.emit.lower.kernels import dynamic_linear, quantize
+from qcompile.emit.lower.kernels import (
+    add_outer,
+    channels_twice,
+    dynamic_linear,
+    quantize,
+    rows_twice,
+)
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
 from qcompile.emit.lower.on_codes import quantize_earlier
+from qcompile.emit.lower.product import ROWS, Product, product_of
 from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.passes.sweep_node import is_in_place
 
@@ -34,26 +41,29 @@ class IntegerLowering:
             self._quantize_earlier(layer)
         taken: dict[str, tuple[str, ...]] = {}
         for layer in layers:
-            name = layer.node.name
-            found = fusion(self.rewriting.module, layer)
-            taken[name] = found.names
-            self._emit(found)
+            product = product_of(layer)
+            found = fusion(self.rewriting.module, layer, with_sum=product.offset is not None)
+            taken[layer.node.name] = found.names
+            self._emit(found, product)
         return taken
 
     def dynamic(self, layer: Layer) -> None:
-        ranges, weight = layer.quantizer, layer.weight
+        ranges, product = layer.quantizer, product_of(layer)
         assert isinstance(ranges, DynamicInput)
-        codes, scale = weight.centred(), weight.scale[:, 0].contiguous()
-        sums = codes.sum(1, dtype=torch.int64).to(torch.float32) * scale
-        name = layer.node.name
+        scale, outer, name = product.scale, None, layer.node.name
         rewriting = self.rewriting
         with rewriting.graph.inserting_before(layer.node):
+            if product.offset is not None:
+                outer = rewriting.buffer(f"{name}_outer", scale * product.offset)
+                scale = torch.cat((scale, torch.ones(1)))
+            sums = product.codes.sum(1, dtype=torch.int64).to(torch.float32) * scale
             made = rewriting.call(
                 dynamic_linear,
                 layer.source_now,
-                rewriting.buffer(f"{name}_packed", self._packed_linear(codes)),
+                rewriting.buffer(f"{name}_packed", self._packed_linear(product.codes)),
                 rewriting.buffer(f"{name}_scale", scale),
                 rewriting.buffer(f"{name}_sums", sums),
+                outer,
                 layer.bias,
                 *(ranges.qmin, ranges.qmax, ranges.symmetric, ranges.per_token),
                 self.onednn.linear,
@@ -92,15 +102,15 @@ class IntegerLowering:
 
     # ---- products -------------------------------------------------------------------------------
 
-    def _emit(self, found: Fusion) -> None:
-        layer, conv = found.layer, found.layer.conv
+    def _emit(self, found: Fusion, product: Product) -> None:
+        layer, conv = found.layer, product.conv
         rewriting, name = self.rewriting, found.layer.node.name
         with rewriting.graph.inserting_before(found.last):
-            scale, bias, zero_point = self._terms(found)
+            scale, bias, zero_point = self._terms(found, product)
             grid = (_static(layer).scale, zero_point)
             operands = (
-                *(layer.node.args[0], *grid),
-                rewriting.buffer(f"{name}_packed", self._packed(layer, scale, grid)),
+                *(self._given(layer, product), *grid),
+                rewriting.buffer(f"{name}_packed", self._packed(layer, product, scale, grid)),
                 rewriting.buffer(f"{name}_scale", scale),
                 rewriting.buffer(f"{name}_zeros", torch.zeros(scale.numel(), dtype=torch.int64)),
             )
@@ -108,29 +118,46 @@ class IntegerLowering:
                 made = self._linear(found, operands, bias)
             else:
                 made = self._conv(found, conv, operands, bias)
+            if product.offset is not None:
+                outer = rewriting.buffer(f"{name}_outer", scale[:-1] * product.offset)
+                made = rewriting.call(add_outer, made, outer)
         made.meta.update(found.last.meta)
         rewriting.replace(found.last, made)
 
-    def _terms(self, found: Fusion) -> tuple[Tensor, Argument, int]:
-        """Scale ``[out]`` and bias of the product, and the zero point of its input.
+    def _given(self, layer: Layer, product: Product) -> fx.Node:
+        """The codes of the input, twice where the product wants them so; made once for all."""
+        codes = cast("fx.Node", layer.node.args[0])
+        if product.twice is None:
+            return codes
+        doubled = rows_twice if product.twice == ROWS else channels_twice
+        for reader in codes.users:
+            if reader.target is doubled:
+                return reader
+        with self.rewriting.graph.inserting_after(codes):
+            return self.rewriting.call(doubled, codes)
+
+    def _terms(self, found: Fusion, product: Product) -> tuple[Tensor, Argument, int]:
+        """Scale and bias of the product's outputs, and the zero point of its input.
 
         A gain goes into scale and bias. A zero point goes into the bias, unless images are padded
         with it: oneDNN takes up to a fifth of a product's time to take it off the sums.
         """
         layer, grid = found.layer, _static(found.layer)
-        scale, bias = layer.weight.scale[:, 0].contiguous(), layer.bias
+        scale, bias, has_sum = product.scale, layer.bias, product.offset is not None
         if isinstance(bias, fx.Node) and bias.op != "get_attr":
-            return scale, bias, grid.zero_point  # such a product has no gain
+            return scale, bias, grid.zero_point  # such a product has neither gain nor sum
         is_folded = bool(grid.zero_point) and (layer.conv is None or not any(layer.conv.padding))
-        if found.gain is None and not is_folded:
+        if found.gain is None and not is_folded and not has_sum:
             return scale, bias, grid.zero_point
         added = torch.zeros(scale.shape, dtype=torch.float64)
         if isinstance(bias, fx.Node):
             added += cast("Tensor", self.rewriting.attributes[str(bias.target)]).detach()
         if found.gain is not None:
             scale, added = scale * found.gain, added * found.gain
+        if has_sum:
+            scale, added = torch.cat((scale, torch.ones(1))), torch.cat((added, torch.zeros(1)))
         if is_folded:
-            sums = layer.weight.centred().flatten(1).sum(1, dtype=torch.int64)
+            sums = product.codes.flatten(1).sum(1, dtype=torch.int64)
             added -= grid.scale * grid.zero_point * scale.to(torch.float64) * sums
         made = self.rewriting.buffer(f"{layer.node.name}_bias", added.to(torch.float32))
         return scale, made, 0 if is_folded else grid.zero_point
@@ -160,22 +187,23 @@ class IntegerLowering:
             *(*added, *unary),
         )
 
-    def _packed(self, layer: Layer, scale: Tensor, grid: tuple[float, int]) -> Tensor:
+    def _packed(
+        self, layer: Layer, product: Product, scale: Tensor, grid: tuple[float, int]
+    ) -> Tensor:
         """Pack a convolution for images of the size that was traced.
 
         Packed for any size, weights 3x3 for images 7x7 are reordered in every call. Images of
         another size still give the right numbers.
         """
-        codes = layer.weight.centred()
-        conv = layer.conv
+        conv = product.conv
         if conv is None:
-            return self._packed_linear(codes)
+            return self._packed_linear(product.codes)
         shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
-        size = facts(layer.source).example
-        packed = self.onednn.pack_conv(
-            codes, scale, *grid, *shape, None if size is None else list(size)
-        )
-        return cast("Tensor", packed)
+        known = facts(layer.source).example
+        size = None if known is None else list(known)
+        if size is not None and product.twice is not None:
+            size[product.twice] *= 2
+        return cast("Tensor", self.onednn.pack_conv(product.codes, scale, *grid, *shape, size))
 
     def _packed_linear(self, codes: Tensor) -> Tensor:
         return cast("Tensor", self.onednn.pack_linear(codes, None))

@@ -63,11 +63,30 @@ def _largest(codes: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
     return largest
 
 
+def rows_twice(codes: Tensor) -> Tensor:
+    """Each row of the images twice, one behind the other."""
+    count, channels, height, width = codes.shape
+    by_rows = codes.permute(0, 2, 3, 1).reshape(count, height, 1, width * channels)
+    both = by_rows.expand(-1, -1, 2, -1).reshape(count, 2 * height, width, channels)
+    return both.permute(0, 3, 1, 2)
+
+
+def channels_twice(codes: Tensor) -> Tensor:
+    """All channels of the images, and all of them again."""
+    return torch.cat((codes, codes), 1)
+
+
+def add_outer(product: Tensor, outer: Tensor) -> Tensor:
+    """Add ``outer [out]`` times the last number of ``product [..., out + 1]`` to the others."""
+    return torch.addcmul(product[..., :-1], product[..., -1:], outer)
+
+
 def dynamic_linear(
     x: Tensor,
     packed: Tensor,
     scale: Tensor,
     column_sums: Tensor,
+    outer: Tensor | None,
     bias: Tensor | None,
     qmin: int,
     qmax: int,
@@ -77,11 +96,11 @@ def dynamic_linear(
 ) -> Tensor:
     """An integer product of ``x`` on the grid that just covers it, or each of its rows.
 
-    ``column_sums [out]`` are those of the weight: what a zero point is multiplied by. ``multiply``
-    is oneDNN's product.
+    ``column_sums`` are those of the weight: what a zero point is multiplied by. With ``outer``
+    the weight has one output more, see ``add_outer``. ``multiply`` is oneDNN's product.
     """
     if x.numel() == 0:
-        return x.new_zeros(*x.shape[:-1], scale.numel())
+        return x.new_zeros(*x.shape[:-1], scale.numel() - (outer is not None))
     low, high = x.aminmax(dim=-1, keepdim=True) if per_token else x.aminmax()
     grid = covering(low, high, qmin, qmax, symmetric=symmetric)
     offset = grid.zero_point - qmin
@@ -92,6 +111,8 @@ def dynamic_linear(
     product = cast("Tensor", multiply(codes, 1.0, zero_point, packed, scale, zeros, None, *tail))
     if not symmetric:
         product = product.sub_(offset * column_sums)
+    if outer is not None:
+        product = add_outer(product, outer)
     product = product.mul_(grid.scale)
     return product if bias is None else product.add_(bias)
 
@@ -122,7 +143,7 @@ def int4_linear(
 def _two_in_a_byte(codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """``codes * scale + offset``; scales along the rows in memory, so that whole rows are read."""
     half, outputs = codes.shape
-    wide = torch.empty(2 * half, outputs)
+    wide = scale.new_empty(2 * half, outputs)
     wide[:half], wide[half:] = codes & 15, codes >> 4
     by_group = wide.view(scale.shape[0], -1, outputs)
     return torch.addcmul(offset, by_group, scale, out=by_group).view(2 * half, outputs)

@@ -68,7 +68,7 @@ class Layer:
 
 def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | str:
     """Take ``node`` apart, or say why no kernel can have it."""
-    operands = _operands(node)
+    operands = operands_of(node)
     if operands is None:
         return "its operation is not a plain product with a weight"
     x, weight_node, bias, output_axis = operands
@@ -88,7 +88,7 @@ def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | str:
     return Layer(node, source, quantizer, weight, weight_node, bias, conv)
 
 
-def _operands(node: fx.Node) -> tuple[fx.Node, fx.Node, Argument, int] | None:
+def operands_of(node: fx.Node) -> tuple[fx.Node, fx.Node, Argument, int] | None:
     """Give input, weight, bias, and the axis of the weight's outputs."""
     args = node.args
     if node.kwargs or not all(isinstance(arg, fx.Node) for arg in args[:2]):

@@ -1,16 +1,24 @@
 """What each kernel can take, whatever a target's file says: a wrong table must not crash a process.
 
-``_weight_int8pack_mm`` reads past its rows where their length is no multiple of 16 (torch 2.13).
+``_weight_int8pack_mm`` reads past its rows where their length is no multiple of 16, and oneDNN's
+convolution gives what happens to be in memory for a window with nothing but padding (torch 2.13).
 """
 
 from collections.abc import Callable, Mapping
 
-from qcompile.emit.lower.layer import DynamicInput, Layer, StaticInput
+from torch import fx
+
+from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
+from qcompile.emit.lower.product import axis_to_double, has_nine_bits, product_of
 from qcompile.emit.lower.weight_only import GROUPS, MOST_CODES
 from qcompile.targets.target import Kernel
 
 OUTPUTS = 16
 INPUTS = 16
+ONE_SCALE = "the kernel has one scale for each output"
+WIDEST = 255
+"""Size of a code around its zero point."""
+LARGEST = (1 << 31) - 1
 Check = Callable[[Layer], str | None]
 
 
@@ -23,19 +31,56 @@ def why_not(kernel: Kernel, layer: Layer) -> str | None:
 def _qconv(layer: Layer) -> str | None:
     if layer.conv is None or not isinstance(layer.quantizer, StaticInput):
         return "`onednn_qconv` is for convolutions of activations with a static range"
-    return _bytes(layer)
+    if layer.weight.scale.shape[1] > 1:
+        return ONE_SCALE
+    height, width = layer.weight.codes.shape[2:]
+    if _sees_padding_alone(layer.conv, (height, width)):
+        return "some of its windows lie in the padding"
+    doubled = axis_to_double(layer.conv, (height, width))
+    if doubled is None and has_nine_bits(layer.weight):
+        return "codes around zero do not fit 8 bits, and its rows are dilated in groups"
+    return _sums(layer, layer.quantizer.top)
+
+
+def _sees_padding_alone(conv: ConvShape, kernel: tuple[int, int]) -> bool:
+    sizes = zip(conv.padding, conv.dilation, kernel, strict=True)
+    return any(padding > dilation * (size - 1) for padding, dilation, size in sizes)
 
 
 def _qlinear(layer: Layer) -> str | None:
     if layer.conv is not None or not isinstance(layer.quantizer, StaticInput):
         return "`onednn_qlinear` is for linear layers of activations with a static range"
-    return _bytes(layer)
+    if layer.weight.scale.shape[1] > 1:
+        return ONE_SCALE
+    is_computed = isinstance(layer.bias, fx.Node) and layer.bias.op != "get_attr"
+    if is_computed and has_nine_bits(layer.weight):
+        return "codes around zero do not fit 8 bits, and the graph computes its bias"
+    return _sums(layer, layer.quantizer.top)
 
 
 def _qlinear_dynamic(layer: Layer) -> str | None:
     if layer.conv is not None or not isinstance(layer.quantizer, DynamicInput):
         return "`onednn_qlinear_dynamic` is for linear layers with a range found at run time"
-    return _bytes(layer)
+    if layer.weight.scale.shape[1] > 1:
+        return ONE_SCALE
+    return _sums(layer, layer.quantizer.qmax - layer.quantizer.qmin)
+
+
+def _int_mm(layer: Layer) -> str | None:
+    if layer.conv is not None or layer.quantizer is None:
+        return "`int_mm` is for linear layers of quantized activations"
+    if layer.weight.scale.shape[1] > 1:
+        return ONE_SCALE
+    given = layer.quantizer
+    return _sums(layer, given.top if isinstance(given, StaticInput) else given.qmax - given.qmin)
+
+
+def _sums(layer: Layer, top: int) -> str | None:
+    """Sums of products with codes of at most ``top`` must be 32-bit numbers, in any order."""
+    fits = layer.weight.codes[0].numel() * WIDEST * top <= LARGEST
+    if fits or product_of(layer).largest_sum * top <= LARGEST:
+        return None
+    return "its sums do not fit 32 bits"
 
 
 def _int8(layer: Layer) -> str | None:
@@ -43,24 +88,19 @@ def _int8(layer: Layer) -> str | None:
         return "`int8_weight_only` is for linear layers of float activations"
     if layer.weight.codes.shape[1] % INPUTS:
         return f"`int8_weight_only` needs inputs that are a multiple of {INPUTS}"
-    return _bytes(layer)
-
-
-def _bytes(layer: Layer) -> str | None:
     if layer.weight.scale.shape[1] > 1:
-        return "the kernel has one scale for each output"
-    low, high = layer.weight.centred_range()
-    return None if low >= -128 and high <= 127 else "codes around zero do not fit 8 bits"
+        return ONE_SCALE
+    return "codes around zero do not fit 8 bits" if has_nine_bits(layer.weight) else None
 
 
 def _int4(layer: Layer) -> str | None:
     if layer.conv is not None or layer.quantizer is not None:
-        return "`int4_weight_only` is for linear layers of float activations"
+        return "kernels of 4-bit weights are for linear layers of float activations"
     outputs, inputs = layer.weight.codes.shape
     columns = layer.weight.scale.shape[1]
     fits = inputs % GROUPS[-1] == 0 if columns == 1 else inputs // columns in GROUPS
     if outputs % OUTPUTS or not fits or int(layer.weight.codes.amax()) >= MOST_CODES:
-        return f"`int4_weight_only` needs 4 bits, groups of {GROUPS}, outputs in {OUTPUTS}s"
+        return f"a kernel needs 4 bits, groups of {GROUPS}, outputs in {OUTPUTS}s"
     return None
 
 
@@ -70,4 +110,6 @@ CHECKS: Mapping[Kernel, Check] = {
     "onednn_qlinear_dynamic": _qlinear_dynamic,
     "int4_weight_only": _int4,
     "int8_weight_only": _int8,
+    "int_mm": _int_mm,
+    "int4_tensor_cores": _int4,
 }

@@ -7,16 +7,19 @@ that stays in float is in the result with the reason.
 from collections.abc import Callable
 from typing import cast
 
+import torch
 from torch import Tensor, fx
 from torch.fx.node import Argument, map_arg
 
 from qcompile.compat.onednn_operations import onednn
 from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.lower import tensor_cores
+from qcompile.emit.lower.fp8_layer import Fp8Layer, fp8_layer_of
 from qcompile.emit.lower.integer import IntegerLowering
 from qcompile.emit.lower.layer import Layer, layer_of
 from qcompile.emit.lower.limits import why_not
 from qcompile.emit.lower.lowering import Lowering
-from qcompile.emit.lower.machine import refused, unmet
+from qcompile.emit.lower.machine import device_of, refused, unmet
 from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.emit.lower.weight_only import int4, int8
 from qcompile.policy.core import PlanCore, SitePlan
@@ -26,7 +29,7 @@ from qcompile.quant.level_weight import dequantize_levels
 from qcompile.targets.report import LoweredLayer, LoweringReport
 from qcompile.targets.target import Answer, Kernel, Target
 
-Served = dict[str, tuple[Kernel, Layer]]
+Served = dict[str, tuple[Kernel, Layer | Fp8Layer]]
 
 
 def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering | list[Diagnostic]:
@@ -40,14 +43,16 @@ def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering
         return problems
     rewriting = Rewriting(reference)
     served, reasons = _served(rewriting, answers)
-    fused = _replace(rewriting, served, target)
+    device = device_of(target)
+    fused = _replace(rewriting, served, target, device)
     _fold_weights(rewriting)
     layers = tuple(
         _lowered(site, answers[site.node], served, reasons, fused)
         for site in core.sites
         if site.tensors
     )
-    return Lowering(rewriting.finished(), LoweringReport(target.name, layers))
+    module = rewriting.finished().to(device)
+    return Lowering(module, LoweringReport(target.name, layers), device)
 
 
 def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, dict[str, str]]:
@@ -58,30 +63,30 @@ def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, d
         answer = answers.get(node.name)
         if answer is None or answer.kernel is None or answer.kernel == "reference":
             continue
-        found = layer_of(rewriting.module, node)
-        reason = why_not(answer.kernel, found) if isinstance(found, Layer) else found
-        if isinstance(found, Layer) and reason is None:
+        is_fp8 = answer.kernel == "scaled_mm"
+        found = (fp8_layer_of if is_fp8 else layer_of)(rewriting.module, node)
+        reason = why_not(answer.kernel, found) if isinstance(found, Layer) else None
+        if isinstance(found, str) or reason is not None:
+            reasons[node.name] = reason or str(found)
+        else:
             served[node.name] = (answer.kernel, found)
-        elif reason is not None:
-            reasons[node.name] = reason
     return served, reasons
 
 
-def _replace(rewriting: Rewriting, served: Served, target: Target) -> dict[str, tuple[str, ...]]:
+def _replace(
+    rewriting: Rewriting, served: Served, target: Target, device: torch.device
+) -> dict[str, tuple[str, ...]]:
     static: list[Layer] = []
     dynamic: list[Layer] = []
     for kernel, layer in served.values():
-        match kernel:
-            case "onednn_qconv" | "onednn_qlinear":
-                static.append(layer)
-            case "onednn_qlinear_dynamic":
-                dynamic.append(layer)
-            case "int4_weight_only":
-                int4(rewriting, layer, target.few_rows)
-            case "int8_weight_only":
-                int8(rewriting, layer, target.few_rows)
-            case "reference" | "elsewhere":
-                raise ValueError(f"`{kernel}` is no kernel of this program")
+        if isinstance(layer, Fp8Layer):
+            tensor_cores.fp8(rewriting, layer)
+        elif kernel in ("onednn_qconv", "onednn_qlinear"):
+            static.append(layer)
+        elif kernel == "onednn_qlinear_dynamic":
+            dynamic.append(layer)
+        else:
+            _replace_one(rewriting, kernel, layer, target.few_rows, device)
     names = onednn()
     if names is None:
         return {}
@@ -89,6 +94,21 @@ def _replace(rewriting: Rewriting, served: Served, target: Target) -> dict[str, 
     for layer in dynamic:
         integer.dynamic(layer)
     return integer.static(static)
+
+
+def _replace_one(
+    rewriting: Rewriting, kernel: Kernel, layer: Layer, few_rows: int, device: torch.device
+) -> None:
+    """By a kernel that takes nothing over of what stands behind it."""
+    match kernel:
+        case "int4_weight_only" | "int4_tensor_cores":
+            int4(rewriting, layer, few_rows, device)
+        case "int8_weight_only":
+            int8(rewriting, layer, few_rows)
+        case "int_mm":
+            tensor_cores.int8(rewriting, layer)
+        case _:
+            raise ValueError(f"`{kernel}` does not take this layer")
 
 
 def _fold_weights(rewriting: Rewriting) -> None:

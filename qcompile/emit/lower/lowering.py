@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import fx
 
 from qcompile.targets.report import LoweringReport
@@ -11,3 +12,5 @@ from qcompile.targets.report import LoweringReport
 class Lowering:
     module: fx.GraphModule
     report: LoweringReport
+    device: torch.device
+    """Where its weights are, and where it wants its inputs."""

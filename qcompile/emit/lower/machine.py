@@ -6,6 +6,7 @@ import torch
 
 from qcompile.compat.cpu_features import has_avx2, multiplies_bytes
 from qcompile.compat.onednn_operations import onednn
+from qcompile.compat.tensor_cores import found_devices, has_fp8, has_int4, has_int8
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.policy.core import PlanCore
@@ -18,7 +19,16 @@ PROBES: Mapping[Need, tuple[Callable[[], bool], str]] = {
     "vnni": (multiplies_bytes, "a processor with VNNI instructions"),
     "avx2": (has_avx2, "a processor with AVX2 instructions"),
     "cuda": (torch.cuda.is_available, "a CUDA device"),
+    "cuda_int8": (has_int8, "a CUDA device with 8-bit integer products (capability 7.5 or later)"),
+    "cuda_fp8": (has_fp8, "a CUDA device with 8-bit float products (capability 8.9 or later)"),
+    "cuda_int4": (has_int4, "a CUDA device with bfloat16 products (capability 8.0 or later)"),
 }
+ON_CUDA: frozenset[Need] = frozenset({"cuda", "cuda_int8", "cuda_fp8", "cuda_int4"})
+
+
+def device_of(target: Target) -> torch.device:
+    """Where its kernels run."""
+    return torch.device("cuda" if ON_CUDA & set(target.needs) else "cpu")
 
 
 def unmet(target: Target) -> list[Diagnostic]:
@@ -58,6 +68,7 @@ def not_here(target: Target, missing: str) -> Diagnostic:
         Code.TARGET_NOT_HERE,
         f"the target `{target.name}` needs {missing}",
         subject=target.name,
+        notes=(found_devices(),) if ON_CUDA & set(target.needs) else (),
         help=f"on this machine these run: {', '.join(usable_here())}",
     )
 

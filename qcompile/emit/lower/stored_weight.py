@@ -27,14 +27,15 @@ class StoredWeight:
     """That the float graph computes in."""
 
     def centred(self) -> Tensor:
-        """Codes around zero, int8 ``[out, ...]``; where there is one group, and they fit."""
-        return self._around_zero().to(torch.int8)
+        """``around_zero`` as int8, where that fits."""
+        return self.around_zero().to(torch.int8)
 
     def centred_range(self) -> tuple[int, int]:
-        wide = self._around_zero()
+        wide = self.around_zero()
         return int(wide.amin()), int(wide.amax())
 
-    def _around_zero(self) -> Tensor:
+    def around_zero(self) -> Tensor:
+        """int16 ``[out, ...]``; where there is one group."""
         shape = (-1, *[1] * (self.codes.dim() - 1))
         return self.codes.to(torch.int16) - self.zero_point[:, 0].to(torch.int16).view(shape)
 

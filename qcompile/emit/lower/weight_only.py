@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from qcompile.compat import tensor_cores
 from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.compat.weight_only_operations import pack_int4
 from qcompile.emit.lower.kernels import int4_linear, int8_linear
@@ -17,7 +18,14 @@ MIDDLE = 8
 """The code that the 4-bit kernel takes for zero."""
 
 
-def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
+def pack_for(device: torch.device, codes: Tensor) -> Tensor:
+    """Codes 0..15 ``[out, in]`` as the 4-bit product of the device wants them."""
+    if device.type == "cpu":
+        return pack_int4(codes)
+    return tensor_cores.pack_int4(codes.to(device))
+
+
+def int4(rewriting: Rewriting, layer: Layer, few_rows: int, device: torch.device) -> None:
     weight, name = layer.weight, layer.node.name
     inputs, columns = weight.codes.shape[1], weight.scale.shape[1]
     group = inputs // columns
@@ -39,7 +47,9 @@ def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
             rewriting.buffer(f"{name}_scale", weight.scale.t()[:, None].contiguous()),
             rewriting.buffer(f"{name}_offset", shifted.t()[:, None].contiguous()),
         )
-        packed = rewriting.buffer(f"{name}_packed", pack_int4(weight.codes.to(torch.int32) + shift))
+        packed = rewriting.buffer(
+            f"{name}_packed", pack_for(device, weight.codes.to(torch.int32) + shift)
+        )
         narrow = rewriting.buffer(f"{name}_narrow", both)
         made = rewriting.call(
             int4_linear,
@@ -50,7 +60,7 @@ def int4(rewriting: Rewriting, layer: Layer, few_rows: int) -> None:
             kept,
             layer.bias,
             few_rows,
-            _wide(),
+            _wide() if device.type == "cpu" else torch.bfloat16,
         )
     rewriting.replace(layer.node, made)
 
