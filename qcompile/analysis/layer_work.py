@@ -10,6 +10,7 @@ from qcompile.analysis.actual_sizes import ActualSizes
 from qcompile.analysis.speeds import Pace, Speeds
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.operations import bare_name
+from qcompile.compat.submodules import module_at
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
 from qcompile.policy.number_format import IntFormat
@@ -25,6 +26,10 @@ FUNCTIONS = frozenset({"gelu", "silu", "mish", "sigmoid", "tanh", "softplus", "e
 """Elementwise with an exponential inside; other activations cost what an addition does."""
 SCALES = len(COARSE) + len(FINE)
 """Looked at for each row where nearest rounding has its scale fitted."""
+PLAIN = 3
+"""Tensors that a plain pass reads and writes."""
+SUMS = 4
+"""Of squares or of values in double precision, in the time of one comparison."""
 BOTH_ENDS = 7
 """Up to these bits a signed symmetric search tries each factor with either end code."""
 
@@ -62,9 +67,10 @@ class LayerWork:
         site = self.sites.get(node.name)
         layer = None if site is None else matrix_layer(site, self.sizes.elements(node))
         if site is not None and layer is not None:
-            return fixed + layer.macs * self._product(site, layer, pace)
+            moved = fixed + self._moved(node)
+            return moved + layer.macs * self._product(site, layer, pace)
         if site is not None and site.kind in (Kind.MATMUL, Kind.ATTENTION):
-            return fixed + self._free_product(node, site, pace)
+            return fixed + self._moved(node) + self._free_product(node, site, pace)
         kind = "norm" if site is not None and site.kind is Kind.NORM else "plain"
         kind = "function" if self._name(node) in FUNCTIONS else kind
         return fixed + elements * self.speeds.over(kind, elements, training=training)
@@ -81,12 +87,12 @@ class LayerWork:
     def statistics(self, layer: MatrixLayer) -> float:
         """The moments of one batch: patches, then two products, then sums of the outputs."""
         patches = layer.groups * layer.positions * layer.k
-        products = patches * (layer.k + layer.rows) * self.speeds.product("linear", layer.k)
         outputs = layer.groups * layer.positions * layer.rows
-        seconds = products
-        for elements in (patches, outputs):
-            plain = 4 * self.speeds.over("plain", elements)
-            seconds += elements * (plain + self.speeds.over("compare", elements) / 2)
+        seconds = patches * (layer.k + layer.rows) * self.speeds.product("linear", layer.k)
+        # each is copied, moved and summed up; of the outputs the squares are summed, too
+        for elements, sums in ((patches, 1), (outputs, 2)):
+            compared = sums * self.speeds.over("compare", elements) / SUMS
+            seconds += elements * (2 * self.speeds.over("plain", elements) + compared)
         return seconds
 
     def solve(self, layer: MatrixLayer, tuning: Tuning, spec: QuantSlot, weights: int) -> float:
@@ -105,7 +111,7 @@ class LayerWork:
         if "scale" in tuning.learn and tuning.fits_nearest:
             total += SCALES * k * k * rows * self.speeds.product("linear", k)
         elif "scale" in tuning.learn:
-            descents += tuning.refits
+            total += tuning.refits * self.speeds.solver("refit").seconds(k, rows)
         return total + descents * self.speeds.solver("descent").seconds(k, rows)
 
     def quantize(self, node: fx.Node, *, training: bool = False, drops: bool = False) -> float:
@@ -113,6 +119,11 @@ class LayerWork:
         elements = self.sizes.elements(node)
         kind = "drop" if drops else "quantize"
         return elements * self.speeds.over(kind, elements, training=training)
+
+    def _moved(self, node: fx.Node) -> float:
+        """What a product reads and writes: of large tensors that takes longer than the sums."""
+        sizes = [self.sizes.elements(one) for one in (node, *node.all_input_nodes)]
+        return sum(size * self.speeds.over("plain", size) / PLAIN for size in sizes if size)
 
     def _first(self, tuning: Tuning, k: int, rows: int) -> float:
         if tuning.solvers[0] == "optq":
@@ -143,7 +154,7 @@ class LayerWork:
 
     def _name(self, node: fx.Node) -> str:
         if node.op == "call_module":
-            return type(self.graph.get_submodule(str(node.target))).__name__.lower()
+            return type(module_at(self.graph, str(node.target))).__name__.lower()
         return bare_name(node)
 
 

@@ -1,14 +1,15 @@
-"""Measure ``Speeds``: a few seconds, on the code that a run executes, at sizes that runs have.
+"""Measure ``Speeds``: some seconds, on the code that a run executes, at sizes that runs have.
 
-Time is the processor's in the thread that computes, and the middle of several repetitions is taken:
+Time is the processor's in the thread that computes, and the mean of several repetitions is taken:
 what other work on the machine adds to them, it adds to a run as well.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -38,8 +39,9 @@ from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic, damped
 from qcompile.quant.range_search import SHRINK_FACTORS, Rows, search
 from qcompile.quant.rounding_gate import SoftRound
+from qcompile.quant.scale_refit import refit_scale
 
-REPEATS = 9
+REPEATS = 5
 BETWEEN = 1 << 20
 """Elements that are gone over between repetitions: in a run, too, caches hold something else."""
 CALLS = 100
@@ -49,14 +51,17 @@ IMAGES, SIZE = 8, 28
 ROWS = 1 << 12
 HEADS, HEAD = 64, 32
 """Of attention over so many samples and heads, each so wide; ``width`` is the number of tokens."""
-LARGE = 1 << 22
+NEW = 1 << 26
+LARGE, HUGE = 1 << 22, 1 << 24
 PASSED = (1 << 16, 1 << 20, LARGE)
 """Elements of the tensors that passes are timed on."""
 FEW = 1 << 6
 SAMPLE = 1 << 17
 """What a range search looks at."""
-SOLVED = ((16, 64), (64, 64), (64, 1024), (192, 64), (192, 512))
+SOLVED = ((16, 64), (64, 64), (64, 1024), (192, 64), (192, 512), (768, 128))
 """Inputs and rows of the layers on which the solvers are timed."""
+ROUNDS = 4
+"""Of scales and codes in turns, as ``hybrid`` has them."""
 COMMIT = 2e-2
 """Seconds that two synced files and a manifest take; what is in them is counted apart."""
 
@@ -64,7 +69,7 @@ _Run = Callable[[Tensor, Tensor], Tensor]
 
 
 def measure_speeds(machine: Mapping[str, str]) -> Speeds:
-    """Takes some seconds; ``machine`` is what the figures are said to hold for."""
+    """Takes about fifteen seconds; ``machine`` is what the figures are said to hold for."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         return Speeds(
@@ -75,11 +80,12 @@ def measure_speeds(machine: Mapping[str, str]) -> Speeds:
             call=_call(),
             search=_search(generator),
             step=_step(generator),
+            new=_new(),
             commit=COMMIT,
         )
 
 
-def _median(work: Callable[[], object]) -> float:
+def _mean(work: Callable[[], object]) -> float:
     """Seconds of one call, each behind other work; the first one warms up."""
     work()
     elsewhere = torch.zeros(BETWEEN)
@@ -89,12 +95,12 @@ def _median(work: Callable[[], object]) -> float:
         started = time.thread_time()
         work()
         found.append(time.thread_time() - started)
-    return median(found)
+    return fmean(found)
 
 
 def _both(run: _Run, x: Tensor, other: Tensor) -> tuple[float, float]:
     """Seconds of ``run`` alone, and with the gradients of both of its inputs."""
-    return _median(lambda: run(x, other)), _training(run, x, other)
+    return _mean(lambda: run(x, other)), _training(run, x, other)
 
 
 def _training(run: _Run, x: Tensor, other: Tensor, *, bf16: bool = False) -> float:
@@ -108,7 +114,7 @@ def _training(run: _Run, x: Tensor, other: Tensor, *, bf16: bool = False) -> flo
         for one in variables:
             one.grad = None
 
-    return _median(train)
+    return _mean(train)
 
 
 def _call() -> float:
@@ -119,7 +125,14 @@ def _call() -> float:
         for _ in range(CALLS):
             functional_call(leaf, {}, (x,), {})
 
-    return _median(many) / CALLS
+    return _mean(many) / CALLS
+
+
+def _new() -> float:
+    """Once: a second time the system gives the same pages again, which takes less time."""
+    started = time.thread_time()
+    torch.full((NEW,), 1.0)
+    return (time.thread_time() - started) / NEW
 
 
 # ---- products ---------------------------------------------------------------------------------
@@ -174,6 +187,7 @@ def _product(
 def _passes(generator: torch.Generator) -> Iterator[PassSpeed]:
     for size in PASSED:
         yield from _passes_over(size, generator)
+    yield from _passes_over(HUGE, generator, training=False)
     saved = torch.randn(LARGE, generator=generator)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "state"
@@ -184,11 +198,14 @@ def _passes(generator: torch.Generator) -> Iterator[PassSpeed]:
             file.write_bytes(data)
             file.unlink()
 
-        seconds = _median(keep)
-    yield _pass_speed("save", LARGE, (seconds, seconds))
+        seconds = _mean(keep)
+    yield _pass_speed("save", LARGE, seconds)
 
 
-def _passes_over(size: int, generator: torch.Generator) -> Iterator[PassSpeed]:
+def _passes_over(
+    size: int, generator: torch.Generator, *, training: bool = True
+) -> Iterator[PassSpeed]:
+    """Without ``training``, which takes ten times the memory, its speed is that of smaller ones."""
     width = 64
     x = torch.randn(size // width, width, generator=generator)
     gain = torch.ones(width)
@@ -216,15 +233,15 @@ def _passes_over(size: int, generator: torch.Generator) -> Iterator[PassSpeed]:
         ("compare", compare, x),
     )
     for kind, run, other in runs:
-        yield _pass_speed(kind, size, _both(run, x, other))
-    checked = _median(lambda: bool((~torch.isfinite(x)).any()))
-    yield _pass_speed("check", size, (checked, checked))
+        forward = _mean(lambda run=run, other=other: run(x, other))
+        yield _pass_speed(kind, size, forward, _training(run, x, other) if training else None)
+    checked = _mean(lambda: bool((~torch.isfinite(x)).any()))
+    yield _pass_speed("check", size, checked)
 
 
-def _pass_speed(kind: Pass, size: int, seconds: tuple[float, float]) -> PassSpeed:
-    return PassSpeed(
-        kind=kind, elements=size, forward=seconds[0] / size, training=seconds[1] / size
-    )
+def _pass_speed(kind: Pass, size: int, forward: float, training: float | None = None) -> PassSpeed:
+    rate = None if training is None else training / size
+    return PassSpeed(kind=kind, elements=size, forward=forward / size, training=rate)
 
 
 # ---- what quantization itself does ------------------------------------------------------------
@@ -242,7 +259,7 @@ def _search(generator: torch.Generator) -> Rate:
     def once(size: int) -> float:
         values = torch.randn(1, size, generator=generator)
         rows = Rows(values, *values.aminmax(dim=1, keepdim=True))
-        return _median(lambda: search(rows, spec)) / len(SHRINK_FACTORS)
+        return _mean(lambda: search(rows, spec)) / len(SHRINK_FACTORS)
 
     return _rate(once(FEW), once(SAMPLE), SAMPLE)
 
@@ -263,7 +280,7 @@ def _step(generator: torch.Generator) -> Rate:
                 soft.sum().backward()
                 optimizer.step()
 
-        return _median(move)
+        return _mean(move)
 
     return _rate(once(FEW), once(SAMPLE), SAMPLE)
 
@@ -273,25 +290,48 @@ def _rate(few: float, many: float, items: int) -> Rate:
 
 
 def _solvers(generator: torch.Generator) -> tuple[SolverSpeed, ...]:
-    seconds: dict[Solver, list[float]] = {"ridge": [], "optq": [], "descent": []}
+    seconds: dict[Solver, list[float]] = {"ridge": [], "optq": [], "descent": [], "refit": []}
     for k, rows in SOLVED:
         problem = _problem(k, rows, generator)
-        codes, _ = optq(problem, damping=0.0)
 
         def ridge(problem: Quadratic = problem) -> Tensor:
             lower = torch.linalg.cholesky(problem.gram)
             return torch.cholesky_solve(problem.target.transpose(1, 2), lower)
 
-        def round_all(problem: Quadratic = problem) -> object:
+        seconds["ridge"].append(_mean(ridge))
+        narrow = _in_float32(problem)  # only the ridge is in double precision
+        codes, _ = optq(narrow, damping=0.0)
+
+        def round_all(problem: Quadratic = narrow) -> object:
             return optq(problem, damping=0.0)
 
-        def descend(problem: Quadratic = problem, codes: Tensor = codes) -> object:
-            return coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1])
+        def descend(problem: Quadratic = narrow, codes: Tensor = codes) -> Tensor:
+            return coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
 
-        seconds["ridge"].append(_median(ridge))
-        seconds["optq"].append(_median(round_all))
-        seconds["descent"].append(_median(descend))
+        seconds["optq"].append(_mean(round_all))
+        seconds["descent"].append(_mean(descend))
+        seconds["refit"].append(_refit(narrow, descend()))
     return tuple(_solver_speed(kind, found) for kind, found in seconds.items())
+
+
+def _refit(problem: Quadratic, codes: Tensor) -> float:
+    """Of one round of new scales and new codes: the later ones move less and less."""
+    started = time.thread_time()
+    for _ in range(ROUNDS):
+        scale = refit_scale(problem, codes, codes.shape[-1])
+        problem = problem.with_scale(scale[..., : problem.scale.shape[2]])
+        codes = coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
+    return (time.thread_time() - started) / ROUNDS
+
+
+def _in_float32(problem: Quadratic) -> Quadratic:
+    return replace(
+        problem,
+        target=problem.target.float(),
+        gram=problem.gram.float(),
+        scale=problem.scale.float(),
+        zero_point=problem.zero_point.float(),
+    )
 
 
 def _problem(k: int, rows: int, generator: torch.Generator) -> Quadratic:

@@ -19,6 +19,8 @@ HELD_OUT = 8
 """One batch in so many judges what was learned."""
 CORRECTING = 50
 """Steps on the inputs of one batch, where distributions are corrected."""
+ASKED_TO_SAVE = 2
+"""Copies of the state in memory that the system gives for it: a file's contents, and its cache."""
 JUDGED = 3
 """Nearest rounding, the start, and what was learned."""
 
@@ -27,10 +29,13 @@ def unit_seconds(walk: RunWalk, speeds: Speeds, memory: Sequence[UnitMemory]) ->
     """In the order of the walk, for the units of ``memory``."""
     timer = _Timer(walk, LayerWork(walk.graph, walk.sites, walk.sizes, speeds))
     solved: set[str] = set()
+    pooled = 0
     for unit, sizes in zip(walk.units, memory, strict=True):
+        asked = sizes.mapped + max(sizes.pooled - pooled, 0) + ASKED_TO_SAVE * sizes.state
+        pooled = max(sizes.pooled, pooled)
         seconds = sum(timer.node(walk.nodes[name], solved) for name in unit.nodes)
         seconds += sum(map(timer.learn, walk.learned(unit)))
-        yield seconds + timer.end(unit, sizes.state)
+        yield seconds + timer.end(unit, sizes.state) + asked / FLOAT * speeds.new
 
 
 def rescaling_seconds(walk: RunWalk, speeds: Speeds) -> float:

@@ -11,7 +11,7 @@ Pass: TypeAlias = Literal[
     "plain", "function", "norm", "quantize", "drop", "compare", "check", "save"
 ]
 """``drop`` is to quantize a part, drawn by chance."""
-Solver: TypeAlias = Literal["ridge", "optq", "descent"]
+Solver: TypeAlias = Literal["ridge", "optq", "descent", "refit"]
 Pace: TypeAlias = Literal["forward", "training", "training_bf16"]
 """Forward alone, or with the gradients, and in which type products are computed then."""
 
@@ -48,7 +48,8 @@ class PassSpeed(Frozen):
     elements: int
     """Of the tensor: large ones are in no cache."""
     forward: float
-    training: float
+    training: float | None
+    """``None``: not measured at this size, or nothing is learned there."""
 
 
 class SolverSpeed(Frozen):
@@ -75,6 +76,8 @@ class Speeds(Frozen):
     """One candidate of a range search; items are elements."""
     step: Rate
     """One step on the gates of one layer; items are weights."""
+    new: float
+    """Of the first write to memory that the system gives, for each four bytes."""
     commit: float
     """Of writing one unit, whatever its size."""
 
@@ -87,7 +90,7 @@ class Speeds(Frozen):
         """Seconds for an element of a pass over tensors of so many, between what was measured."""
         known = sorted((p for p in self.passes if p.kind == kind), key=lambda p: p.elements)
         rates = [(p.elements, p.training if training else p.forward) for p in known]
-        return _between(rates, elements)
+        return _between([(size, rate) for size, rate in rates if rate is not None], elements)
 
     def solver(self, kind: Solver) -> SolverSpeed:
         return next(one for one in self.solvers if one.kind == kind)

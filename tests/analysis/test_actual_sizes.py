@@ -50,6 +50,7 @@ def test_speeds_between_measured_widths_follow_a_power_law():
         call=0.0,
         search=Rate(per_call=7.0, per_item=0.5),
         step=Rate(per_call=0.0, per_item=0.0),
+        new=0.0,
         commit=0.0,
     )
     assert speeds.product("conv", 64) == pytest.approx(1 / 64)

@@ -31,11 +31,12 @@ SPEEDS = Speeds(
     ),
     solvers=tuple(
         SolverSpeed(kind=kind, column=1e-4, product=1e-9, cube=1e-11)
-        for kind in ("ridge", "optq", "descent")
+        for kind in ("ridge", "optq", "descent", "refit")
     ),
     call=4e-5,
     search=Rate(per_call=2e-4, per_item=1e-8),
     step=Rate(per_call=8e-4, per_item=4e-8),
+    new=0.0,
     commit=0.02,
 )
 
