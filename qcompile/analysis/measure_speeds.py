@@ -6,44 +6,34 @@ what other work on the machine adds to them, it adds to a run as well.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from qcompile.analysis.mean_seconds import mean_seconds
+from qcompile.analysis.measure_solvers import measure_solvers
 from qcompile.analysis.speeds import (
     Pass,
     PassSpeed,
     Product,
     ProductSpeed,
     Rate,
-    Solver,
-    SolverSpeed,
     Speeds,
 )
 from qcompile.compat.cpu_features import attends_bf16
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import Mse, PerTensor, QuantSlot
-from qcompile.quant.coordinate_descent import coordinate_descent
 from qcompile.quant.fake_quantize import fake_quantize
 from qcompile.quant.lsq import LearnedStep, drop_mask
-from qcompile.quant.optq import optq
-from qcompile.quant.quadratic import Quadratic, damped
 from qcompile.quant.range_search import SHRINK_FACTORS, Rows, search
 from qcompile.quant.rounding_gate import SoftRound
-from qcompile.quant.scale_refit import refit_scale
 
-REPEATS = 5
-BETWEEN = 1 << 20
-"""Elements that are gone over between repetitions: in a run, too, caches hold something else."""
 CALLS = 100
 WIDTHS = (16, 64, 256)
 IMAGES, SIZE = 8, 28
@@ -52,16 +42,12 @@ ROWS = 1 << 12
 HEADS, HEAD = 64, 32
 """Of attention over so many samples and heads, each so wide; ``width`` is the number of tokens."""
 NEW = 1 << 26
-LARGE, HUGE = 1 << 22, 1 << 24
+LARGE, HUGE = 1 << 22, 1 << 23
 PASSED = (1 << 16, 1 << 20, LARGE)
 """Elements of the tensors that passes are timed on."""
 FEW = 1 << 6
 SAMPLE = 1 << 17
 """What a range search looks at."""
-SOLVED = ((16, 64), (64, 64), (64, 1024), (192, 64), (192, 512), (768, 128))
-"""Inputs and rows of the layers on which the solvers are timed."""
-ROUNDS = 4
-"""Of scales and codes in turns, as ``hybrid`` has them."""
 COMMIT = 2e-2
 """Seconds that two synced files and a manifest take; what is in them is counted apart."""
 
@@ -76,7 +62,7 @@ def measure_speeds(machine: Mapping[str, str]) -> Speeds:
             machine=dict(machine),
             products=tuple(_products(generator)),
             passes=tuple(_passes(generator)),
-            solvers=_solvers(generator),
+            solvers=measure_solvers(generator),
             call=_call(),
             search=_search(generator),
             step=_step(generator),
@@ -85,22 +71,9 @@ def measure_speeds(machine: Mapping[str, str]) -> Speeds:
         )
 
 
-def _mean(work: Callable[[], object]) -> float:
-    """Seconds of one call, each behind other work; the first one warms up."""
-    work()
-    elsewhere = torch.zeros(BETWEEN)
-    found: list[float] = []
-    for _ in range(REPEATS):
-        elsewhere += 1
-        started = time.thread_time()
-        work()
-        found.append(time.thread_time() - started)
-    return fmean(found)
-
-
 def _both(run: _Run, x: Tensor, other: Tensor) -> tuple[float, float]:
     """Seconds of ``run`` alone, and with the gradients of both of its inputs."""
-    return _mean(lambda: run(x, other)), _training(run, x, other)
+    return mean_seconds(lambda: run(x, other)), _training(run, x, other)
 
 
 def _training(run: _Run, x: Tensor, other: Tensor, *, bf16: bool = False) -> float:
@@ -114,7 +87,7 @@ def _training(run: _Run, x: Tensor, other: Tensor, *, bf16: bool = False) -> flo
         for one in variables:
             one.grad = None
 
-    return _mean(train)
+    return mean_seconds(train)
 
 
 def _call() -> float:
@@ -125,7 +98,7 @@ def _call() -> float:
         for _ in range(CALLS):
             functional_call(leaf, {}, (x,), {})
 
-    return _mean(many) / CALLS
+    return mean_seconds(many) / CALLS
 
 
 def _new() -> float:
@@ -198,7 +171,7 @@ def _passes(generator: torch.Generator) -> Iterator[PassSpeed]:
             file.write_bytes(data)
             file.unlink()
 
-        seconds = _mean(keep)
+        seconds = mean_seconds(keep)
     yield _pass_speed("save", LARGE, seconds)
 
 
@@ -233,9 +206,9 @@ def _passes_over(
         ("compare", compare, x),
     )
     for kind, run, other in runs:
-        forward = _mean(lambda run=run, other=other: run(x, other))
+        forward = mean_seconds(lambda run=run, other=other: run(x, other))
         yield _pass_speed(kind, size, forward, _training(run, x, other) if training else None)
-    checked = _mean(lambda: bool((~torch.isfinite(x)).any()))
+    checked = mean_seconds(lambda: bool((~torch.isfinite(x)).any()))
     yield _pass_speed("check", size, checked)
 
 
@@ -259,7 +232,7 @@ def _search(generator: torch.Generator) -> Rate:
     def once(size: int) -> float:
         values = torch.randn(1, size, generator=generator)
         rows = Rows(values, *values.aminmax(dim=1, keepdim=True))
-        return _mean(lambda: search(rows, spec)) / len(SHRINK_FACTORS)
+        return mean_seconds(lambda: search(rows, spec)) / len(SHRINK_FACTORS)
 
     return _rate(once(FEW), once(SAMPLE), SAMPLE)
 
@@ -280,80 +253,10 @@ def _step(generator: torch.Generator) -> Rate:
                 soft.sum().backward()
                 optimizer.step()
 
-        return _mean(move)
+        return mean_seconds(move)
 
     return _rate(once(FEW), once(SAMPLE), SAMPLE)
 
 
 def _rate(few: float, many: float, items: int) -> Rate:
     return Rate(per_call=few, per_item=max(many - few, 0.0) / items)
-
-
-def _solvers(generator: torch.Generator) -> tuple[SolverSpeed, ...]:
-    seconds: dict[Solver, list[float]] = {"ridge": [], "optq": [], "descent": [], "refit": []}
-    for k, rows in SOLVED:
-        problem = _problem(k, rows, generator)
-
-        def ridge(problem: Quadratic = problem) -> Tensor:
-            lower = torch.linalg.cholesky(problem.gram)
-            return torch.cholesky_solve(problem.target.transpose(1, 2), lower)
-
-        seconds["ridge"].append(_mean(ridge))
-        narrow = _in_float32(problem)  # only the ridge is in double precision
-        codes, _ = optq(narrow, damping=0.0)
-
-        def round_all(problem: Quadratic = narrow) -> object:
-            return optq(problem, damping=0.0)
-
-        def descend(problem: Quadratic = narrow, codes: Tensor = codes) -> Tensor:
-            return coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
-
-        seconds["optq"].append(_mean(round_all))
-        seconds["descent"].append(_mean(descend))
-        seconds["refit"].append(_refit(narrow, descend()))
-    return tuple(_solver_speed(kind, found) for kind, found in seconds.items())
-
-
-def _refit(problem: Quadratic, codes: Tensor) -> float:
-    """Of one round of new scales and new codes: the later ones move less and less."""
-    started = time.thread_time()
-    for _ in range(ROUNDS):
-        scale = refit_scale(problem, codes, codes.shape[-1])
-        problem = problem.with_scale(scale[..., : problem.scale.shape[2]])
-        codes = coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
-    return (time.thread_time() - started) / ROUNDS
-
-
-def _in_float32(problem: Quadratic) -> Quadratic:
-    return replace(
-        problem,
-        target=problem.target.float(),
-        gram=problem.gram.float(),
-        scale=problem.scale.float(),
-        zero_point=problem.zero_point.float(),
-    )
-
-
-def _problem(k: int, rows: int, generator: torch.Generator) -> Quadratic:
-    """Rounding to 4 bits behind inputs that depend on one another."""
-    mixing = torch.randn(k, k, generator=generator, dtype=torch.float64) / k**0.5
-    gram = damped((mixing @ mixing.T)[None], 0.1)
-    target = torch.randn(1, rows, k, generator=generator, dtype=torch.float64)
-    scale = target.abs().amax(-1, keepdim=True) / 7
-    return Quadratic(target, gram, scale, torch.zeros_like(scale), -8, 7)
-
-
-def _solver_speed(kind: Solver, seconds: Sequence[float]) -> SolverSpeed:
-    """The least relative error of terms that are not negative."""
-    terms = np.array([[k, k * k * rows, k**3] for k, rows in SOLVED], dtype=np.float64)
-    relative = terms / np.array(seconds)[:, None]
-    kept = [0, 1, 2]
-    while True:
-        found = np.linalg.lstsq(relative[:, kept], np.ones(len(seconds)), rcond=None)[0]
-        if (found >= 0).all():
-            break
-        kept = [at for at, value in zip(kept, found, strict=True) if value > 0]
-    values = dict(zip(kept, map(float, found), strict=True))
-    return SolverSpeed(
-        kind=kind, column=values.get(0, 0.0), product=values.get(1, 0.0), cube=values.get(2, 0.0)
-    )
