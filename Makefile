@@ -57,7 +57,8 @@ $(PLAN_VENV)/.ready: pyproject.toml
 	touch $@
 
 # time, memory and bytes of runs beside what their plans forecast: build/bench/forecast.json
-bench-forecast: $(VENV)/.test
+# finished rows are kept, so call it again to continue
+bench-forecast: $(VENV)/.hard-models
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.forecast
 
 # make fuzz MINUTES=60; a finding fails, and leaves its input in build/fuzz/findings

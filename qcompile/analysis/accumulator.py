@@ -23,7 +23,7 @@ from qcompile.quant.packing import unpack
 from qcompile.quant.quantized_weight import QuantizedWeight, from_tensors
 
 ACCUMULATOR_BITS = 32
-"""Of the integer kernels of every target."""
+"""Of the kernels, where no target says otherwise."""
 
 INTEGER_KINDS = (Kind.CONV.value, Kind.LINEAR.value)
 """What multiplies codes by codes and adds the products."""

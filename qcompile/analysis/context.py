@@ -6,6 +6,7 @@ from functools import cached_property
 
 from torch import fx
 
+from qcompile.analysis.accumulator import ACCUMULATOR_BITS
 from qcompile.analysis.decide import quantizes_weight
 from qcompile.analysis.structure import Structure
 from qcompile.diagnostics.source import Span
@@ -23,6 +24,8 @@ class Context:
     graph: fx.GraphModule
     sites: tuple[Site, ...]
     resolution: Resolution
+    accumulator_bits: int = ACCUMULATOR_BITS
+    """Of the kernels that the plan is for."""
 
     @cached_property
     def structure(self) -> Structure:

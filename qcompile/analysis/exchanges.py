@@ -18,6 +18,7 @@ from qcompile.capture.node_meta import facts
 from qcompile.capture.operands import SIGNATURES, argument, site_kind, weights_of
 from qcompile.capture.operations import bare_name, mutates
 from qcompile.capture.storages import storages_of
+from qcompile.compat.submodules import module_at
 from qcompile.policy.site import Kind
 
 Maker = Literal["norm", "layer", "gain"]
@@ -272,7 +273,7 @@ def _norm_axis(node: fx.Node, module: fx.GraphModule, weight: str) -> int | None
 
 
 def _leaf(node: fx.Node, module: fx.GraphModule) -> nn.Module | None:
-    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return module_at(module, str(node.target)) if node.op == "call_module" else None
 
 
 def _is_batched(node: fx.Node, leaf: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
@@ -298,7 +299,7 @@ def _reads(module: fx.GraphModule, storages: Mapping[str, str]) -> Counter[str]:
     for node in module.graph.nodes:
         path = str(node.target)
         if node.op == "call_module":
-            leaf = module.get_submodule(path)
+            leaf = module_at(module, path)
             found.update(storages[f"{path}.{name}"] for name, _ in leaf.named_parameters())
         elif node.op == "get_attr" and path in storages:
             found[storages[path]] += len(node.users)

@@ -7,9 +7,10 @@ from math import ceil, prod, sqrt
 from torch import fx
 
 from qcompile.analysis.actual_sizes import ActualSizes
-from qcompile.analysis.speeds import Speeds
+from qcompile.analysis.speeds import Pace, Speeds
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.operations import bare_name
+from qcompile.compat.submodules import module_at
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
 from qcompile.policy.number_format import IntFormat
@@ -25,6 +26,10 @@ FUNCTIONS = frozenset({"gelu", "silu", "mish", "sigmoid", "tanh", "softplus", "e
 """Elementwise with an exponential inside; other activations cost what an addition does."""
 SCALES = len(COARSE) + len(FINE)
 """Looked at for each row where nearest rounding has its scale fitted."""
+PLAIN = 3
+"""Tensors that a plain pass reads and writes."""
+SUMS = 4
+"""Of squares or of values in double precision, in the time of one comparison."""
 BOTH_ENDS = 7
 """Up to these bits a signed symmetric search tries each factor with either end code."""
 
@@ -52,8 +57,9 @@ class LayerWork:
     sizes: ActualSizes
     speeds: Speeds
 
-    def evaluate(self, node: fx.Node, *, training: bool = False) -> float:
-        """One batch through a node; ``training``: and its gradient back."""
+    def evaluate(self, node: fx.Node, pace: Pace = "forward") -> float:
+        """One batch through a node, and its gradient back where it is for training."""
+        training = pace != "forward"
         fixed = self.speeds.call * (3 if training else 1)
         if is_structural(node, self.graph):
             return fixed
@@ -61,12 +67,13 @@ class LayerWork:
         site = self.sites.get(node.name)
         layer = None if site is None else matrix_layer(site, self.sizes.elements(node))
         if site is not None and layer is not None:
-            return fixed + layer.macs * self._product(site, layer, training=training)
+            moved = fixed + self._moved(node)
+            return moved + layer.macs * self._product(site, layer, pace)
         if site is not None and site.kind in (Kind.MATMUL, Kind.ATTENTION):
-            return fixed + self._free_product(node, site, training=training)
+            return fixed + self._moved(node) + self._free_product(node, site, pace)
         kind = "norm" if site is not None and site.kind is Kind.NORM else "plain"
         kind = "function" if self._name(node) in FUNCTIONS else kind
-        return fixed + elements * self.speeds.over(kind, training=training)
+        return fixed + elements * self.speeds.over(kind, elements, training=training)
 
     def range_search(
         self, spec: QuantSlot, elements: int, limit: int | None = LIMIT, stride: int = 1
@@ -74,16 +81,19 @@ class LayerWork:
         """Of a static range; a search looks at ``limit`` elements at most."""
         looked_at = elements if limit is None else min(elements, limit)
         calls = ceil(looked_at / LIMIT)
-        seen = self.speeds.over("plain") * elements
+        seen = self.speeds.over("plain", elements) * elements
         return seen + candidates(spec, stride) * self.speeds.search.seconds(looked_at, calls)
 
     def statistics(self, layer: MatrixLayer) -> float:
         """The moments of one batch: patches, then two products, then sums of the outputs."""
         patches = layer.groups * layer.positions * layer.k
-        products = patches * (layer.k + layer.rows) * self.speeds.product("linear", layer.k)
         outputs = layer.groups * layer.positions * layer.rows
-        passes = 4 * self.speeds.over("plain") + self.speeds.over("compare") / 2
-        return products + (patches + outputs) * passes
+        seconds = patches * (layer.k + layer.rows) * self.speeds.product("linear", layer.k)
+        # each is copied, moved and summed up; of the outputs the squares are summed, too
+        for elements, sums in ((patches, 1), (outputs, 2)):
+            compared = sums * self.speeds.over("compare", elements) / SUMS
+            seconds += elements * (2 * self.speeds.over("plain", elements) + compared)
+        return seconds
 
     def solve(self, layer: MatrixLayer, tuning: Tuning, spec: QuantSlot, weights: int) -> float:
         """What the layer's solvers do once the moments are there."""
@@ -101,39 +111,50 @@ class LayerWork:
         if "scale" in tuning.learn and tuning.fits_nearest:
             total += SCALES * k * k * rows * self.speeds.product("linear", k)
         elif "scale" in tuning.learn:
-            descents += tuning.refits
+            total += tuning.refits * self.speeds.solver("refit").seconds(k, rows)
         return total + descents * self.speeds.solver("descent").seconds(k, rows)
 
-    def quantize(self, node: fx.Node, *, training: bool = False) -> float:
-        return self.sizes.elements(node) * self.speeds.over("quantize", training=training)
+    def quantize(self, node: fx.Node, *, training: bool = False, drops: bool = False) -> float:
+        """``drops``: each element stays in float by chance."""
+        elements = self.sizes.elements(node)
+        kind = "drop" if drops else "quantize"
+        return elements * self.speeds.over(kind, elements, training=training)
+
+    def _moved(self, node: fx.Node) -> float:
+        """What a product reads and writes: of large tensors that takes longer than the sums."""
+        sizes = [self.sizes.elements(one) for one in (node, *node.all_input_nodes)]
+        return sum(size * self.speeds.over("plain", size) / PLAIN for size in sizes if size)
 
     def _first(self, tuning: Tuning, k: int, rows: int) -> float:
         if tuning.solvers[0] == "optq":
             return self.speeds.solver("optq").seconds(k, rows)
-        return k * rows * self.speeds.over("quantize")
+        return k * rows * self.speeds.over("quantize", k * rows)
 
-    def _product(self, site: Site, layer: MatrixLayer, *, training: bool) -> float:
+    def _product(self, site: Site, layer: MatrixLayer, pace: Pace) -> float:
         if site.kind is Kind.LINEAR:
             width = round(sqrt(layer.k * layer.rows))
-            return self.speeds.product("linear", width, training=training)
+            return self.speeds.product("linear", width, pace)
         if layer.groups > 1:
-            return self.speeds.product("depthwise", layer.groups, training=training)
+            return self.speeds.product("depthwise", layer.groups, pace)
         inputs = site.in_features or layer.rows
-        return self.speeds.product("conv", round(sqrt(inputs * layer.rows)), training=training)
+        return self.speeds.product("conv", round(sqrt(inputs * layer.rows)), pace)
 
-    def _free_product(self, node: fx.Node, site: Site, *, training: bool) -> float:
+    def _free_product(self, node: fx.Node, site: Site, pace: Pace) -> float:
         """Of two values: every element made is a sum over the last axis of the first."""
         first = next((n for n in node.all_input_nodes if n.name in site.operands), node)
         shape = self.sizes.shape(first)
         if not shape:
             return 0.0
-        inner = shape[-1] if site.kind is Kind.MATMUL else 2 * shape[-2]
-        speed = self.speeds.product("linear", shape[-1], training=training)
-        return self.sizes.elements(node) * inner * speed
+        if site.kind is Kind.ATTENTION:
+            tokens = shape[-2]
+            speed = self.speeds.product("attention", tokens, pace)
+            return self.sizes.elements(node) * 2 * tokens * speed
+        speed = self.speeds.product("linear", shape[-1], pace)
+        return self.sizes.elements(node) * shape[-1] * speed
 
     def _name(self, node: fx.Node) -> str:
         if node.op == "call_module":
-            return type(self.graph.get_submodule(str(node.target))).__name__.lower()
+            return type(module_at(self.graph, str(node.target))).__name__.lower()
         return bare_name(node)
 
 

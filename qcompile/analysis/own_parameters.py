@@ -7,6 +7,8 @@ from operator import attrgetter
 
 from torch import Tensor, fx, nn
 
+from qcompile.compat.submodules import module_at
+
 
 @dataclass(frozen=True, slots=True)
 class OwnParameters:
@@ -31,7 +33,7 @@ class OwnParameters:
         for node in called:
             path = str(node.target)
             if times[path] == 1:
-                yield node.name, path, self.graph.get_submodule(path)
+                yield node.name, path, module_at(self.graph, path)
 
     def has(self, parameter: object) -> bool:
         return (

@@ -16,6 +16,7 @@ from qcompile.analysis.transfer import FUNCTIONS, MODULES, Reading
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.operations import bare_name, mutates
 from qcompile.capture.roles import Role, role_of
+from qcompile.compat.submodules import module_at
 
 LARGEST_CONSTANT = 1 << 16
 """Elements of a parameter that are looked at; what is larger is taken for unbounded."""
@@ -62,7 +63,7 @@ def _range(node: fx.Node, module: fx.GraphModule, found: Mapping[fx.Node, Interv
         case "get_attr":
             return _of_constant(module, str(node.target))
         case "call_module":
-            leaf = module.get_submodule(str(node.target))
+            leaf = module_at(module, str(node.target))
             of_module = MODULES.get(type(leaf))
             if of_module is not None:
                 return of_module(Reading(node, found), leaf)
@@ -78,7 +79,7 @@ def _range(node: fx.Node, module: fx.GraphModule, found: Mapping[fx.Node, Interv
 
 def _of_constant(module: nn.Module, path: str) -> Interval:
     owner, _, name = path.rpartition(".")
-    value = cast("object", getattr(module.get_submodule(owner), name))
+    value = cast("object", getattr(module_at(module, owner), name))
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.is_meta:
         return ANYTHING
     if not 0 < value.numel() <= LARGEST_CONSTANT:

@@ -1,6 +1,6 @@
 """Bytes that are alive at once in a run, unit by unit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -23,8 +23,10 @@ RECORDED = 3
 """Copies of each value of a block that the backward pass needs."""
 RECORDED_BEHIND = 1
 """The same of the float network behind it: neither quantizers nor weights to be learned."""
-RETAINED = 2
+RETAINED = 1.5
 """Bytes that a process keeps for each byte of the streams: freed values leave holes behind."""
+MAPPED = 32 << 20
+"""Bytes from which a tensor has pages of its own, which it gives back: it leaves no hole."""
 SAVING = 2
 """Copies of the state while it is turned into a file."""
 
@@ -35,6 +37,10 @@ class UnitMemory:
     """Of tensors."""
     state: int
     """Of what is saved after the unit."""
+    pooled: int
+    """Of the streams alone, at their most, in memory that is not given back."""
+    mapped: int
+    """All that is asked of the system for the values of the unit, and given back with them."""
 
 
 def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
@@ -45,29 +51,73 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
     for name, node in walk.nodes.items():
         last = max((position.get(user.name, -1) for user in node.users), default=-1)
         dies.setdefault(max(last, position.get(name, 0)), []).append(name)
-    live = {
-        node.name: held(walk, node.name) for node in walk.graph.graph.find_nodes(op="placeholder")
-    }
-    alive, results = sum(live.values()), 0
+    inputs = walk.graph.graph.find_nodes(op="placeholder")
+    streams, results = _Streams(walk, (node.name for node in inputs)), 0
     for unit in walk.units:
         kept, late = set(unit.outputs), list[str]()
-        inputs = _inputs(walk, unit, live)
-        peak = RETAINED * alive
+        again = streams.once_more(_inputs(walk, unit))
+        peak, pooled = streams.resident, streams.pooled
         for name in unit.nodes:
-            live[name] = held(walk, name)
-            alive += live[name]
-            peak = max(peak, RETAINED * (alive + inputs) + _aside(walk, name))
+            streams.add(name)
+            peak = max(peak, streams.resident + again + _aside(walk, name))
+            pooled = max(pooled, streams.pooled)
             for dead in dies.get(position[name], ()):
                 if dead in kept:
                     late.append(dead)
                 else:
-                    alive -= live.pop(dead, 0)
+                    streams.drop(dead)
         for stretch in walk.learned(unit):
-            peak = max(peak, RETAINED * (alive + inputs) + _learning(walk, stretch))
+            peak = max(peak, streams.resident + again + _learning(walk, stretch))
         for dead in late:
-            alive -= live.pop(dead, 0)
+            streams.drop(dead)
         results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
-        yield UnitMemory(max(peak, alive * (1 + SAVING)) + results, alive)
+        state = streams.alive
+        mapped = sum(held(walk, name) for name in unit.nodes if is_mapped(walk, name))
+        yield UnitMemory(max(peak, state * (1 + SAVING)) + results, state, pooled, mapped)
+
+
+class _Streams:
+    """The values that are held at a time, in bytes of both streams."""
+
+    def __init__(self, walk: RunWalk, names: Iterable[str]) -> None:
+        self._walk = walk
+        self._live: dict[str, int] = {}
+        self.alive = self._mapped = self._pool = 0
+        for name in names:
+            self.add(name)
+
+    @property
+    def pooled(self) -> int:
+        """What the process keeps for values without pages of their own, those before included."""
+        return max(round(RETAINED * (self.alive - self._mapped)), self._pool)
+
+    @property
+    def resident(self) -> int:
+        return self._mapped + self.pooled
+
+    def add(self, name: str) -> None:
+        size = held(self._walk, name)
+        self._live[name] = size
+        self._count(name, size)
+
+    def drop(self, name: str) -> None:
+        self._count(name, -self._live.pop(name, 0))
+
+    def once_more(self, names: Iterable[str]) -> int:
+        """What second copies of the values that are held among ``names`` would take."""
+        found = [(one, self._live[one]) for one in names if one in self._live]
+        sizes = (size * (1 if is_mapped(self._walk, one) else RETAINED) for one, size in found)
+        return round(sum(sizes))
+
+    def _count(self, name: str, size: int) -> None:
+        self.alive += size
+        self._mapped += size if is_mapped(self._walk, name) else 0
+        self._pool = max(self._pool, self.alive - self._mapped)
+
+
+def is_mapped(walk: RunWalk, name: str) -> bool:
+    """A batch of the value has pages of its own."""
+    return walk.sizes.nbytes(walk.nodes[name]) >= MAPPED
 
 
 def held(walk: RunWalk, name: str) -> int:
@@ -76,10 +126,10 @@ def held(walk: RunWalk, name: str) -> int:
     return held_once * walk.streams(name)
 
 
-def _inputs(walk: RunWalk, unit: Unit, live: dict[str, int]) -> int:
-    """Of what a unit reads and keeps to the end, where it is learned as a whole."""
+def _inputs(walk: RunWalk, unit: Unit) -> Sequence[str]:
+    """What a unit reads and keeps to the end, where it is learned as a whole."""
     whole = any(len(stretch.nodes) == len(unit.nodes) for stretch in walk.learned(unit))
-    return sum(live.get(name, 0) for name in unit.inputs) if whole else 0
+    return unit.inputs if whole else ()
 
 
 def _aside(walk: RunWalk, name: str) -> int:

@@ -9,14 +9,18 @@ from torch import fx
 from qcompile.analysis.layer_work import LayerWork, is_static, matrix_layer
 from qcompile.analysis.run_memory import FLOAT, UnitMemory, held
 from qcompile.analysis.run_walk import RunWalk, Stretch
-from qcompile.analysis.speeds import Speeds
+from qcompile.analysis.speeds import Pace, Speeds
 from qcompile.capture.unit import Unit
+from qcompile.compat.cpu_features import multiplies_bf16
+from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
 
 HELD_OUT = 8
 """One batch in so many judges what was learned."""
 CORRECTING = 50
 """Steps on the inputs of one batch, where distributions are corrected."""
+ASKED_TO_SAVE = 2
+"""Copies of the state in memory that the system gives for it: a file's contents, and its cache."""
 JUDGED = 3
 """Nearest rounding, the start, and what was learned."""
 
@@ -25,10 +29,13 @@ def unit_seconds(walk: RunWalk, speeds: Speeds, memory: Sequence[UnitMemory]) ->
     """In the order of the walk, for the units of ``memory``."""
     timer = _Timer(walk, LayerWork(walk.graph, walk.sites, walk.sizes, speeds))
     solved: set[str] = set()
+    pooled = 0
     for unit, sizes in zip(walk.units, memory, strict=True):
+        asked = sizes.mapped + max(sizes.pooled - pooled, 0) + ASKED_TO_SAVE * sizes.state
+        pooled = max(sizes.pooled, pooled)
         seconds = sum(timer.node(walk.nodes[name], solved) for name in unit.nodes)
         seconds += sum(map(timer.learn, walk.learned(unit)))
-        yield seconds + timer.end(unit, sizes.state)
+        yield seconds + timer.end(unit, sizes.state) + asked / FLOAT * speeds.new
 
 
 def rescaling_seconds(walk: RunWalk, speeds: Speeds) -> float:
@@ -58,7 +65,8 @@ class _Timer:
         seconds = walk.streams(node.name) * walk.batches * work.evaluate(node)
         if not walk.tensors(node.name):
             return seconds
-        seconds += walk.batches * work.sizes.elements(node) * work.speeds.over("compare")
+        made = work.sizes.elements(node)
+        seconds += walk.batches * made * work.speeds.over("compare", made)
         for tensor, used in walk.operands(node.name):
             seconds += walk.batches * work.quantize(used)
             if is_static(tensor):
@@ -74,7 +82,9 @@ class _Timer:
         walk, work = self.walk, self.work
         count = prod(weight.shape)
         seconds = work.range_search(weight.spec, count, limit=None)
-        seconds += count * (work.speeds.over("compare") + 2 * work.speeds.over("quantize"))
+        seconds += count * (
+            work.speeds.over("compare", count) + 2 * work.speeds.over("quantize", count)
+        )
         tuning = walk.tuning_of(node.name)
         layer = matrix_layer(walk.sites[node.name], work.sizes.elements(node))
         if not tuning.uses_moments or layer is None:
@@ -93,7 +103,7 @@ class _Timer:
         both = network and len(stretch.views) > 1 and stretch.feeds_other_values
         made = self.work.sizes.elements(walk.nodes[stretch.output])
         step = (2 if both else 1) * through.training + (behind.training if network else 0.0)
-        step += made * 3 * self.work.speeds.over("plain", training=True)
+        step += made * 3 * self.work.speeds.over("plain", made, training=True)
         if tuning.augment.name != "none":
             step += through.forward
         batches = walk.fitted(tuning)
@@ -121,12 +131,15 @@ class _Timer:
         """One batch through the stretch, its quantizers and the variables of its weights."""
         walk, work = self.walk, self.work
         training = forward = 0.0
+        tuning = stretch.tuning
+        pace = _pace(tuning)
+        drops = tuning.keep_quantized < 1 and tuning.drop in ("act", "both", "gradual")
         for name in stretch.nodes:
             node = walk.nodes[name]
-            training += work.evaluate(node, training=True)
+            training += work.evaluate(node, pace)
             forward += work.evaluate(node)
             for _, used in walk.operands(name):
-                training += work.quantize(used, training=True)
+                training += work.quantize(used, training=True, drops=drops)
                 forward += work.quantize(used)
             weight = walk.weight(name)
             if weight is not None:
@@ -137,12 +150,22 @@ class _Timer:
         """One batch through the float rest; weights have no gradient there, which spares half."""
         nodes = self.walk.tail(stretch)
         forward = sum(self.work.evaluate(node) for node in nodes)
-        both = sum(self.work.evaluate(node, training=True) for node in nodes)
+        both = sum(self.work.evaluate(node, _pace(stretch.tuning)) for node in nodes)
         return _Pass(forward, (forward + both) / 2)
 
     def end(self, unit: Unit, state: int) -> float:
         """Check what leaves the unit, compare it, and save it."""
         speeds = self.work.speeds
-        made = sum(held(self.walk, name) for name in unit.outputs) / FLOAT
-        passes = made * (speeds.over("check") + speeds.over("compare") / 2)
-        return passes + state / FLOAT * speeds.over("save") + speeds.commit
+        passes = 0.0
+        for name in unit.outputs:
+            elements = self.work.sizes.elements(self.walk.nodes[name])
+            rate = speeds.over("check", elements) + speeds.over("compare", elements) / 2
+            passes += held(self.walk, name) / FLOAT * rate
+        saved = state / FLOAT
+        return passes + saved * speeds.over("save", saved) + speeds.commit
+
+
+def _pace(tuning: Tuning) -> Pace:
+    """Of the steps, on a processor."""
+    narrow = tuning.precision == "bf16" or (tuning.precision == "auto" and multiplies_bf16())
+    return "training_bf16" if narrow else "training"

@@ -6,9 +6,14 @@ from typing import Literal, TypeAlias
 
 from qcompile.policy.document import Frozen
 
-Product: TypeAlias = Literal["linear", "conv", "depthwise"]
-Pass: TypeAlias = Literal["plain", "function", "norm", "quantize", "compare", "check", "save"]
-Solver: TypeAlias = Literal["ridge", "optq", "descent"]
+Product: TypeAlias = Literal["linear", "conv", "depthwise", "attention"]
+Pass: TypeAlias = Literal[
+    "plain", "function", "norm", "quantize", "drop", "compare", "check", "save"
+]
+"""``drop`` is to quantize a part, drawn by chance."""
+Solver: TypeAlias = Literal["ridge", "optq", "descent", "refit"]
+Pace: TypeAlias = Literal["forward", "training", "training_bf16"]
+"""Forward alone, or with the gradients, and in which type products are computed then."""
 
 
 class Rate(Frozen):
@@ -22,21 +27,29 @@ class Rate(Frozen):
 
 
 class ProductSpeed(Frozen):
-    """Seconds for one multiply-accumulate of layers of about ``width`` inputs and outputs."""
+    """Seconds for one multiply-accumulate of layers of about ``width`` inputs and outputs.
+
+    Of ``attention``, ``width`` is the number of tokens.
+    """
 
     kind: Product
     width: int
     forward: float
     training: float
     """Forward and backward, to the input and to the weight."""
+    training_bf16: float
+    """The same in bfloat16, between inputs and results that are float32."""
 
 
 class PassSpeed(Frozen):
     """Seconds for one element of work that goes over a tensor; ``training``: with the gradient."""
 
     kind: Pass
+    elements: int
+    """Of the tensor: large ones are in no cache."""
     forward: float
-    training: float
+    training: float | None
+    """``None``: not measured at this size, or nothing is learned there."""
 
 
 class SolverSpeed(Frozen):
@@ -63,24 +76,37 @@ class Speeds(Frozen):
     """One candidate of a range search; items are elements."""
     step: Rate
     """One step on the gates of one layer; items are weights."""
+    new: float
+    """Of the first write to memory that the system gives, for each four bytes."""
     commit: float
     """Of writing one unit, whatever its size."""
 
-    def product(self, kind: Product, width: int, *, training: bool = False) -> float:
+    def product(self, kind: Product, width: int, pace: Pace = "forward") -> float:
         """Seconds for a multiply-accumulate, between the widths that were measured."""
         known = sorted((one for one in self.products if one.kind == kind), key=lambda p: p.width)
-        return _between([(p.width, p.training if training else p.forward) for p in known], width)
+        return _between([(p.width, _at(p, pace)) for p in known], width)
 
-    def over(self, kind: Pass, *, training: bool = False) -> float:
-        """Seconds for an element of a pass."""
-        found = next(one for one in self.passes if one.kind == kind)
-        return found.training if training else found.forward
+    def over(self, kind: Pass, elements: float, *, training: bool = False) -> float:
+        """Seconds for an element of a pass over tensors of so many, between what was measured."""
+        known = sorted((p for p in self.passes if p.kind == kind), key=lambda p: p.elements)
+        rates = [(p.elements, p.training if training else p.forward) for p in known]
+        return _between([(size, rate) for size, rate in rates if rate is not None], elements)
 
     def solver(self, kind: Solver) -> SolverSpeed:
         return next(one for one in self.solvers if one.kind == kind)
 
 
-def _between(points: Sequence[tuple[int, float]], at: int) -> float:
+def _at(speed: ProductSpeed, pace: Pace) -> float:
+    match pace:
+        case "forward":
+            return speed.forward
+        case "training":
+            return speed.training
+        case "training_bf16":
+            return speed.training_bf16
+
+
+def _between(points: Sequence[tuple[int, float]], at: float) -> float:
     """Linear on logarithmic axes; beyond the ends as at the ends."""
     lower = max((p for p in points if p[0] <= at), default=points[0])
     upper = min((p for p in points if p[0] >= at), default=points[-1])

@@ -2,6 +2,8 @@
 
 from torch import fx, nn
 
+from qcompile.compat.submodules import module_at
+
 
 def own_graph(module: fx.GraphModule) -> fx.GraphModule:
     """A module with a graph of its own; leaves and parameters are shared."""
@@ -13,4 +15,4 @@ def own_graph(module: fx.GraphModule) -> fx.GraphModule:
 def replace_leaf(module: fx.GraphModule, path: str, leaf: nn.Module) -> None:
     """Put ``leaf`` at ``path``; the folders on the way belong to ``module`` alone."""
     owner, _, name = path.rpartition(".")
-    setattr(module.get_submodule(owner), name, leaf)
+    setattr(module_at(module, owner), name, leaf)

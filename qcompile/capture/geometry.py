@@ -8,6 +8,7 @@ from typing import cast
 from torch import fx
 
 from qcompile.capture.operands import Weights, argument
+from qcompile.compat.submodules import module_at
 from qcompile.policy.site import Kind
 
 
@@ -46,7 +47,7 @@ def _convolution(
 ) -> Geometry:
     kernel = shape[2:]
     if node.op == "call_module":
-        leaf = module.get_submodule(str(node.target))
+        leaf = module_at(module, str(node.target))
         groups = cast("int", leaf.groups)
         stride = cast("tuple[int, ...]", leaf.stride)
     else:

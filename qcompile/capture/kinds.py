@@ -9,6 +9,7 @@ from types import MappingProxyType
 from torch import fx, nn
 
 from qcompile.capture.operations import bare_name
+from qcompile.compat.submodules import module_at
 from qcompile.policy.site import Kind
 
 _MODULES: tuple[tuple[Kind | None, tuple[type[nn.Module], ...]], ...] = (
@@ -189,7 +190,7 @@ def kind_of(node: fx.Node, module: nn.Module) -> Kind | None:
     """By the table alone; ``capture.sites`` refines a matrix product with a parameter to linear."""
     match node.op:
         case "call_module":
-            return MODULE_KINDS.get(type(module.get_submodule(str(node.target))))
+            return MODULE_KINDS.get(type(module_at(module, str(node.target))))
         case "call_function" | "call_method":
             return FUNCTION_KINDS.get(bare_name(node))
         case _:
@@ -198,5 +199,5 @@ def kind_of(node: fx.Node, module: nn.Module) -> Kind | None:
 
 def is_structural(node: fx.Node, module: nn.Module) -> bool:
     if node.op == "call_module":
-        return isinstance(module.get_submodule(str(node.target)), STRUCTURAL_MODULES)
+        return isinstance(module_at(module, str(node.target)), STRUCTURAL_MODULES)
     return node.op in {"call_function", "call_method"} and bare_name(node) in STRUCTURAL

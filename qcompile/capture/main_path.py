@@ -5,6 +5,7 @@ from typing import cast
 from torch import fx, nn
 
 from qcompile.capture.node_meta import facts
+from qcompile.compat.submodules import module_at
 
 
 def main_nodes(module: fx.GraphModule) -> frozenset[fx.Node]:
@@ -21,11 +22,11 @@ def main_nodes(module: fx.GraphModule) -> frozenset[fx.Node]:
 def _has_parameter(node: fx.Node, module: nn.Module) -> bool:
     path = str(node.target)
     if node.op == "call_module":
-        return any(True for _ in module.get_submodule(path).parameters())
+        return any(True for _ in module_at(module, path).parameters())
     if node.op != "get_attr":
         return False
     owner, _, name = path.rpartition(".")
-    return isinstance(cast("object", getattr(module.get_submodule(owner), name)), nn.Parameter)
+    return isinstance(cast("object", getattr(module_at(module, owner), name)), nn.Parameter)
 
 
 def _may_be_float(node: fx.Node) -> bool:

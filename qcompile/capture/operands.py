@@ -10,6 +10,7 @@ from torch import fx, nn
 from qcompile.capture.kinds import kind_of
 from qcompile.capture.node_meta import facts
 from qcompile.capture.operations import bare_name
+from qcompile.compat.submodules import module_at
 from qcompile.policy.site import Kind
 
 WITH_WEIGHTS: tuple[Kind, ...] = (Kind.CONV, Kind.LINEAR, Kind.EMBEDDING, Kind.NORM)
@@ -106,7 +107,7 @@ def _of_module(node: fx.Node, module: nn.Module) -> Weights:
     if kind_of(node, module) not in WITH_WEIGHTS:
         return Weights()
     path = str(node.target)
-    leaf = module.get_submodule(path)
+    leaf = module_at(module, path)
     names = {name for name, _ in leaf.named_parameters(recurse=False)}
     is_transposed = isinstance(leaf, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
     return Weights(
@@ -121,5 +122,5 @@ def _parameter(node: fx.Node, place: tuple[int, str], module: nn.Module) -> str 
     if not isinstance(found, fx.Node) or found.op != "get_attr":
         return None
     owner, _, name = str(found.target).rpartition(".")
-    tensor = cast("object", getattr(module.get_submodule(owner), name))
+    tensor = cast("object", getattr(module_at(module, owner), name))
     return str(found.target) if isinstance(tensor, nn.Parameter) else None

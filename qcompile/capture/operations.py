@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.overrides import resolve_name
 
 from qcompile.compat.fake_kernels import RECORDED
+from qcompile.compat.submodules import module_at
 
 BINARY: Mapping[str, Callable[..., object]] = MappingProxyType(
     {
@@ -133,7 +134,7 @@ def mutates(node: fx.Node, module: nn.Module) -> bool:
             name = str(node.target)
             return name.endswith("_") and not name.endswith("__")
         case "call_module":
-            return getattr(module.get_submodule(str(node.target)), "inplace", False) is True
+            return getattr(module_at(module, str(node.target)), "inplace", False) is True
         case _:
             return False
 
@@ -142,7 +143,7 @@ def written_name(node: fx.Node, module: nn.Module) -> str:
     """``torch.nn.Conv2d``, ``torch.nn.functional.linear``, ``operator.add``, ``Tensor.matmul``."""
     match node.op:
         case "call_module":
-            return f"torch.nn.{type(module.get_submodule(str(node.target))).__name__}"
+            return f"torch.nn.{type(module_at(module, str(node.target))).__name__}"
         case "call_method":
             return f"Tensor.{node.target}"
         case _:

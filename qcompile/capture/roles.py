@@ -16,6 +16,7 @@ from qcompile.capture.leaves import DROPOUTS
 from qcompile.capture.node_meta import facts
 from qcompile.capture.operands import activations, argument
 from qcompile.capture.operations import bare_name
+from qcompile.compat.submodules import module_at
 
 
 class Role(Enum):
@@ -109,7 +110,7 @@ def role_of(node: fx.Node, module: nn.Module) -> Role | None:
     """``None``: the operation is not in the table."""
     match node.op:
         case "call_module":
-            leaf = module.get_submodule(str(node.target))
+            leaf = module_at(module, str(node.target))
             known = MODULE_ROLES.get(type(leaf))
             return Role.PASS if isinstance(leaf, nn.Upsample) and _keeps(leaf.mode) else known
         case "call_function" | "call_method":

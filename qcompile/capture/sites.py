@@ -15,6 +15,7 @@ from qcompile.capture.operands import Weights, activations, site_kind, weights_o
 from qcompile.capture.operations import written_name
 from qcompile.capture.places import Place, places_of
 from qcompile.capture.storages import storages_of
+from qcompile.compat.submodules import module_at
 from qcompile.policy.site import Kind, Parameter, Site
 
 
@@ -120,6 +121,6 @@ def _parameter(
 
 def _parameter_count(node: fx.Node, module: fx.GraphModule, weights: Weights) -> int:
     if node.op == "call_module":
-        return sum(p.numel() for p in module.get_submodule(str(node.target)).parameters())
+        return sum(p.numel() for p in module_at(module, str(node.target)).parameters())
     paths = (path for path in (weights.weight, weights.bias) if path is not None)
     return sum(module.get_parameter(path).numel() for path in paths)

@@ -3,6 +3,8 @@
 import torch
 from torch import fx, nn
 
+from qcompile.compat.submodules import module_at
+
 
 def storages_of(module: fx.GraphModule) -> dict[str, str]:
     """Path of every parameter to the path of the first one, in graph order, of the same tensor."""
@@ -18,11 +20,11 @@ def storages_of(module: fx.GraphModule) -> dict[str, str]:
 def _used(node: fx.Node, module: fx.GraphModule) -> list[str]:
     path = str(node.target)
     if node.op == "call_module":
-        leaf = module.get_submodule(path)
+        leaf = module_at(module, path)
         return [f"{path}.{name}" for name, _ in leaf.named_parameters(recurse=False)]
     owner, _, name = path.rpartition(".")
     is_parameter = node.op == "get_attr" and isinstance(
-        getattr(module.get_submodule(owner), name), nn.Parameter
+        getattr(module_at(module, owner), name), nn.Parameter
     )
     return [path] if is_parameter else []
 

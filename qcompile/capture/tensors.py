@@ -5,6 +5,8 @@ from typing import cast
 
 from torch import Tensor, fx
 
+from qcompile.compat.submodules import module_at
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnedTensor:
@@ -41,10 +43,10 @@ def owned_tensors(module: fx.GraphModule) -> tuple[OwnedTensor, ...]:
 def _tensors_of(module: fx.GraphModule, node: fx.Node) -> list[tuple[str, Tensor]]:
     if node.op == "get_attr":
         owner, _, name = str(node.target).rpartition(".")
-        return [(str(node.target), cast("Tensor", getattr(module.get_submodule(owner), name)))]
+        return [(str(node.target), cast("Tensor", getattr(module_at(module, owner), name)))]
     if node.op != "call_module":
         return []
-    leaf = module.get_submodule(str(node.target))
+    leaf = module_at(module, str(node.target))
     tensors = [*leaf.named_parameters(), *leaf.named_buffers()]
     return [(f"{node.target}.{name}", tensor) for name, tensor in tensors]
 

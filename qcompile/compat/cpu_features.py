@@ -13,6 +13,11 @@ def multiplies_bf16() -> bool:
     return _is_amx_tile_supported() or _is_avx512_bf16_supported()
 
 
+def attends_bf16() -> bool:
+    """AMX tiles: without them the gradient of attention takes 1.3 to 4 times as long as in fp32."""
+    return _is_amx_tile_supported()
+
+
 def multiplies_bytes() -> bool:
     """VNNI: without it sums of byte products saturate at 16 bits, which is wrong, not slow."""
     return _is_vnni_supported()

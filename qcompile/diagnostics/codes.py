@@ -114,6 +114,7 @@ class Code(Enum):
 
     # 6xx tests of the policy
     BUDGET_EXCEEDED = ("QR601", "budget-exceeded", Severity.ERROR)
+    IDLE_LIMIT = ("QR602", "idle-limit", Severity.WARNING)
     EXPECTATION_FAILED = ("QR603", "expectation-failed", Severity.ERROR)
     CHOICE_WITHOUT_BUDGET = ("QR604", "choice-without-budget", Severity.ERROR)
     WRONG_TIME = ("QR605", "wrong-time", Severity.ERROR)

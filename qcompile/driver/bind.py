@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, fx, nn
 
+from qcompile.analysis.accumulator import ACCUMULATOR_BITS
 from qcompile.analysis.context import Context
 from qcompile.analysis.decide import decide
 from qcompile.analysis.forecast import forecast
@@ -36,12 +37,14 @@ from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
 from qcompile.policy.executable import not_executable, unserved_formats
 from qcompile.policy.graph_facts import GraphFacts
+from qcompile.policy.idle_limits import idle_limits
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe, TargetName
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
 from qcompile.targets.catalogue import find_target
+from qcompile.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,13 +125,16 @@ def bind_seen(
     graph, folds = folded(seen.captured, resolution)
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)
-    context = Context(recipe, graph, final_sites, resolution)
+    targets, unknown = _targets(recipe)
+    narrowest = min((one.accumulator_bits for _, one in targets), default=ACCUMULATOR_BITS)
+    context = Context(recipe, graph, final_sites, resolution, narrowest)
     diagnostics += [*found, *run_rules(context)]
     _raise_errors(diagnostics)
     shares, found = shared_operands(recipe, seen.captured.module, sites, resolution)
     _raise_errors([*diagnostics, *found])
     planned = decide(graph, final_sites, units, resolution, shares)
-    diagnostics.extend(_on_targets(recipe, planned))
+    diagnostics += unknown
+    diagnostics += [item for one in targets for item in check_target(*one, planned)]
     sizes = forecast(graph, units, planned)
     measured = Measured(
         bytes_total=sum(unit.bytes_after for unit in sizes),
@@ -142,6 +148,8 @@ def bind_seen(
     problems += missing
     diagnostics += [*found, *problems, *unserved_formats(recipe, planned, tunings)]
     diagnostics += _claims(recipe, sites, resolution, measured)
+    in_float = sum(unit.bytes_before for unit in sizes)
+    diagnostics += idle_limits(recipe.budget, sites, resolution, measured, in_float)
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,
@@ -273,19 +281,19 @@ def divided(
     return units, [*diagnostics, *found]
 
 
-def _on_targets(recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
-    """What there is no kernel for: on the recipe's target, and on that of its ``output``."""
+def _targets(recipe: Recipe) -> tuple[list[tuple[TargetName, Target]], list[Diagnostic]]:
+    """The recipe's own and that of its ``output``; the file of a target lies beside the recipe."""
     loaded_for = recipe.output.target if recipe.output else None
     named = {one.name: one for one in (loaded_for, recipe.target) if one is not None}
-    return [problem for one in named.values() for problem in _on_target(one, recipe, planned)]
-
-
-def _on_target(name: TargetName, recipe: Recipe, planned: tuple[SitePlan, ...]) -> list[Diagnostic]:
-    """The file of a target lies beside the recipe."""
-    target = find_target(name.name, recipe_folder(recipe))
-    if isinstance(target, Diagnostic):
-        return [replace(target, primary=Label(name.span))]
-    return check_target(name, target, planned)
+    found: list[tuple[TargetName, Target]] = []
+    problems: list[Diagnostic] = []
+    for name in named.values():
+        target = find_target(name.name, recipe_folder(recipe))
+        if isinstance(target, Diagnostic):
+            problems.append(replace(target, primary=Label(name.span)))
+        else:
+            found.append((name, target))
+    return found, problems
 
 
 def block_sites(units: tuple[Unit, ...], sites: tuple[Site, ...]) -> tuple[frozenset[int], ...]:

@@ -4,6 +4,7 @@ import platform
 
 import torch
 
+from qcompile.compat.cpu_features import attends_bf16
 from qcompile.passes.reconstruct import fast_bf16
 from qcompile.policy.core import Plan
 
@@ -16,6 +17,7 @@ def run_identity(plan: Plan, device: torch.device) -> dict[str, str]:
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "fast_bf16": str(fast_bf16(device)).lower(),
+        "attends_bf16": str(attends_bf16()).lower(),
         "threads": str(torch.get_num_threads()),
         "device": _device_name(device),
         "world": "1",

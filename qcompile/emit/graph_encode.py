@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from qcompile.capture.leaves import LEAVES, constructor_arguments
 from qcompile.capture.node_meta import facts
 from qcompile.capture.paths import is_safe_path
+from qcompile.compat.submodules import module_at
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.allowed import ALL_METHODS, ATTRIBUTES, DTYPE_OF, NAMES
@@ -90,7 +91,7 @@ def _check_reference(module: fx.GraphModule, op: str, path: str) -> None:
         if not isinstance(attrgetter(path)(module), Tensor):
             raise UnstorableValueError(f"the attribute `{path}`, which is not a tensor")
         return
-    kind = type(module.get_submodule(path))
+    kind = type(module_at(module, path))
     if kind not in LEAVES:
         raise UnstorableValueError(f"the module class `{kind.__name__}`")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, fx, nn
 
 from qcompile.capture.tensors import owned_tensors
+from qcompile.compat.submodules import module_at
 from qcompile.emit.allowed import dtype_name
 from qcompile.emit.graph_document import TensorRecord
 
@@ -27,7 +28,7 @@ def tensor_table(module: fx.GraphModule) -> tuple[NamedTensor, ...]:
 def called_leaves(module: fx.GraphModule) -> dict[str, nn.Module]:
     """Path to module, of every module that a node calls."""
     paths = [str(node.target) for node in module.graph.nodes if node.op == "call_module"]
-    return {path: module.get_submodule(path) for path in paths}
+    return {path: module_at(module, path) for path in paths}
 
 
 def own_tensors(leaf: nn.Module) -> dict[str, Tensor]:
@@ -43,6 +44,6 @@ def _record(module: nn.Module, path: str, tensor: Tensor, storage: str) -> Tenso
         kind="parameter" if is_parameter else "buffer",
         dtype=dtype_name(tensor.dtype),
         shape=tuple(tensor.shape),
-        persistent=is_parameter or name in module.get_submodule(owner).state_dict(keep_vars=True),
+        persistent=is_parameter or name in module_at(module, owner).state_dict(keep_vars=True),
         alias=None if storage == path else storage,
     )

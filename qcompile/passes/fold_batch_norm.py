@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.capture.node_meta import facts
+from qcompile.compat.submodules import module_at
 from qcompile.passes.base import PassResult
 from qcompile.passes.norm_statistics import BatchNorm, note_statistics, statistics_behind
 
@@ -50,13 +51,13 @@ class FoldBatchNorm:
             return PassResult(module, changed=False)
         result = own_graph(module)
         for pair in pairs:
-            layer = cast("Layer", result.get_submodule(pair.layer))
-            norm = cast("BatchNorm", result.get_submodule(pair.norm))
+            layer = cast("Layer", module_at(result, pair.layer))
+            norm = cast("BatchNorm", module_at(result, pair.norm))
             replace_leaf(result, pair.layer, folded(layer, norm))
         absorbed = {pair.norm for pair in pairs}
         for node in list(result.graph.find_nodes(op="call_module")):
             if node.target in absorbed:
-                norm = cast("BatchNorm", result.get_submodule(str(node.target)))
+                norm = cast("BatchNorm", module_at(result, str(node.target)))
                 note_statistics(node.all_input_nodes[0], statistics_behind(norm))
                 node.replace_all_uses_with(node.all_input_nodes[0])
                 result.graph.erase_node(node)
@@ -116,7 +117,7 @@ def _per_output(layer: Layer, gain: Tensor) -> Tensor:
 
 def _fits(module: fx.GraphModule, pair: FoldPair, dimensions: int, owners: Counter[int]) -> bool:
     """Whether the two are what they must be; ``dimensions`` are those of the value between."""
-    layer, norm = module.get_submodule(pair.layer), module.get_submodule(pair.norm)
+    layer, norm = module_at(module, pair.layer), module_at(module, pair.norm)
     if not isinstance(layer, Layer) or not isinstance(norm, BatchNorm):
         return False
     if isinstance(layer, nn.Linear) and dimensions != 2:  # features must be axis 1

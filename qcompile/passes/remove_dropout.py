@@ -7,6 +7,7 @@ from torch import fx
 
 from qcompile.capture.copying import own_graph
 from qcompile.capture.leaves import DROPOUTS
+from qcompile.compat.submodules import module_at
 from qcompile.passes.base import PassResult
 
 
@@ -30,5 +31,5 @@ class RemoveDropout:
 def _is_dropout(node: fx.Node, module: fx.GraphModule) -> bool:
     if node.op != "call_module":
         return False
-    leaf = module.get_submodule(str(node.target))
+    leaf = module_at(module, str(node.target))
     return isinstance(leaf, DROPOUTS) and not leaf.training

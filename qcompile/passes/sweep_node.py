@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.fx.node import Argument, map_arg
 
 from qcompile.passes.sweep_values import Value
+from qcompile.passes.wide_attention import is_widened, widened
 
 Lookup = Callable[[int, fx.Node], Value]
 """Value of the ``i``-th occurrence of a node among the arguments."""
@@ -52,7 +53,10 @@ class Operation:
         if isinstance(target, str):
             method = cast("Callable[..., Value]", getattr(args[0], target))
             return method(*args[1:], **kwargs)
-        return cast("Callable[..., Value]", target)(*args, **kwargs)
+        call = cast("Callable[..., Value]", target)
+        if is_widened(self.node, args):
+            return widened(call, args, kwargs)
+        return call(*args, **kwargs)
 
 
 def operation(

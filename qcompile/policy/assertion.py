@@ -122,6 +122,12 @@ def check_requirements(
     return [(item, judge.failure(item.claim)) for item in requirements]
 
 
+def claim_holds(
+    claim: Claim, sites: Sequence[Site], resolution: Resolution, measured: Measured
+) -> bool:
+    return _Judge(sites, resolution, measured).failure(claim) is None
+
+
 def evaluate_assertion(
     assertion: Assertion, sites: Sequence[Site], resolution: Resolution, measured: Measured
 ) -> str | None:

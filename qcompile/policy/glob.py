@@ -6,7 +6,7 @@ takes the next character literally. Case matters, and nothing matches a part of 
 """
 
 from dataclasses import field
-from itertools import pairwise, product
+from itertools import pairwise, product, takewhile
 from typing import TypeAlias
 
 from qcompile.diagnostics.frozen import frozen
@@ -56,18 +56,49 @@ class InvalidGlob(ValueError):
 class Glob:
     text: str
     alternatives: tuple[Segments, ...] = field(repr=False)
+    ends: tuple[tuple[str, str], ...] = field(repr=False)
+    """What a path begins and ends with, if it fits the alternative: most of them need no more."""
 
     def matches(self, path: str) -> bool:
         segments = path.split(".") if path else []
         return any(
-            matches(one, segments, lambda item: isinstance(item, AnySegments), _segment_fits)
-            for one in self.alternatives
+            path.startswith(first)
+            and path.endswith(last)
+            and matches(one, segments, lambda item: isinstance(item, AnySegments), _segment_fits)
+            for one, (first, last) in zip(self.alternatives, self.ends, strict=True)
         )
 
 
 def parse_glob(text: str) -> Glob:
     """Raise ``InvalidGlob`` where ``text`` is not one."""
-    return Glob(text, tuple(_segments(one) for one in _without_braces(text)))
+    alternatives = tuple(_segments(one) for one in _without_braces(text))
+    return Glob(text, alternatives, tuple((_first(one), _last(one)) for one in alternatives))
+
+
+def _first(segments: Segments) -> str:
+    """The literal text before the first wildcard."""
+    found: list[str] = []
+    for segment in segments:
+        if isinstance(segment, AnySegments):
+            break
+        literal = list(takewhile(_is_literal, segment))
+        found.append("".join(map(str, literal)))
+        if len(literal) < len(segment):
+            break
+    return ".".join(found)
+
+
+def _last(segments: Segments) -> str:
+    """The literal text behind the last wildcard of the last segment."""
+    last = segments[-1]
+    if isinstance(last, AnySegments):
+        return ""
+    literal = list(takewhile(_is_literal, reversed(last)))
+    return "".join(map(str, reversed(literal)))
+
+
+def _is_literal(token: Token) -> bool:
+    return isinstance(token, str)
 
 
 def escape_glob(path: str) -> str:

@@ -119,6 +119,8 @@ class Target(_Data):
     agreement: float = Field(default=0.0, ge=0)
     """Difference to the simulation that is still the kernels' rounding, relative to the root mean
     square of the output; 0 is equality."""
+    accumulator_bits: Literal[16, 32] = 32
+    """Of the integers in which kernels add products of codes."""
     few_rows: int = Field(default=0, ge=0)
     """Weight-only kernels run for inputs of at most so many rows, a float product for more."""
     support: tuple[Support, ...]

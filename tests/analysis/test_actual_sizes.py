@@ -39,18 +39,24 @@ def test_speeds_between_measured_widths_follow_a_power_law():
     speeds = Speeds(
         machine={},
         products=tuple(
-            ProductSpeed(kind="conv", width=w, forward=1 / w, training=1.0) for w in (16, 256)
+            ProductSpeed(kind="conv", width=w, forward=1 / w, training=1.0, training_bf16=1.0)
+            for w in (16, 256)
         ),
-        passes=(PassSpeed(kind="plain", forward=1.0, training=2.0),),
+        passes=tuple(
+            PassSpeed(kind="plain", elements=n, forward=1.0, training=t)
+            for n, t in ((16, 2.0), (256, 8.0))
+        ),
         solvers=(SolverSpeed(kind="optq", column=2.0, product=3.0, cube=5.0),),
         call=0.0,
         search=Rate(per_call=7.0, per_item=0.5),
         step=Rate(per_call=0.0, per_item=0.0),
+        new=0.0,
         commit=0.0,
     )
     assert speeds.product("conv", 64) == pytest.approx(1 / 64)
     assert speeds.product("conv", 8) == 1 / 16
     assert speeds.product("conv", 1024) == 1 / 256
-    assert speeds.over("plain", training=True) == 2.0
+    assert speeds.over("plain", 64, training=True) == pytest.approx(4.0)
+    assert speeds.over("plain", 1, training=True) == 2.0
     assert speeds.solver("optq").seconds(2, 10) == 2 * 2 + 4 * 10 * 3 + 8 * 5
     assert speeds.search.seconds(4, calls=3) == 3 * 7 + 4 * 0.5

@@ -154,6 +154,7 @@ ELSEWHERE = {
     "interop/test_onnx_emit.py": (Code.EXPORT_OPERATION,),
     "interop/test_pt2.py": (Code.EXPORT_INPUTS, Code.EXPORT_DIFFERS),
     "driver/test_transforms.py": (Code.NOTHING_TO_RESCALE,),
+    "driver/test_idle_limits.py": (Code.IDLE_LIMIT,),
     "driver/test_requirements.py": (Code.REQUIREMENT_FAILED,),
     "driver/test_recipe_test.py": (Code.TEST_FILE, Code.NOT_REPORTED),
 }

@@ -64,6 +64,20 @@ def test_a_file_beside_the_recipe_may_refuse_a_layer(tmp_path):
     assert problem.message == "1 layer refused on `board`"
 
 
+@pytest.mark.parametrize(("bits", "codes"), [(16, ["QR517"]), (32, [])])
+def test_sums_are_held_against_the_accumulator_of_the_target(tmp_path, bits, codes):
+    row = {"ops": ["*"], "weight": "any", "act": "any", "outcome": "kernel", "kernel": "elsewhere"}
+    target = {"name": "dsp", "title": "ours", "accumulator_bits": bits, "support": [row]}
+    Path(tmp_path / "dsp.json").write_text(json.dumps(target))
+    try:
+        found = bound(tmp_path, "dsp.json", "use w8a8 for conv").diagnostics
+    except CompileError as error:
+        found = error.diagnostics
+    problems = [d for d in found if d.code.number == "QR517"]
+    assert [d.code.number for d in problems] == codes
+    assert all("may not fit 16 bits" in d.message for d in problems)
+
+
 def test_a_target_file_that_is_none_is_shown_at_its_name(tmp_path):
     with pytest.raises(CompileError) as raised:
         bound(tmp_path, "none.json", "use w4 for linear")

@@ -1,7 +1,8 @@
 """Measure one row of ``make bench-forecast`` in a process of its own: a forecast, then the run.
 
 Reads ``{"recipe", "tune"}`` as JSON from standard input, writes its figures to standard output.
-Seconds are of processor time in one thread, so that a busy machine does not falsify them.
+Seconds are of processor time in one thread, so that a busy machine falsifies them less. The speeds
+of the machine are in the cache already.
 """
 
 import json
@@ -14,12 +15,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from qcompile.driver.machine import machine_speeds
-from qcompile.driver.plan import Planned, plan_recipe
+import qcompile
+from qcompile.driver.plan import Planned, make_plan
 from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.recipes import recipe_path
 from qcompile.driver.run import RunOptions, execute
 from tests.bench.cells import Json
+from tests.bench.variant import Variant
 
 MIB = 1 << 20
 
@@ -27,15 +29,15 @@ MIB = 1 << 20
 def main() -> None:
     torch.set_num_threads(1)
     request: dict[str, str] = json.load(sys.stdin)
-    machine_speeds()  # measured before, not in between
     with TemporaryDirectory() as folder:
         json.dump(_measured(request["recipe"], request["tune"], Path(folder)), sys.stdout)
 
 
 def _measured(name: str, tune: str, folder: Path) -> dict[str, Json]:
-    recipe = folder / "bench.qrecipe"
-    recipe.write_text(re.sub(r"\ntune .*", f"\ntune {tune}", recipe_path(name).read_text()))
-    planned = plan_recipe(recipe, forecast=True)
+    path = recipe_path(name)
+    text = re.sub(r"\ntune .*", f"\ntune {tune}", path.read_text())
+    bound = qcompile.bind(Variant(path, text).recipe(), trusted=frozenset({"tests"}))
+    planned = make_plan(bound, forecast=True)
     expected = planned.plan.beside.forecast
     assert expected is not None
     started = time.process_time()

@@ -54,6 +54,20 @@ class Loose(nn.Module):
         return x @ self.weight * self.gain
 
 
+class Crowd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rest = nn.ModuleList(nn.Identity() for _ in range(100_000))
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.last(self.rest[99_999](self.first(x)))
+
+
+def crowd():
+    return Crowd().eval()
+
+
 def odd():
     return Odd().eval()
 
@@ -125,6 +139,17 @@ def test_model_with_next_to_nothing_has_a_plan(recipe, net, sites, said, preview
     document = json.loads(result.stdout)
     assert len(document["plan"]["core"]["sites"]) == sites
     assert [item["code"] for item in document["diagnostics"]] == ([said] if said else [])
+
+
+def test_a_hundred_thousand_modules_are_no_more_than_those_that_are_called(recipe):
+    """All of them called: ``make bench-plan``."""
+    result = answered("plan", recipe("crowd", "use w8 for linear"), "--json")
+    assert result.exit_code == 0
+    sites = json.loads(result.stdout)["plan"]["core"]["sites"]
+    assert [site["key"] for site in sites] == ["first", "last"]
+    wrong = answered("plan", recipe("crowd", 'use w8 for "furst"'))
+    assert wrong.exit_code == 1
+    assert "error[QR301" in wrong.stderr
 
 
 @pytest.mark.parametrize("net", ["identity", "buffers"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from qcompile.analysis import run_seconds
 from qcompile.analysis.speeds import PassSpeed, ProductSpeed, Rate, SolverSpeed, Speeds
 from qcompile.cli.main import main
 from qcompile.diagnostics.failure import CompileError
@@ -20,21 +21,22 @@ from tests.driver.project import RECIPE, make_project
 SPEEDS = Speeds(
     machine={"cpu": "imagined", "threads": "2"},
     products=tuple(
-        ProductSpeed(kind=kind, width=width, forward=1e-10, training=3e-10)
-        for kind in ("linear", "conv", "depthwise")
+        ProductSpeed(kind=kind, width=width, forward=1e-10, training=3e-10, training_bf16=2e-10)
+        for kind in ("linear", "conv", "depthwise", "attention")
         for width in (16, 256)
     ),
     passes=tuple(
-        PassSpeed(kind=kind, forward=1e-9, training=3e-9)
-        for kind in ("plain", "function", "norm", "quantize", "compare", "check", "save")
+        PassSpeed(kind=kind, elements=1 << 16, forward=1e-9, training=3e-9)
+        for kind in ("plain", "function", "norm", "quantize", "drop", "compare", "check", "save")
     ),
     solvers=tuple(
         SolverSpeed(kind=kind, column=1e-4, product=1e-9, cube=1e-11)
-        for kind in ("ridge", "optq", "descent")
+        for kind in ("ridge", "optq", "descent", "refit")
     ),
     call=4e-5,
     search=Rate(per_call=2e-4, per_item=1e-8),
     step=Rate(per_call=8e-4, per_item=4e-8),
+    new=0.0,
     commit=0.02,
 )
 
@@ -43,6 +45,7 @@ SPEEDS = Speeds(
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_forecast, "machine_speeds", lambda: SPEEDS)
+    monkeypatch.setattr(run_seconds, "multiplies_bf16", lambda: False)
     return lambda *lines: make_project(tmp_path, RECIPE + "".join(f"{line}\n" for line in lines))
 
 
@@ -105,6 +108,22 @@ def test_learning_takes_time_in_proportion_to_its_steps(project):
     one, two, four = seconds(1000), seconds(2000), seconds(4000)
     assert four - two == pytest.approx(2 * (two - one), rel=1e-3)
     assert four > 3 * one > 0
+
+
+def test_products_are_learned_in_bf16_where_the_processor_or_the_recipe_says_so(
+    project, monkeypatch
+):
+    project()
+
+    def seconds(precision: str, *, fast: bool) -> float:
+        monkeypatch.setattr(run_seconds, "multiplies_bf16", lambda: fast)
+        recipe = f"{RECIPE}tune brecq {{ steps = 2000; precision = {precision} }}\n"
+        return forecast_of(plan_recipe(make_project(Path.cwd(), recipe))).seconds
+
+    wide, narrow = seconds("fp32", fast=True), seconds("bf16", fast=False)
+    assert narrow < wide
+    assert seconds("auto", fast=True) == narrow
+    assert seconds("auto", fast=False) == wide
 
 
 LOSSES = ("mse", "mse(p=2.4)", "fisher", "perturbation", "kl", "mse + prediction")

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -83,3 +84,29 @@ def test_stars_do_not_multiply_the_work():
     """A backtracking matcher needs some ``10 ** 18`` steps for this."""
     assert not parse_glob("*a" * 60 + "*c").matches("a" * 3000)
     assert not parse_glob("**.a." * 40 + "c").matches(".".join("a" * 2000))
+
+
+PARTS = st.sampled_from(
+    ["a", "b", "ab", "*", "a*", "*b", "a?b", "?", "[ab]", "**", "{a,b.a}", "\\*"]
+)
+PATHS = st.lists(st.text("ab*", max_size=3), max_size=5).map(".".join)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=4).map(".".join), PATHS)
+def test_ends_that_are_looked_at_first_rule_nothing_out_that_fits(pattern, path):
+    glob = parse_glob(pattern)
+    blind = replace(glob, ends=tuple(("", "") for _ in glob.ends))
+    assert glob.matches(path) == blind.matches(path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ends"),
+    [
+        ("blocks.*.down", [("blocks.", "down")]),
+        ("blocks.0.**", [("blocks.0", "")]),
+        ("**.fc", [("", "fc")]),
+        ("{a,b}x*y", [("ax", "y"), ("bx", "y")]),
+    ],
+)
+def test_ends_are_the_literal_text_around_the_wildcards(pattern, ends):
+    assert list(parse_glob(pattern).ends) == ends

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from qcompile.analysis.accumulator import ACCUMULATOR_BITS, bound
+from qcompile.analysis.accumulator import bound
 from qcompile.analysis.context import Context
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
@@ -17,13 +17,13 @@ def accumulator_overflow(context: Context) -> Iterator[Diagnostic]:
     found: dict[Span, list[Accumulator]] = defaultdict(list)
     for site, decision in context.decided():
         worst = bound(site, decision)
-        if worst is not None and worst.bits > ACCUMULATOR_BITS:
+        if worst is not None and worst.bits > context.accumulator_bits:
             found[context.slot_span(decision, "weight")].append(worst)
     for span, layers in found.items():
-        yield may_overflow(span, layers)
+        yield may_overflow(span, layers, context.accumulator_bits)
 
 
-def may_overflow(span: Span, layers: list[Accumulator]) -> Diagnostic:
+def may_overflow(span: Span, layers: list[Accumulator], bits: int) -> Diagnostic:
     """QR517."""
     more = (f"and {len(layers) - MAX_PATHS} more",) if len(layers) > MAX_PATHS else ()
     what = f"of `{layers[0].site}`" if len(layers) == 1 else f"of {len(layers)} layers"
@@ -33,7 +33,7 @@ def may_overflow(span: Span, layers: list[Accumulator]) -> Diagnostic:
     )
     return Diagnostic(
         Code.ACCUMULATOR_OVERFLOW,
-        f"the integer sums {what} may not fit {ACCUMULATOR_BITS} bits",
+        f"the integer sums {what} may not fit {bits} bits",
         Label(span, "with these weights"),
         notes=(*listed, *more),
         help="cut the sums with `per_group(n)`, or use fewer bits for weights or activations",

@@ -13,6 +13,7 @@ from qcompile.capture.kinds import kind_of
 from qcompile.capture.node_meta import FLOATS, facts
 from qcompile.capture.operations import bare_name, written_name
 from qcompile.capture.roles import Role, role_of
+from qcompile.compat.submodules import module_at
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.policy.recipe import Rule
@@ -116,7 +117,7 @@ def _weight_rule(decision: Decision) -> Rule | None:
 def _parameter_behind(node: fx.Node, module: fx.GraphModule) -> tuple[Parameter, str] | None:
     """The matrix that ``node`` multiplies by, and why it is no weight that can be stored."""
     if node.op == "call_module":
-        leaf = module.get_submodule(str(node.target))
+        leaf = module_at(module, str(node.target))
         weight = getattr(leaf, "weight", None)
         if not isinstance(weight, nn.Parameter):
             return None
@@ -142,7 +143,7 @@ def _attribute(node: fx.Node, module: fx.GraphModule) -> object:
     if node.op != "get_attr":
         return None
     owner, _, name = str(node.target).rpartition(".")
-    return cast("object", getattr(module.get_submodule(owner), name))
+    return cast("object", getattr(module_at(module, owner), name))
 
 
 def _described(path: str, tensor: nn.Parameter, through: tuple[str, ...]) -> tuple[Parameter, str]:
