@@ -18,6 +18,7 @@ from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
 from qcompile.policy.site import Kind, Site
 from qcompile.quant.layer import STRIDE
 from qcompile.quant.layer_solver import TRIAL_ROWS
+from qcompile.quant.output_range import LOOKED_AT, ROWS
 from qcompile.quant.range_search import SHRINK_FACTORS
 from qcompile.quant.sampling import LIMIT
 from qcompile.quant.scale_search import COARSE, FINE
@@ -113,6 +114,15 @@ class LayerWork:
         elif "scale" in tuning.learn:
             total += tuning.refits * self.speeds.solver("refit").seconds(k, rows)
         return total + descents * self.speeds.solver("descent").seconds(k, rows)
+
+    def output_search(self, layer: MatrixLayer) -> float:
+        """Of the range of its input that suits its output: on a sample of the rows."""
+        rows = ROWS * layer.groups
+        products = rows * layer.k * min(layer.k, layer.rows)
+        elements = rows * layer.k
+        passes = 3 * self.speeds.over("plain", elements) + self.speeds.over("quantize", elements)
+        one = products * self.speeds.product("linear", layer.k) + elements * passes
+        return LOOKED_AT * one
 
     def quantize(self, node: fx.Node, *, training: bool = False, drops: bool = False) -> float:
         """``drops``: each element stays in float by chance."""

@@ -14,6 +14,7 @@ from qcompile.capture.unit import Unit
 from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
+from qcompile.quant.layer import STRIDE
 
 HELD_OUT = 8
 """One batch in so many judges what was learned."""
@@ -43,6 +44,16 @@ def rescaling_seconds(walk: RunWalk, speeds: Speeds) -> float:
     work = LayerWork(walk.graph, walk.sites, walk.sizes, speeds)
     computed = (node for node in walk.nodes.values() if node.op.startswith("call_"))
     return (walk.batches + 2) * sum(map(work.evaluate, computed))
+
+
+def weighing_seconds(walk: RunWalk, speeds: Speeds) -> float:
+    """To run the float model, and again for the gradients of its layers; 0 where not asked."""
+    if not any(walk.tuning_of(name).weighs_rows for name in walk.nodes if walk.weight(name)):
+        return 0.0
+    work = LayerWork(walk.graph, walk.sites, walk.sizes, speeds)
+    computed = [node for node in walk.nodes.values() if node.op.startswith("call_")]
+    both = sum(work.evaluate(node) + work.evaluate(node, "training") for node in computed)
+    return walk.batches * both
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +92,20 @@ class _Timer:
     def _weight(self, node: fx.Node, weight: TensorPlan) -> float:
         walk, work = self.walk, self.work
         count = prod(weight.shape)
-        seconds = work.range_search(weight.spec, count, limit=None)
+        tuning = walk.tuning_of(node.name)
+        stride = STRIDE if tuning.fits_grid else 1
+        seconds = work.range_search(weight.spec, count, limit=None, stride=stride)
         seconds += count * (
             work.speeds.over("compare", count) + 2 * work.speeds.over("quantize", count)
         )
-        tuning = walk.tuning_of(node.name)
         layer = matrix_layer(walk.sites[node.name], work.sizes.elements(node))
         if not tuning.uses_moments or layer is None:
             return seconds
         operands = sum(work.quantize(used) for _, used in walk.operands(node.name))
         seconds += walk.batches * (work.statistics(layer) + operands)
+        if "act_scale" in tuning.learn:
+            static = sum(is_static(tensor) for tensor, _ in walk.operands(node.name))
+            seconds += static * work.output_search(layer)
         return seconds + work.solve(layer, tuning, weight.spec, count)
 
     def learn(self, stretch: Stretch) -> float:

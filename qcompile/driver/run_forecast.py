@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from qcompile.analysis.actual_sizes import ActualSizes
 from qcompile.analysis.memory_terms import memory_terms
-from qcompile.analysis.run_seconds import rescaling_seconds, unit_seconds
+from qcompile.analysis.run_seconds import rescaling_seconds, unit_seconds, weighing_seconds
 from qcompile.analysis.run_walk import RunWalk
 from qcompile.analysis.speeds import Speeds
 from qcompile.capture.sites import find_sites
@@ -74,7 +74,9 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
     memory = tuple(unit for unit, _ in parts)
     seconds = None if speeds is None else [round(s, 3) for s in unit_seconds(walk, speeds, memory)]
     moves = any(item.value is not None for item in bound.transforms)
-    before = 0.0 if speeds is None or not moves else rescaling_seconds(walk, speeds)
+    before = 0.0
+    if speeds is not None:
+        before = weighing_seconds(walk, speeds) + (rescaling_seconds(walk, speeds) if moves else 0)
     units = tuple(
         UnitForecast(
             unit=unit.name,

@@ -17,10 +17,8 @@ from qcompile.policy.scheme import Mse, PerTensor
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit, has_run_time_range
 from qcompile.quant.fake_quantize import stored_grid, stored_zero_point
 from qcompile.quant.geometry import Convolution, Geometry, rows, weight_rows
-from qcompile.quant.output_range import layer_input, output_range
+from qcompile.quant.output_range import ROWS, layer_input, output_range
 
-ROWS = 512
-"""Of inputs, over all batches, on which ranges are compared."""
 IMAGES = 4
 """Of a batch, from which a convolution's rows are drawn."""
 WIDEST = 4

@@ -21,6 +21,10 @@ HALVINGS = (0.1, 0.05, 0.025)
 """Steps of one end, then of the other, around the best."""
 REACH = 3
 """Steps in either direction."""
+LOOKED_AT = len(JOINT) + 4 * REACH * len(HALVINGS)
+"""Grids that are compared at most."""
+ROWS = 512
+"""Of inputs, on which they are compared."""
 LEAST = 0.02
 """Share of an end below which it is not moved."""
 

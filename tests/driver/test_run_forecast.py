@@ -310,3 +310,33 @@ def test_factors_take_a_float_pass_over_the_data_and_two_batches_more(project):
 
     assert extra(32) / (4 + 2) == pytest.approx(extra(8) / (1 + 2), rel=0.02, abs=1e-3)
     assert extra(32) > 0
+
+
+def tuned_seconds(tune, samples=32):
+    recipe = f"{RECIPE}{tune}\n".replace("samples = 32", f"samples = {samples}")
+    found = forecast_of(plan_recipe(make_project(Path.cwd(), recipe))).seconds
+    assert found is not None
+    return found
+
+
+def test_weighing_rows_takes_time_with_every_batch(project):
+    project()
+
+    def extra(samples):
+        plain, weighed = "tune hybrid { loss = mse }", "tune hybrid { loss = fisher }"
+        return tuned_seconds(weighed, samples) - tuned_seconds(plain, samples)
+
+    assert extra(32) == pytest.approx(4 * extra(8), abs=2e-3)
+    assert extra(8) > 0
+
+
+def test_ranges_for_the_output_take_the_same_time_whatever_the_data(project):
+    project()
+
+    def extra(samples):
+        plain, moved = "[rounding, scale, bias]", "[rounding, scale, bias, act_scale]"
+        tunes = [f"tune hybrid {{ learn = {names} }}" for names in (moved, plain)]
+        return tuned_seconds(tunes[0], samples) - tuned_seconds(tunes[1], samples)
+
+    assert extra(32) == pytest.approx(extra(8), abs=3e-3)
+    assert extra(8) > 0
