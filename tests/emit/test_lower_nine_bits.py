@@ -57,7 +57,9 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("conv", "twice"), CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("conv", "twice"), CONVOLUTIONS, ids=lambda x: getattr(x, "__name__", str(x))
+)
 @pytest.mark.parametrize("act", ACTS, ids=lambda s: f"{s.format}")
 @pytest.mark.parametrize("weight", [*WEIGHTS, UNSIGNED], ids=lambda s: f"{s.format}")
 def test_a_convolution_is_one_of_the_codes_twice(planned, conv, twice, act, weight):
