@@ -14,7 +14,6 @@ from qcompile.capture.unit import Unit
 from qcompile.compat.cpu_features import multiplies_bf16
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
-from qcompile.quant.layer import STRIDE
 
 HELD_OUT = 8
 """One batch in so many judges what was learned."""
@@ -93,8 +92,7 @@ class _Timer:
         walk, work = self.walk, self.work
         count = prod(weight.shape)
         tuning = walk.tuning_of(node.name)
-        stride = STRIDE if tuning.fits_grid else 1
-        seconds = work.range_search(weight.spec, count, limit=None, stride=stride)
+        seconds = work.range_search(weight.spec, count, limit=None)
         seconds += count * (
             work.speeds.over("compare", count) + 2 * work.speeds.over("quantize", count)
         )

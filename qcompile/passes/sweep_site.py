@@ -17,7 +17,6 @@ from qcompile.passes.sweep_operands import operands
 from qcompile.passes.sweep_values import Value, relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.number_format import IntFormat
-from qcompile.quant.layer import STRIDE
 from qcompile.quant.level_weight import quantize_levels
 from qcompile.quant.quantized_weight import encode, quantize_weight
 from qcompile.quant.range_search import weight_range
@@ -117,9 +116,7 @@ def _solve_weight(
     if not isinstance(plan.spec.format, IntFormat):
         levels = Rounded(quantize_levels(weight, plan.spec, plan.output_axis), unmoved)
         return SolvedWeight(path, storage, plan, weight, nearest=levels, start=levels), None
-    # where a solver fits another grid, this is only what it is compared with
-    stride = STRIDE if context.tuning.fits_grid else 1
-    grid = weight_range(weight, plan.spec, plan.output_axis, stride=stride)
+    grid = weight_range(weight, plan.spec, plan.output_axis)
     problem = LayerProblem(
         weight=weight,
         spec=plan.spec,

@@ -137,7 +137,9 @@ def _solvers(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
 
 def _gate_on_a_moving_grid(tuning: Tuning, spans: Spans) -> Iterator[Diagnostic]:
     moved = [name for name in tuning.learn if name in GRID_PARAMETERS]
-    if tuning.variable != "gate" or tuning.frozen_base or "rounding" not in tuning.learn:
+    if not tuning.takes_steps or tuning.variable != "gate" or "rounding" not in tuning.learn:
+        return
+    if tuning.frozen_base:
         return
     if tuning.uses_moments:  # the layer's solvers fit the scale, and the gates take it as it is
         moved = [name for name in moved if name != "scale"]

@@ -13,7 +13,7 @@ from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.range_search import weight_range
 
 STRIDE = 5
-"""In factors, of a range search that only begins or judges a fit."""
+"""Of the range search on a solved target, in factors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
