@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.capture.main_output import main_output
+from qcompile.capture.node_meta import facts
 from qcompile.capture.unit import Unit
 from qcompile.data.metrics import primary_output
 from qcompile.passes.layer_form import layer_form
@@ -52,13 +53,16 @@ def row_importance(
         if form is not None:
             geometries[name] = form.geometry
     walk = _Walk(module, units, frozenset(geometries), device)
+    size = SAMPLES if _takes_any_batch(module) else None
     found: dict[str, list[Tensor]] = {name: [] for name in geometries}
     for batch in batches:
         parts: dict[str, list[Tensor]] = {}
-        for piece in _pieces(batch):
+        for piece in _pieces(batch, size):
             try:
                 gradients = walk.gradients(piece, generator)
-            except (NotImplementedError, RuntimeError):
+            except RuntimeError as problem:
+                if not _is_about_derivatives(problem):
+                    raise
                 return {}
             for name, gradient in gradients.items():
                 rows = output_rows(gradient.float().square(), geometries[name])
@@ -200,12 +204,26 @@ def _floats(value: Value) -> list[Tensor]:
     return [tensor for tensor in tensors_in(value) if tensor.is_floating_point()]
 
 
-def _pieces(batch: Batch) -> list[Batch]:
-    """A few samples each; the first axis of every tensor counts samples."""
+def _is_about_derivatives(problem: RuntimeError) -> bool:
+    """There is no type for these in torch."""
+    return any(words in str(problem) for words in ("derivative", "inplace operation"))
+
+
+def _takes_any_batch(module: fx.GraphModule) -> bool:
+    """The model was not traced for batches of one size."""
+    shapes = [facts(node).shape for node in module.graph.find_nodes(op="placeholder")]
+    return not any(shape and isinstance(shape[0], int) for shape in shapes)
+
+
+def _pieces(batch: Batch, size: int | None) -> list[Batch]:
+    """``size`` samples each, or all; what has no samples of its own goes into every piece."""
     count = max(len(value) for value in batch.values())
     return [
-        {name: value[start : start + SAMPLES] for name, value in batch.items()}
-        for start in range(0, count, SAMPLES)
+        {
+            name: value[start : start + (size or count)] if len(value) == count else value
+            for name, value in batch.items()
+        }
+        for start in range(0, count, size or count)
     ]
 
 

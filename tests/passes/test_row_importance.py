@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from qcompile.capture.node_meta import NodeFacts, set_facts
 from qcompile.capture.unit import Unit
 from qcompile.passes.row_importance import EVEN, SAMPLES, row_importance
 from tests.passes.deep import CPU, LAYERS, UNITS, deep
@@ -139,3 +140,59 @@ def test_the_model_and_the_batches_are_only_read():
     found(module, UNITS, LAYERS, batches)
     after = [*module.state_dict().values(), batches[0]["x"]]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_model_of_one_batch_size_gets_whole_batches():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.layer(x.view(6, 4)).tanh()
+
+    module = fx.symbolic_trace(Fixed().eval())
+    names = tuple(node.name for node in module.graph.nodes if node.op.startswith("call_"))
+    units = (Unit("u", names, ("x",), names[-1:], False),)
+    (placeholder,) = module.graph.find_nodes(op="placeholder")
+    set_facts(placeholder, NodeFacts(shape=(6, 2, 2)))
+    (weights,) = found(module, units, ["layer"], [{"x": torch.randn(6, 2, 2)}])["layer"]
+    assert weights.shape == (1, 6)
+
+
+def test_other_failures_are_not_taken_for_a_missing_derivative():
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.layer(x).view(7, 11)
+
+    module = fx.symbolic_trace(Broken().eval())
+    names = tuple(node.name for node in module.graph.nodes if node.op.startswith("call_"))
+    units = (Unit("u", names, ("x",), names[-1:], False),)
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        found(module, units, ["layer"], [{"x": torch.randn(6, 4)}])
+
+
+def test_an_operation_without_a_derivative_is_none_for_its_layers():
+    class Undifferentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            raise RuntimeError("derivative for this is not implemented")
+
+    def doubled(x):
+        return Undifferentiable.apply(x)
+
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    layer = graph.call_module("layer", (x,))
+    graph.output(graph.call_function(doubled, (layer,)))
+    module = fx.GraphModule({"layer": nn.Linear(4, 4)}, graph)
+    units = (Unit("u", ("layer", "doubled"), ("x",), ("doubled",), False),)
+    assert found(module, units, ["layer"], [{"x": torch.randn(3, 4)}]) == {}
