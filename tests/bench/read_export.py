@@ -86,9 +86,9 @@ def layers(path: Path, given: Mapping[str, Tensor]) -> dict[str, object]:
             apart = np.abs(made.astype(np.int64) - codes[name])
             shares.append((int((apart > 0).sum()), apart.size))
             most = max(most, int(apart.max()))
-        wrong, total = (sum(side) for side in zip(*shares, strict=True))
-        found["off"].append(wrong / total)
-        found["worst"].append(max(one / size for one, size in shares))
+        wrong, total = (sum(pair[side] for pair in shares) for side in range(2))
+        found["off"].append(wrong / max(total, 1))
+        found["worst"].append(max((one / size for one, size in shares), default=0.0))
         found["most"].append(most)
     seconds = [processor_seconds(session_of(path, fused), given["x"]) for fused in (OFF, ON)]
     return {"layers": len(codes) - 1, "seconds": seconds, **found}
