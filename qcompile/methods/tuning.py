@@ -168,11 +168,6 @@ class Tuning:
         return self.fits_nearest or any(name in self.solvers for name in ("optq", "gram", "cd"))
 
     @property
-    def fits_grid(self) -> bool:
-        """The layer's solvers search the grid of the weight that they solve for."""
-        return self.uses_moments and self.target != "symmetric"
-
-    @property
     def weighs_rows(self) -> bool:
         """The layer's solvers mind how much the network's output depends on each row."""
         return self.uses_moments and any(term.name == "fisher" for term in self.loss)

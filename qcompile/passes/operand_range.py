@@ -94,22 +94,25 @@ def _sample(
     batches: Sequence[Tensor], geometry: Geometry, counts: Sequence[Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     """``[groups, n, k]`` of all batches, and how much each row stands for, ``[1, n]``."""
-    wanted = -(-ROWS // len(batches))
+    taken = range(0, len(batches), -(-len(batches) * WIDEST // ROWS))
+    wanted = -(-ROWS // len(taken))
     found: list[Tensor] = []
     weights: list[Tensor] = []
-    for number, batch in enumerate(batches):
+    for turn, number in enumerate(taken):
+        batch = batches[number]
         few = batch[:IMAGES] if isinstance(geometry, Convolution) else batch
         own = rows(few, geometry).float()
-        place, weight = _drawn(own, wanted)
+        place, weight = drawn_rows(own, wanted, turn)
         found.append(own[:, place])
         weights.append(weight if counts is None else weight * counts[number][0, place])
     return torch.cat(found, 1), torch.cat(weights)[None]
 
 
-def _drawn(own: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+def drawn_rows(own: Tensor, wanted: int, turn: int) -> tuple[Tensor, Tensor]:
     """Numbers of rows, and how many each stands for: the widest for themselves, others evenly.
 
-    A few rows hold numbers far beyond all others, and decide what cutting a range costs.
+    A few rows hold numbers far beyond all others, and decide what cutting a range costs. ``turn``
+    counts the draws, so that no two of them meet the same rows of a batch.
     """
     count = own.shape[1]
     if count <= wanted:
@@ -118,12 +121,11 @@ def _drawn(own: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
     widest, others = order[: wanted // WIDEST], order[wanted // WIDEST :].sort().values
     size = wanted - len(widest)
     # no stride: rows of an image or a text recur
-    share = torch.arange(size, device=own.device, dtype=torch.float64) * GOLDEN % 1
-    place = others[(share * len(others)).long()]
-    each = torch.full((size,), len(others) / size, device=own.device)
-    return torch.cat([widest, place]), torch.cat(
-        [torch.ones_like(each[:1]).expand(len(widest)), each]
-    )
+    steps = torch.arange(turn * size, (turn + 1) * size, device=own.device, dtype=torch.float64)
+    place = others[(steps * GOLDEN % 1 * len(others)).long()]
+    weight = torch.ones(wanted, device=own.device)
+    weight[len(widest) :] = len(others) / size
+    return torch.cat([widest, place]), weight
 
 
 def _gain(context: SiteContext, node: fx.Node, form: LayerForm, matrix: Tensor) -> Tensor | None:

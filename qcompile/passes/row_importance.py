@@ -22,7 +22,7 @@ from qcompile.data.metrics import primary_output
 from qcompile.passes.layer_form import layer_form
 from qcompile.passes.sweep_node import Operation, is_in_place, operation
 from qcompile.passes.sweep_values import Value, map_tensors, tensors_in
-from qcompile.quant.geometry import Geometry, output_rows
+from qcompile.quant.geometry import output_rows
 
 SAMPLES = 4
 """Of a batch that are run at once: a unit's backward pass holds all of its values."""
@@ -47,11 +47,9 @@ def row_importance(
     each unit run a second time for its gradients: values of one unit are held, and what lies
     between units.
     """
-    geometries: dict[str, Geometry] = {}
-    for name in names:
-        form = layer_form(module, next(n for n in module.graph.nodes if n.name == name))
-        if form is not None:
-            geometries[name] = form.geometry
+    wanted = frozenset(names)
+    forms = {n.name: layer_form(module, n) for n in module.graph.nodes if n.name in wanted}
+    geometries = {name: form.geometry for name, form in forms.items() if form is not None}
     walk = _Walk(module, units, frozenset(geometries), device)
     size = SAMPLES if _takes_any_batch(module) else None
     found: dict[str, list[Tensor]] = {name: [] for name in geometries}

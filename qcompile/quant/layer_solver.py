@@ -192,7 +192,8 @@ def _fitted(
     refits_bias: bool,
 ) -> LayerFit:
     """One fit: grid, codes, then scales and codes in turns, then the bias."""
-    grid = layer.range_of(ridge.target) if tuning.fits_grid else nearest
+    keeps_grid = tuning.target == "symmetric"
+    grid = nearest if keeps_grid else layer.range_of(ridge.target)
     setting = Setting(tuning, ridge.elimination)
     problem = _problem(layer, grid, ridge)
     problem, codes = _best_start(problem, setting, tied=layer.scale_size is None)

@@ -103,7 +103,8 @@ def moments(
     total: list[Tensor] = []
     around: tuple[Tensor, Tensor] | None = None
     samples = 0
-    for (inputs, wanted), weight in zip(pairs, weights or repeat(None), strict=False):
+    weighed = zip(pairs, repeat(None)) if weights is None else zip(pairs, weights, strict=True)
+    for (inputs, wanted), weight in weighed:
         q, t = rows(inputs.float(), geometry), output_rows(wanted.float(), geometry)
         if not q.shape[1]:
             continue

@@ -7,7 +7,7 @@ import torch
 
 from qcompile.methods.axes import LossTerm
 from qcompile.methods.presets import preset
-from qcompile.passes.operand_range import _drawn
+from qcompile.passes.operand_range import drawn_rows
 from qcompile.passes.sweep import sweep
 from qcompile.policy.scheme import MinMax
 from tests.passes.deep import CPU, UNITS, deep, site
@@ -65,7 +65,7 @@ def test_rows_that_count_change_ranges_and_codes():
 def test_rows_are_drawn_without_a_period_and_the_widest_for_sure():
     rows = torch.zeros(1, 1600, 3)
     rows[0, 777] = 100.0
-    place, weight = _drawn(rows, 32)
+    place, weight = drawn_rows(rows, 32, 0)
     assert 777 in place
     assert len(place) == len(weight) == 32
     assert float(weight.sum()) == pytest.approx(1600)
@@ -74,6 +74,12 @@ def test_rows_are_drawn_without_a_period_and_the_widest_for_sure():
 
 
 def test_few_rows_are_all_taken():
-    place, weight = _drawn(torch.zeros(1, 5, 3), 32)
+    place, weight = drawn_rows(torch.zeros(1, 5, 3), 32, 0)
     assert place.tolist() == [0, 1, 2, 3, 4]
     assert weight.tolist() == [1.0] * 5
+
+
+def test_many_small_batches_are_not_all_asked_for_their_first_row():
+    """One row of each, as of 512 texts one by one: a class token or a first word, and no other."""
+    drawn = [drawn_rows(torch.zeros(1, 50, 3), 1, turn)[0] for turn in range(100)]
+    assert len(set(torch.cat(drawn).tolist())) > 40
