@@ -6,6 +6,7 @@ device): ``_int_mm`` more than 16 rows, and all sizes in multiples of 8; ``_scal
 a CPU the first two take any size, and are given the same.
 """
 
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import cast
 
@@ -24,57 +25,66 @@ TILE = 16
 
 
 def found_devices() -> str:
-    """For people."""
+    """For people: the device, and what it should be able to do and does not."""
     if not torch.cuda.is_available():
         return "this torch sees no CUDA device"
     name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
-    return f"this torch sees {name}, of compute capability {major}.{minor}"
+    found = f"this torch sees {name}, of compute capability {major}.{minor}"
+    failed = [f"{words} fail there: {why}" for words, why in _failures()]
+    return "; ".join([found, *failed])
 
 
-@cache
 def has_int8() -> bool:
     """Whether the device that torch would use has them, and this torch runs them there."""
-    return _is_capable(INT8) and _runs_int8()
+    return _is_capable(INT8) and not _failure(_try_int8)
 
 
-@cache
 def has_fp8() -> bool:
-    return _is_capable(FP8) and _runs_fp8()
+    return _is_capable(FP8) and not _failure(_try_fp8)
 
 
-@cache
 def has_int4() -> bool:
-    return _is_capable(INT4) and _runs_int4()
+    return _is_capable(INT4) and not _failure(_try_int4)
+
+
+def _failures() -> Iterator[tuple[str, str]]:
+    for words, wanted, trial in (
+        ("8-bit integer products", INT8, _try_int8),
+        ("8-bit float products", FP8, _try_fp8),
+        ("4-bit products", INT4, _try_int4),
+    ):
+        if _is_capable(wanted) and (why := _failure(trial)):
+            yield words, why
 
 
 def _is_capable(wanted: tuple[int, int]) -> bool:
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= wanted
 
 
-def _runs_int8() -> bool:
+@cache
+def _failure(trial: Callable[[], bool]) -> str:
+    """What a product says for itself where it does not run; empty where it does."""
+    try:
+        return "" if trial() else "its result is wrong"
+    except RuntimeError as error:
+        return str(error).partition("\n")[0] or "no reason given"
+
+
+def _try_int8() -> bool:
     ones = torch.ones(1, 1, dtype=torch.int8, device="cuda")
-    try:
-        return multiply_int8(ones, packed_int8(ones)).item() == 1
-    except RuntimeError:
-        return False
+    return multiply_int8(ones, packed_int8(ones)).item() == 1
 
 
-def _runs_fp8() -> bool:
+def _try_fp8() -> bool:
     ones = torch.ones(1, 1, device="cuda").to(torch.float8_e4m3fn)
-    try:
-        return multiply_fp8(ones, packed_fp8(ones)).item() == 1
-    except RuntimeError:
-        return False
+    return multiply_fp8(ones, packed_fp8(ones)).item() == 1
 
 
-def _runs_int4() -> bool:
+def _try_int4() -> bool:
     codes = torch.full((UNIT, 32), 9, dtype=torch.uint8, device="cuda")
     grid = torch.ones(1, UNIT, 2, dtype=torch.bfloat16, device="cuda")
     x = torch.ones(1, 32, dtype=torch.bfloat16, device="cuda")
-    try:
-        made = multiply_int4(x, pack_int4(codes), 32, grid)
-    except (RuntimeError, NotImplementedError):
-        return False
+    made = multiply_int4(x, pack_int4(codes), 32, grid)
     return bool((made == 64).all())  # 32 times (9 - 8) * 1 + 1
 
 

@@ -277,5 +277,5 @@ def test_a_device_that_is_too_old_is_not_taken(monkeypatch, probe):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a device")
-    assert getattr(tensor_cores, probe).__wrapped__() is False
+    assert getattr(tensor_cores, probe)() is False
     assert tensor_cores.found_devices() == "this torch sees a device, of compute capability 7.0"
