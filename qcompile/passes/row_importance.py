@@ -42,10 +42,10 @@ def row_importance(
 ) -> dict[str, list[Tensor]]:
     """By node and batch, ``[1, rows]`` as ``geometry.rows`` has them; mean 1 over all batches.
 
-    ``names`` are nodes that multiply rows by a weight. A node that the output does not depend on
-    is left out, and all are where an operation has no derivative. One pass over the float model,
-    each unit run a second time for its gradients: values of one unit are held, and what lies
-    between units.
+    ``names`` are nodes that multiply rows by a weight. A node that the output does not depend on,
+    or not by finite gradients, is left out, and all are where an operation has no derivative. One
+    pass over the float model, each unit run a second time for its gradients: values of one unit are
+    held, and what lies between units.
     """
     wanted = frozenset(names)
     forms = {n.name: layer_form(module, n) for n in module.graph.nodes if n.name in wanted}
@@ -67,7 +67,9 @@ def row_importance(
                 parts.setdefault(name, []).append(rows.mean((0, 2)))
         for name, rows in parts.items():
             found[name].append(torch.cat(rows)[None])
-    return {name: _weights(rows) for name, rows in found.items() if len(rows) == len(batches)}
+    complete = {name: rows for name, rows in found.items() if len(rows) == len(batches)}
+    weights = {name: _weights(rows) for name, rows in complete.items()}
+    return {name: rows for name, rows in weights.items() if _is_finite(rows)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,3 +230,7 @@ def _pieces(batch: Batch, size: int | None) -> list[Batch]:
 def _weights(rows: list[Tensor]) -> list[Tensor]:
     mean = torch.cat(rows, 1).mean().item()
     return [EVEN + (1 - EVEN) * part / mean if mean else torch.ones_like(part) for part in rows]
+
+
+def _is_finite(rows: list[Tensor]) -> bool:
+    return all(bool(torch.isfinite(part).all()) for part in rows)

@@ -124,7 +124,7 @@ def _remarks(problem: LayerProblem, found: LayerFit) -> Iterator[str]:
     if len(problem.tuning.damping) > 1 and problem.batches == 1:
         yield ONE_BATCH
     if problem.tuning.weighs_rows and problem.row_weights is None:
-        yield "rows count alike: the output has no derivative by them"
+        yield "rows count alike: the network's output has no finite derivative by them"
     if found.raised:
         yield f"the inputs are linearly dependent: damping was raised to {found.damping:g}"
 

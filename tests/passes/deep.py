@@ -91,11 +91,19 @@ def site(module, name):
     )
 
 
-def outcomes(tuning, *, seed=0, only=LAYERS, **options):
-    """Of every unit; ``only`` these layers are quantized."""
+def outcomes(tuning, *, seed=0, only=LAYERS, observer=None, **options):
+    """Of every unit; ``only`` these layers are quantized. ``observer`` is of their inputs."""
     module, data = deep(seed, **options)
     sites = {name: site(module, name) for name in only}
+    if observer is not None:
+        sites = {name: _observed(one, observer) for name, one in sites.items()}
     return list(sweep(module, UNITS, sites, data, tuning=tuning, seed=1, device=CPU))
+
+
+def _observed(one, observer):
+    weight, act = one.tensors
+    changed = act.model_copy(update={"spec": replace(act.spec, observer=observer)})
+    return one.model_copy(update={"tensors": (weight, changed)})
 
 
 def quick(name, **update):

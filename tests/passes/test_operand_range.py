@@ -8,30 +8,18 @@ import torch
 from qcompile.methods.axes import LossTerm
 from qcompile.methods.presets import preset
 from qcompile.passes.operand_range import drawn_rows
-from qcompile.passes.sweep import sweep
 from qcompile.policy.scheme import MinMax
-from tests.passes.deep import CPU, UNITS, deep, site
+from tests.passes.deep import outcomes
 
 OBSERVED = preset("hybrid")
 MOVED = replace(OBSERVED, learn=(*OBSERVED.learn, "act_scale"))
 
 
-def swept(tuning, *, observer=None, layers=("first", "second", "third", "fourth")):
+def swept(tuning, **options):
     """Tensors by name, and errors of the units' outputs."""
-    module, data = deep()
-    sites = {name: site(module, name) for name in layers}
-    if observer is not None:
-        sites = {name: _observed(one, observer) for name, one in sites.items()}
-    outcomes = list(sweep(module, UNITS, sites, data, tuning=tuning, seed=0, device=CPU))
-    tensors = {name: value for one in outcomes for name, value in one.tensors.items()}
-    return tensors, [one.output_error for one in outcomes]
-
-
-def _observed(one, observer):
-    weight, act = one.tensors
-    spec = replace(act.spec, observer=observer)
-    changed = act.model_copy(update={"spec": spec})
-    return one.model_copy(update={"tensors": (weight, changed)})
+    made = outcomes(tuning, **options)
+    tensors = {name: value for one in made for name, value in one.tensors.items()}
+    return tensors, [one.output_error for one in made]
 
 
 def scales(tensors):
@@ -40,8 +28,8 @@ def scales(tensors):
 
 def test_ranges_are_moved_where_they_are_learned_and_the_first_layer_gains():
     """Of the first layer alone: what arrives at the others differs."""
-    plain, plain_errors = swept(OBSERVED, layers=("first",))
-    moved, errors = swept(MOVED, layers=("first",))
+    plain, plain_errors = swept(OBSERVED, only=("first",))
+    moved, errors = swept(MOVED, only=("first",))
     assert scales(moved)["first:act.scale"] != scales(plain)["first:act.scale"]
     assert errors[0] < plain_errors[0]
     everywhere = scales(swept(MOVED)[0]), scales(swept(OBSERVED)[0])

@@ -196,3 +196,18 @@ def test_an_operation_without_a_derivative_is_none_for_its_layers():
     module = fx.GraphModule({"layer": nn.Linear(4, 4)}, graph)
     units = (Unit("u", ("layer", "doubled"), ("x",), ("doubled",), False),)
     assert found(module, units, ["layer"], [{"x": torch.randn(3, 4)}]) == {}
+
+
+def test_gradients_without_end_leave_rows_alike():
+    class Steep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x):
+            return self.layer(x).abs().sqrt()  # no slope at 0
+
+    module = fx.symbolic_trace(Steep().eval())
+    names = tuple(node.name for node in module.graph.nodes if node.op.startswith("call_"))
+    units = (Unit("u", names, ("x",), names[-1:], False),)
+    assert found(module, units, ["layer"], [{"x": torch.zeros(3, 4)}]) == {}

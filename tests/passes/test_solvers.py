@@ -127,7 +127,10 @@ def test_rows_that_count_more_are_fitted_better():
     rest = {of: error_of_rows(of, solve(of), slice(8, 32)) for of in (alike, weighted)}
     assert few[weighted] < few[alike]
     assert rest[weighted] > rest[alike]
-    assert solve(alike).note == "rows count alike: the output has no derivative by them"
+    assert (
+        solve(alike).note
+        == "rows count alike: the network's output has no finite derivative by them"
+    )
     assert solve(weighted).note == ""
 
 
