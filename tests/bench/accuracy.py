@@ -21,6 +21,7 @@ from typing import cast
 from tests.bench import seed_means
 from tests.bench.accuracy_table import Measured, as_json, as_markdown
 from tests.bench.cells import Budget, Document, Store, code_version, key
+from tests.bench.child import answer
 from tests.bench.matrix import MATRICES, ROOT, HardModel, Row, rows
 from tests.bench.request import FloatRequest, QuantizedRequest, Request
 from tests.bench.step_cost import EQUAL, REFERENCE, TIMED_STEPS, StepCost
@@ -115,7 +116,7 @@ class Bench:
         before = Spent.of(spent)
         now, cpu = time.monotonic(), _children_cpu()
         try:
-            result = _computed(request, self.budget.left)
+            result = answer("run_cell", request.model_dump(), limit=self.budget.left)
         except subprocess.TimeoutExpired:
             self.store.folder.mkdir(parents=True, exist_ok=True)
             wall, cpu = time.monotonic() - now, _children_cpu() - cpu
@@ -187,19 +188,6 @@ def _cell(row: Row, made: Variant) -> Document:
         "schemes": {name: asdict(s) for name, s in recipe.schemes.items()},
         "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES)),
     }
-
-
-def _computed(request: Request, limit: float | None) -> Document:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.run_cell"],
-        input=request.model_dump_json(),
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        timeout=limit,
-        check=True,
-    )
-    return cast("Document", json.loads(done.stdout))
 
 
 def measured(bench: Bench, wanted: list[Row]) -> Iterator[Measured]:

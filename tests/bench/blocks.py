@@ -19,6 +19,7 @@ from typing import cast
 from tests.bench.accuracy import BENCH_SOURCES, BUILD, COMPILER_SOURCES, MINUTES
 from tests.bench.block_methods import FITTED, HELD_OUT, PREFIX, PUBLISHED, Trial, trials
 from tests.bench.cells import Budget, Document, Json, Store, code_version, key
+from tests.bench.child import answer
 from tests.bench.matrix import ROOT
 from tests.bench.variant import TUNE
 
@@ -117,21 +118,12 @@ def result(trial: Trial, store: Store, budget: Budget, threads: int) -> Result |
 
 def _computed(request: Document, limit: float | None, label: str) -> Document | None:
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.block_cell"],
-            input=json.dumps(request),
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            timeout=limit,
-            check=True,
-        )
+        found = answer("block_cell", request, limit=limit)
     except subprocess.TimeoutExpired:
         return None
     except subprocess.CalledProcessError:  # its traceback is on standard error
         print(f"{label}: failed", file=sys.stderr)
         return None
-    found = cast("Document", json.loads(done.stdout))
     print(f"{label}: {found['error']:.4f} in {found['seconds']:.0f} s", file=sys.stderr)
     return found
 

@@ -5,12 +5,11 @@ kept, so that a second call continues. Loads no torch.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import cast
 
 from tests.bench.cells import Document, Store, code_version
+from tests.bench.child import answer
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "bench"
@@ -56,15 +55,7 @@ def _row(store: Store, name: str, version: str) -> Document:
     cell = {"kind": "captured", "model": name, "code": version}
     found = store.find(cell)
     if found is None:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.bench.captured_cell"],
-            input=json.dumps({"model": name}),
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-            check=True,
-        )
-        found = cast("Document", json.loads(done.stdout))
+        found = answer("captured_cell", {"model": name}, quiet=True)
         store.save(cell, found)
     free = len(cast("list[str]", found["free"]))
     print(

@@ -7,14 +7,13 @@ call continues. Loads no torch.
 import argparse
 import json
 import os
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
 from tests.bench.cells import Document, Store, code_version
+from tests.bench.child import answer
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "bench"
@@ -58,17 +57,9 @@ def _row(store: Store, request: dict[str, str], version: str) -> Document:
     if found is not None:
         return found
     with TemporaryDirectory() as cache:  # measured anew: the speed of a machine others use varies
-        for name in ("machine", "cell"):
-            done = subprocess.run(
-                [sys.executable, "-m", f"tests.bench.forecast_{name}"],
-                input=json.dumps(request),
-                stdout=subprocess.PIPE,
-                env=os.environ | {"XDG_CACHE_HOME": cache},
-                cwd=ROOT,
-                text=True,
-                check=True,
-            )
-    made = cast("Document", json.loads(done.stdout))
+        apart = os.environ | {"XDG_CACHE_HOME": cache}
+        answer("forecast_machine", request, environment=apart)
+        made = answer("forecast_cell", request, environment=apart)
     store.save(cell, made)
     return made
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from tests.bench.cells import Budget, Document, Json, Store, code_version
+from tests.bench.child import answer
 from tests.bench.matrix import ROOT
 
 BUILD = ROOT / "build" / "bench"
@@ -74,19 +75,10 @@ def result(cell: Cell, store: Store, budget: Budget, runs: int) -> Document | No
     if found is not None or budget.is_spent:
         return found
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.kernel_cell"],
-            input=json.dumps(request),
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            timeout=budget.left,
-            check=True,
-        )
+        made = answer("kernel_cell", request, limit=budget.left)
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
         print(f"{cell.label}: not measured", file=sys.stderr)
         return None
-    made = cast("Document", json.loads(done.stdout))
     store.save(content, made)
     print(f"{cell.label}: done", file=sys.stderr)
     return made

@@ -8,8 +8,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from math import log
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import cast
 
 from tests.bench.captured import captured_rows
 from tests.bench.cells import Document, Json, Store, code_version
+from tests.bench.child import answer
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "bench"
@@ -59,15 +58,7 @@ def _row(store: Store, name: str, version: str) -> Document:
     cell = {"kind": "plan", "model": name, "code": version}
     found = store.find(cell)
     if found is None:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.plan_cell"],
-            input=json.dumps({"model": name}),
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-            check=True,
-        )
-        found = cast("Document", json.loads(done.stdout))
+        found = answer("plan_cell", {"model": name})
         store.save(cell, found)
     print(
         f"{name:<14} {found['nodes']:>7} nodes  capture {found.get('capture_s', '-'):>6} s  "
