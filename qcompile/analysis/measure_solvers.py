@@ -50,9 +50,10 @@ def _refit(problem: Quadratic, codes: Tensor) -> float:
     """Of one round of new scales and new codes: the later ones move less and less."""
     started = time.thread_time()
     for _ in range(ROUNDS):
-        scale = refit_scale(problem, codes, codes.shape[-1])
-        problem = problem.with_scale(scale[..., : problem.scale.shape[2]])
-        codes = coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
+        refit = refit_scale(problem, codes, codes.shape[-1])
+        problem = problem.with_scale(refit.scale[..., : problem.scale.shape[2]])
+        limit = 4 * codes.shape[-1]
+        codes = coordinate_descent(problem, codes, max_flips=limit, residual=refit.residual).codes
     return (time.thread_time() - started) / ROUNDS
 
 

@@ -21,14 +21,20 @@ class Descent:
     codes: Tensor
     """``[groups, rows, k]``"""
     flips: int
-    one_opt: bool
-    """No single step of one code up or down lowers any row's objective any further."""
+    residual: Tensor
+    """``(values - target) @ gram`` of the codes, ``[groups, rows, k]``."""
 
 
-def coordinate_descent(problem: Quadratic, codes: Tensor, *, max_flips: int) -> Descent:
-    """Best-improvement descent from ``codes``; at most ``max_flips`` flips a row."""
-    work = _Work.of(problem, codes)
-    found = codes.flatten(0, 1).clone()
+def coordinate_descent(
+    problem: Quadratic, codes: Tensor, *, max_flips: int, residual: Tensor | None = None
+) -> Descent:
+    """Best-improvement descent from ``codes``; at most ``max_flips`` flips a row.
+
+    ``residual`` is that of the codes, where it is at hand.
+    """
+    residual = problem.residual(codes) if residual is None else residual
+    work = _Work.of(problem, codes, residual)
+    found, left_over = codes.flatten(0, 1).clone(), residual.flatten(0, 1).clone()
     flips = 0
     for _ in range(max_flips):
         gain, column, step = work.best_flip()
@@ -39,12 +45,16 @@ def coordinate_descent(problem: Quadratic, codes: Tensor, *, max_flips: int) -> 
         flips += left
         work.flip(column, torch.where(active, step, torch.zeros_like(step)))
         if left < (1 - SETTLED) * len(active):
-            found[work.rows] = work.codes
+            found[work.rows], left_over[work.rows] = work.codes, work.residual
             work = work.only(active)
-    found[work.rows] = work.codes
-    result = found.view_as(codes)
-    gain, _, _ = _Work.of(problem, result).best_flip()
-    return Descent(result, flips, one_opt=not bool((gain < 0).any()))
+    found[work.rows], left_over[work.rows] = work.codes, work.residual
+    return Descent(found.view_as(codes), flips, left_over.view_as(codes))
+
+
+def is_one_opt(problem: Quadratic, codes: Tensor) -> bool:
+    """No single step of one code up or down lowers any row's objective."""
+    gain, _, _ = _Work.of(problem, codes, problem.residual(codes)).best_flip()
+    return not bool((gain < 0).any())
 
 
 @dataclass(slots=True)
@@ -61,11 +71,10 @@ class _Work:
     curvature: Tensor
 
     @classmethod
-    def of(cls, problem: Quadratic, codes: Tensor) -> "_Work":
+    def of(cls, problem: Quadratic, codes: Tensor, residual: Tensor) -> "_Work":
         groups, rows, _ = problem.target.shape
         scale = problem.scale.expand_as(problem.target)
         curvature = scale.square() * problem.gram.diagonal(dim1=-2, dim2=-1)[:, None, :]
-        residual = (problem.values(codes) - problem.target) @ problem.gram
         number = torch.arange(groups * rows, device=codes.device)
         return cls(
             problem,
@@ -73,7 +82,7 @@ class _Work:
             number // rows,
             codes.flatten(0, 1).clone(),
             scale.flatten(0, 1),
-            residual.flatten(0, 1),
+            residual.flatten(0, 1).clone(),
             curvature.flatten(0, 1),
         )
 

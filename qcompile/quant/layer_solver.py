@@ -7,14 +7,14 @@ form, and every step below lowers it or leaves it. Where the bias is refitted, m
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qcompile.methods.tuning import Solver, Tuning
-from qcompile.quant.coordinate_descent import coordinate_descent
-from qcompile.quant.elimination import Elimination, Order, eliminate
+from qcompile.quant.coordinate_descent import Descent, coordinate_descent
+from qcompile.quant.elimination import Elimination, eliminate
 from qcompile.quant.gram_descent import gram_descent
 from qcompile.quant.grid import Grid
 from qcompile.quant.layer import Layer
@@ -29,6 +29,8 @@ NEGLIGIBLE = 1e-6
 
 TRIAL_ROWS = 128
 """Outputs of a group on which dampings are compared."""
+
+ALL_ROWS = slice(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +60,11 @@ def _gram(problem: Quadratic, codes: Tensor | None, setting: Setting) -> Tensor:
 
 
 def _descent(problem: Quadratic, codes: Tensor | None, _setting: Setting) -> Tensor:
-    codes = problem.nearest() if codes is None else codes
-    return coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1]).codes
+    return _descended(problem, problem.nearest() if codes is None else codes).codes
+
+
+def _descended(problem: Quadratic, codes: Tensor, residual: Tensor | None = None) -> Descent:
+    return coordinate_descent(problem, codes, max_flips=4 * codes.shape[-1], residual=residual)
 
 
 STEPS: tuple[tuple[Solver, Step], ...] = (
@@ -115,16 +120,18 @@ def fit_layer(
         held = None if held is None else held.of_product(layer.rows())
     centred = fit.centred() if refits_bias else fit
     weight = layer.rows()
-    ridges = (ridge_target(weight, centred, one, tuning.order) for one in tuning.damping)
-    if held is None:
-        return _fitted(layer, tuning, nearest, fit, next(ridges), refits_bias=refits_bias)
-    judge = _Judge(held, importance)
-    if len(tuning.damping) == 1:
-        best = next(ridges)
+    damped = (eliminate(centred.gram, tuning.order, one) for one in tuning.damping)
+    if held is None or len(tuning.damping) == 1:
+        best = next(damped)
     else:
-        trial = _Trial(layer, tuning, nearest, fit, refits_bias)
-        best = min(ridges, key=lambda one: trial.error(one, judge))
-    found = _fitted(layer, tuning, nearest, fit, best, refits_bias=refits_bias)
+        judge = _Judge(held, importance)
+        trial = _Trial(layer, tuning, nearest, fit, centred, refits_bias=refits_bias)
+        best = min(damped, key=lambda one: trial.error(one, judge))
+    ridge = ridge_target(weight, centred, best)
+    found = _fitted(layer, tuning, nearest, fit, ridge, refits_bias=refits_bias)
+    if held is None:
+        return found
+    judge = _Judge(held, importance)
     plain = _rounded(layer, nearest, fit, refits_bias=refits_bias)
     return min(found, plain, key=lambda one: judge.error(one.weight, one.bias))
 
@@ -153,23 +160,19 @@ class _Trial:
     tuning: Tuning
     grid: Grid
     fit: Moments
+    centred: Moments
+    """Of the same samples, if the bias is refitted."""
     refits_bias: bool
 
-    def error(self, ridge: "Ridge", judge: _Judge) -> float:
-        count = ridge.target.shape[1]
-        rows = slice(None, None, max(count // TRIAL_ROWS, 1))
-        problem = _problem(self.layer, self.grid, ridge)
-        problem = replace(
-            problem,
-            target=problem.target[:, rows],
-            scale=problem.scale[:, rows],
-            zero_point=problem.zero_point[:, rows],
-        )
+    def error(self, elimination: Elimination, judge: _Judge) -> float:
+        weight = self.layer.rows()
+        rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
+        ridge = ridge_target(weight[:, rows], self.centred.of_rows(rows), elimination)
+        problem = _problem(self.layer, self.grid, ridge, rows)
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
         first = dict(STEPS)[name]
-        setting = Setting(self.tuning, ridge.elimination)
-        values = problem.values(first(problem, None, setting)).double()
+        values = problem.values(first(problem, None, Setting(self.tuning, elimination))).double()
         bias = self.fit.of_rows(rows).bias(values) if self.refits_bias else None
         return judge.of_rows(rows).error(values, bias)
 
@@ -211,14 +214,14 @@ def _fitted(
     return LayerFit(codes, scale, zero_point, grid, bias, used.damping, used.raised)
 
 
-def _problem(layer: Layer, grid: Grid, ridge: "Ridge") -> Quadratic:
+def _problem(layer: Layer, grid: Grid, ridge: "Ridge", rows: slice = ALL_ROWS) -> Quadratic:
     """In float32: damping has bounded how much of the Gram matrix is lost by that."""
     width = 1 if layer.scale_size == ridge.target.shape[2] else None
     return Quadratic(
         target=ridge.target.float(),
         gram=ridge.elimination.gram.float(),
-        scale=layer.spread(grid.scale)[..., :width].float(),
-        zero_point=layer.spread(grid.zero_point)[..., :width].float(),
+        scale=layer.spread(grid.scale)[:, rows, :width].float(),
+        zero_point=layer.spread(grid.zero_point)[:, rows, :width].float(),
         qmin=grid.qmin,
         qmax=grid.qmax,
     )
@@ -226,19 +229,19 @@ def _problem(layer: Layer, grid: Grid, ridge: "Ridge") -> Quadratic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge:
-    """The target ``W*`` ``[groups, rows, k]`` and the matrix ``G + lambda`` of its error."""
+    """The target ``W*`` ``[groups, rows, k]`` and the matrix ``G + lambda`` of its error.
+
+    Damping is raised where it does not make the matrix positive definite.
+    """
 
     target: Tensor
     elimination: Elimination
 
 
-def ridge_target(
-    weight: Tensor, fit: Moments, damping: float, order: Order = "activation"
-) -> Ridge:
-    """Damping is raised where it does not make the matrix positive definite."""
-    found = eliminate(fit.gram, order, damping)
-    bump = (found.gram - fit.gram).diagonal(dim1=-2, dim2=-1)[:, None, :]
-    return Ridge(found.solved(fit.cross + bump * weight), found)
+def ridge_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:
+    """Of rows ``[groups, rows, k]`` of the layer's weight and the moments of their outputs."""
+    bump = (elimination.gram - fit.gram).diagonal(dim1=-2, dim2=-1)[:, None, :]
+    return Ridge(elimination.solved(fit.cross + bump * weight), elimination)
 
 
 def _best_start(problem: Quadratic, setting: Setting, *, tied: bool) -> tuple[Quadratic, Tensor]:
@@ -284,13 +287,15 @@ def _rescaled(
 def _refitted(
     problem: Quadratic, codes: Tensor, setting: Setting, size: int
 ) -> tuple[Quadratic, Tensor]:
-    """Scales and codes in turns, until neither gains."""
-    before = float(problem.objective(codes).sum())
+    """Scales and codes in turns, until neither gains; the residual is carried along."""
+    residual = problem.residual(codes)
+    before = float(problem.objective(codes, residual).sum())
     for _ in range(setting.tuning.refits):
-        scale = refit_scale(problem, codes, size)
-        problem = problem.with_scale(scale[..., : problem.scale.shape[2]])
-        codes = _descent(problem, codes, setting)
-        after = float(problem.objective(codes).sum())
+        refit = refit_scale(problem, codes, size, residual)
+        problem = problem.with_scale(refit.scale[..., : problem.scale.shape[2]])
+        descent = _descended(problem, codes, refit.residual)
+        codes, residual = descent.codes, descent.residual
+        after = float(problem.objective(codes, residual).sum())
         if before - after <= NEGLIGIBLE * before:
             break
         before = after

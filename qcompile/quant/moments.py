@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qcompile.quant.geometry import Geometry, output_rows, rows
+from qcompile.quant.second_moment import second_moment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,10 +132,10 @@ def _sums(q: Tensor, t: Tensor, weight: Tensor | None) -> list[Tensor]:
         heavy_q, heavy_t = q * weight[..., None], t * weight[..., None]
         whole = weight.sum(1, dtype=torch.float64)
     return [
-        (heavy_q.transpose(1, 2) @ q).double(),
+        second_moment(heavy_q, q).double(),
         (heavy_t.transpose(1, 2) @ q).double(),
-        heavy_q.sum(1, dtype=torch.float64),
-        heavy_t.sum(1, dtype=torch.float64),
-        (heavy_t * t).sum(1, dtype=torch.float64),
+        heavy_q.sum(1).double(),
+        heavy_t.sum(1).double(),
+        (heavy_t * t).sum(1).double(),
         whole,
     ]

@@ -34,10 +34,14 @@ class Quadratic:
     def values(self, codes: Tensor) -> Tensor:
         return (codes - self.zero_point) * self.scale
 
-    def objective(self, codes: Tensor) -> Tensor:
-        """Error of each row, ``[groups, rows]``."""
-        error = self.values(codes) - self.target
-        return ((error @ self.gram) * error).sum(-1)
+    def residual(self, codes: Tensor) -> Tensor:
+        """Half of the objective's gradient by the values, ``[groups, rows, k]``."""
+        return (self.values(codes) - self.target) @ self.gram
+
+    def objective(self, codes: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Error of each row, ``[groups, rows]``; ``residual`` where it is at hand."""
+        residual = self.residual(codes) if residual is None else residual
+        return (residual * (self.values(codes) - self.target)).sum(-1)
 
     def with_scale(self, scale: Tensor) -> "Quadratic":
         return replace(self, scale=scale)

@@ -5,23 +5,36 @@ For codes ``k`` (zero point taken off) the objective is a parabola in the row's 
 there.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from qcompile.quant.quadratic import Quadratic
 
 
-def refit_scale(problem: Quadratic, codes: Tensor, size: int | None = None) -> Tensor:
-    """The scale ``[groups, rows, k]`` after one least-squares pass, one value for each ``size``.
+@dataclass(frozen=True, slots=True, eq=False)
+class Refit:
+    scale: Tensor
+    """``[groups, rows, k]``"""
+    residual: Tensor
+    """``(values - target) @ gram`` with this scale, ``[groups, rows, k]``."""
+
+
+def refit_scale(
+    problem: Quadratic, codes: Tensor, size: int | None = None, residual: Tensor | None = None
+) -> Refit:
+    """One least-squares pass over the scales, one value for each ``size``.
 
     ``size`` neighbouring columns of a row share a scale; ``None``: the whole row. Pieces of a row
     are fitted one after the other, each given the others, so that no pass raises the objective. A
-    piece keeps its own where ``k G k^T`` is zero or the best scale is not positive.
+    piece keeps its own where ``k G k^T`` is zero or the best scale is not positive. ``residual`` is
+    that of the codes with the problem's scale, where it is at hand.
     """
     steps = codes - problem.zero_point
     scale = problem.scale.expand_as(problem.target).clone()
     width = codes.shape[-1]
-    residual = (problem.values(codes) - problem.target) @ problem.gram
+    residual = problem.residual(codes) if residual is None else residual.clone()
     for start in range(0, width, size or width):
         piece = slice(start, start + (size or width))
         own = steps[:, :, piece]
@@ -33,4 +46,4 @@ def refit_scale(problem: Quadratic, codes: Tensor, size: int | None = None) -> T
         change = torch.where(positive, change, 0.0)
         scale[:, :, piece] += change
         residual += change[..., :1] * weighted
-    return scale
+    return Refit(scale, residual)

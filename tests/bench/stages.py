@@ -35,7 +35,7 @@ DAMPINGS, SCALES, TRIAL_ROWS = 3, 5, 128
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("range search", ("range_search.py:weight_range", "activation_quantizer.py:fit")),
     ("Gram matrices", ("moments.py:moments",)),
-    ("factorisation, target", ("layer_solver.py:ridge_target",)),
+    ("factorisation, target", ("layer_solver.py:ridge_target", "elimination.py:eliminate")),
     ("OPTQ", ("optq.py:optq",)),
     ("coordinate descent", ("coordinate_descent.py:coordinate_descent",)),
     ("scale refit", ("scale_refit.py:refit_scale",)),
@@ -64,8 +64,9 @@ def operations(images: int) -> dict[str, float]:
     samples = images * TOKENS
     work = {"Gram matrices": 0.0, "factorisation, target": 0.0, "OPTQ": 0.0, "two streams": 0.0}
     for rows, k in LINEAR:
-        work["Gram matrices"] += 2 * samples * k * (k + rows)
-        work["factorisation, target"] += DAMPINGS * (2 / 3 * k**3 + 4 * rows * k**2)
+        work["Gram matrices"] += 2 * samples * k * (k / 2 + rows)
+        solved = rows + DAMPINGS * min(rows, TRIAL_ROWS)
+        work["factorisation, target"] += DAMPINGS * 2 / 3 * k**3 + 4 * solved * k**2
         work["OPTQ"] += k**2 * (SCALES * rows + DAMPINGS * min(rows, TRIAL_ROWS))
         # the float stream, the quantized one, and the layer's wanted output
         work["two streams"] += 2 * 2 * samples * k * rows

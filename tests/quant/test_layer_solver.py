@@ -8,7 +8,7 @@ import torch
 
 from qcompile.methods.presets import preset
 from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
-from qcompile.quant.elimination import NotPositiveDefiniteError
+from qcompile.quant.elimination import NotPositiveDefiniteError, eliminate
 from qcompile.quant.geometry import Convolution, Dense, output_rows, rows, weight_rows
 from qcompile.quant.layer import Layer
 from qcompile.quant.layer_solver import fit_layer, ridge_target
@@ -44,6 +44,10 @@ def samples(layer, n=600, seed=5, noise=0.2):
     return quantized, plain @ layer.rows()[0].T + 0.3
 
 
+def ridge(weight, fit, damping):
+    return ridge_target(weight, fit, eliminate(fit.gram, "activation", damping))
+
+
 def fitted(layer, tuning=HYBRID, *, refits_bias=True, seed=5, **options):
     grid = layer.range_of(layer.rows())
     fit = moments([samples(layer, seed=seed, **options)], Dense())
@@ -77,7 +81,7 @@ def test_the_target_is_the_least_squares_weight():
     layer = layer_of(w(3))
     q, t = samples(layer)
     fit = moments([(q, t)], Dense())
-    found = ridge_target(layer.rows(), fit, 1e-9)
+    found = ridge(layer.rows(), fit, 1e-9)
     exact = torch.linalg.lstsq(q, t).solution.T
     assert found.elimination.damping == 1e-9
     assert torch.allclose(found.target[0], exact, atol=1e-4)
@@ -85,7 +89,7 @@ def test_the_target_is_the_least_squares_weight():
 
 def test_much_damping_leaves_the_weight_as_it_is():
     layer = layer_of(w(3))
-    found = ridge_target(layer.rows(), moments([samples(layer)], Dense()), 1e6)
+    found = ridge(layer.rows(), moments([samples(layer)], Dense()), 1e6)
     assert torch.allclose(found.target, layer.rows(), atol=1e-4)
 
 
@@ -93,7 +97,7 @@ def test_equal_streams_leave_the_target_at_the_weight():
     layer = layer_of(w(3))
     q, _ = samples(layer)
     fit = moments([(q, q @ layer.rows()[0].T)], Dense())
-    exact = ridge_target(layer.rows(), fit, 0.01)
+    exact = ridge(layer.rows(), fit, 0.01)
     target, gram = exact.target, exact.elimination.gram
     off = target - layer.rows()
     moved = ((off @ gram) * off).sum() / ((layer.rows() @ gram) * layer.rows()).sum()
@@ -123,7 +127,7 @@ def test_a_tiny_layer_is_solved_as_well_as_brute_force():
     fit = moments([(q, t)], Dense())
     grid = layer.range_of(layer.rows())
     found = fit_layer(layer, tuning, grid, fit, None, refits_bias=False)
-    exact = ridge_target(layer.rows(), fit, 0.01)
+    exact = ridge(layer.rows(), fit, 0.01)
     target, gram = exact.target, exact.elimination.gram
     codes = torch.cartesian_prod(*[torch.arange(4.0, dtype=torch.float64)] * 5)
     for row in range(3):
@@ -219,4 +223,4 @@ def test_useless_moments_are_refused():
     fit = moments([samples(layer)], Dense())
     bad = Moments(fit.gram * torch.nan, fit.cross, fit.mean_input, fit.mean_target, fit.power, 1)
     with pytest.raises(NotPositiveDefiniteError):
-        ridge_target(layer.rows(), bad, 0.01)
+        ridge(layer.rows(), bad, 0.01)

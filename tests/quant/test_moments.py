@@ -5,6 +5,7 @@ import torch
 
 from qcompile.quant.geometry import Convolution, Dense, output_rows, rows
 from qcompile.quant.moments import UnusableSamplesError, moments
+from qcompile.quant.second_moment import second_moment
 
 
 def draw(*shape, seed=0):
@@ -109,3 +110,11 @@ def test_a_row_of_twice_the_weight_is_there_twice(geometry, x_shape, y_shape, w_
         assert torch.allclose(
             getattr(weighted, name), getattr(repeated, name), rtol=1e-5, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("k", [1, 6, 128, 129, 301])
+def test_a_symmetric_product_is_the_whole_product(k):
+    x, weight = draw(2, 40, k), draw(2, 40, 1, seed=1).abs()
+    found = second_moment(weight * x, x)
+    assert torch.allclose(found, (weight * x).transpose(1, 2) @ x, rtol=1e-12, atol=1e-12)
+    assert k <= 128 or torch.equal(found[:, : k // 2, k // 2 :], found[:, k // 2 :, : k // 2].mT)

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 import torch
 
-from qcompile.quant.coordinate_descent import coordinate_descent
+from qcompile.quant.coordinate_descent import coordinate_descent, is_one_opt
 from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic, damped
 from qcompile.quant.rounding_gate import BetaSchedule, SoftRound, hard_steps, initial_variable
@@ -135,8 +135,21 @@ def test_descent_from_nearest_needs_one_flip(bits, expected):
     p = problem(bits)
     result = coordinate_descent(p, p.nearest(), max_flips=50)
     assert result.flips == 1
-    assert result.one_opt
+    assert is_one_opt(p, result.codes)
     assert error(p, result.codes) == pytest.approx(expected, abs=EXACT)
+
+
+def test_descent_and_refit_keep_the_residual():
+    p = problem(3)
+    start = torch.randint(-4, 4, (1, 1, 8), generator=torch.Generator().manual_seed(0)).double()
+    descent = coordinate_descent(p, start, max_flips=3)
+    assert torch.allclose(descent.residual, p.residual(descent.codes), rtol=1e-12, atol=1e-12)
+    refit = refit_scale(p, descent.codes, 4, descent.residual)
+    moved = p.with_scale(refit.scale)
+    assert torch.allclose(refit.residual, moved.residual(descent.codes), rtol=1e-12, atol=1e-12)
+    on = coordinate_descent(moved, descent.codes, max_flips=9, residual=refit.residual)
+    fresh = coordinate_descent(moved, descent.codes, max_flips=9)
+    assert torch.equal(on.codes, fresh.codes)
 
 
 def test_descent_result_has_no_better_neighbour():
@@ -172,7 +185,7 @@ def nearest_then_refit(row, gram, qmin, qmax):
         qmin=qmin,
         qmax=qmax,
     )
-    scale = refit_scale(problem, codes[None])[..., :1]
+    scale = refit_scale(problem, codes[None]).scale[..., :1]
     objective = problem.with_scale(scale).objective(codes[None])[0]
     place = int(objective.argmin())
     return scale[0, place, 0], float(objective[place])
@@ -196,7 +209,7 @@ def test_best_refitted_scale_of_nearest_codes(bits, scale, expected):
 def test_refit_is_the_minimum_over_the_scale():
     p = problem(3)
     codes = p.nearest()
-    scale = refit_scale(p, codes)
+    scale = refit_scale(p, codes).scale
     assert torch.equal(scale, scale[..., :1].expand(1, 1, 8))
     best = p.with_scale(scale).objective(codes).item()
     for factor in (0.999, 1.001):
@@ -206,7 +219,7 @@ def test_refit_is_the_minimum_over_the_scale():
 
 def test_refit_keeps_the_scale_of_a_row_of_zeros():
     p = problem(3)
-    kept = refit_scale(p, torch.zeros(1, 1, 8, dtype=torch.float64))
+    kept = refit_scale(p, torch.zeros(1, 1, 8, dtype=torch.float64)).scale
     assert torch.equal(kept, p.scale.expand(1, 1, 8))
 
 
@@ -215,7 +228,7 @@ def test_refit_of_pieces_is_a_minimum_in_each_and_never_worse():
     codes = p.nearest()
     before = p.objective(codes).item()
     for _ in range(200):
-        p = p.with_scale(refit_scale(p, codes, size=4))
+        p = p.with_scale(refit_scale(p, codes, size=4).scale)
         after = p.objective(codes).item()
         assert after <= before + 1e-15
         before = after
