@@ -32,7 +32,7 @@ from tests.bench.matrix import (
     rows,
 )
 from tests.bench.step_cost import TIMED_STEPS, StepClock, StepCost
-from tests.bench.variant import variant
+from tests.bench.variant import preset_name, variant
 from tests.bench.vit_s14 import DEPTH, ViTS14
 
 CELL = {"model": "m", "seed": 1}
@@ -46,6 +46,7 @@ RESULT = {
     "logit_error": 0.3,
     "steps": 0,
     "seconds_a_step": None,
+    "stretches": [],
     "images": 2000,
     "bytes_float": 8_000_000,
     "bytes": 1_000_000,
@@ -103,7 +104,9 @@ def test_every_row_is_its_recipe_with_preset_and_seed(row):
     preset = row.preset.replace("@equal", "@7")
     recipe = variant(row.recipe, preset, row.seed).recipe()
     name, _, steps = preset.partition("@")
-    assert recipe.tuning.preset == name
+    assert recipe.tuning.preset == preset_name(preset)
+    assert ("gradient" in recipe.tuning.solvers) == recipe.tuning.learns
+    assert "+" not in name or recipe.tuning.solvers == ("optq", "cd", "gradient")
     assert not steps or recipe.tuning.steps == int(steps)
     assert not row.preset.endswith("@equal") or recipe.tuning.learns
     assert recipe.calibration.seed == row.seed
@@ -138,6 +141,7 @@ def test_a_row_that_was_not_reached_is_listed_as_missing():
 
 def test_means_over_seeds_put_the_least_divergence_first():
     row = {"model": "m", "scheme": "w4", "rel_error": 0.1, "cpu_seconds": 7.0, "agreement": 0.9}
+    row |= {"stretches": []}
     rows_ = [
         {**row, "preset": preset, "seed": seed, "kl": kl, "accuracy": 0.8 + seed / 100}
         for preset, kls in {"optq": (0.3, 0.5), "hybrid": (0.2, 0.4)}.items()
@@ -150,9 +154,19 @@ def test_means_over_seeds_put_the_least_divergence_first():
     assert seed_means.means(rows_[:1])[0]["stdev_kl"] == 0
     table = seed_means.as_markdown(rows_)
     assert (
-        "| m | w4 | hybrid | 2 | **0.3000** | 0.1414 | 81.50 | 0.71 | 90.00 | 0.1000 | 7 |" in table
+        "| m | w4 | hybrid | 2 | **0.3000** | 0.1414 | 81.50 | 0.71 | 90.00 | 0.1000 | 7 | - |"
+        in table
     )
     assert "| optq | 2 | 0.4000 |" in table
+
+
+def test_means_tell_how_often_what_was_learned_was_kept_and_what_it_did():
+    learned = {"of": "a", "kept": "learned", "nearest": 0.9, "start": 0.5, "learned": 0.4}
+    refused = {**learned, "of": "b", "kept": "start", "learned": None}
+    row = {"model": "m", "scheme": "w4", "preset": "p", "rel_error": 0.1, "cpu_seconds": 7.0}
+    row |= {"agreement": 0.9, "seed": 1, "kl": 0.1, "accuracy": 0.8}
+    row |= {"stretches": [learned, refused]}
+    assert "| 1 of 2, -10.0% |" in seed_means.as_markdown([row])
 
 
 def test_blocks_of_efficientnet_are_its_bottlenecks():

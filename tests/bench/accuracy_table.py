@@ -80,6 +80,7 @@ def _entry(item: Measured, baselines: dict[tuple[str, str, int], float]) -> dict
         "run_cpu_seconds": phases["run"]["cpu"],
         "allowed_cpu_seconds": result.get("allowed_cpu_seconds"),
         "seconds_a_step": result["seconds_a_step"],
+        "stretches": result["stretches"],
         "was_interrupted": cast("float", result["seconds_before"]) > 0,
         "peak_rss_mb": result["peak_rss_mb"],
         "threads": result["threads"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qcompile.methods.presets import preset as known_preset
 from tests.bench import fashion_files, photo_files
-from tests.bench.variant import preset_name
+from tests.bench.variant import GRADIENT, preset_name
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -99,6 +99,7 @@ AT_EQUAL_TIME = (
     *("brecq_fisher@equal", "pdquant@equal", "genie@equal", "blockap@equal"),
 )
 """The time of ``hybrid`` on the same row."""
+THOROUGH = f"{GRADIENT}@500"
 QUICK = (BASELINE, STRONGER, "hybrid", "optq", "gptaq")
 ENGINE = Matrix(
     "engine",
@@ -106,11 +107,11 @@ ENGINE = Matrix(
     (
         ("w2a8", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
         ("w3a3", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
-        ("w2", (*QUICK, *AT_EQUAL_TIME)),
-        ("w3", (*QUICK, *AT_EQUAL_TIME)),
-        ("w4", (*QUICK, *AT_EQUAL_TIME, "brecq@100", "qdrop@100")),
-        ("w4a4", (*QUICK, *AT_EQUAL_TIME, "brecq@100", "qdrop@100")),
-        ("w4a8", (*QUICK, *AT_EQUAL_TIME, "brecq@100", "qdrop@100")),
+        ("w2", (*QUICK, *AT_EQUAL_TIME, THOROUGH)),
+        ("w3", (*QUICK, *AT_EQUAL_TIME, THOROUGH)),
+        ("w4", (*QUICK, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
+        ("w4a4", (*QUICK, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
+        ("w4a8", (*QUICK, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
     ),
 )
 MATRICES = (ACCURACY, ENGINE)

@@ -122,6 +122,7 @@ def _quantize(request: QuantizedRequest) -> dict[str, Json]:
         "bytes": planned.plan.core.bytes_after,
         "peak_rss_mb": peak_rss_mb(),
         "seconds_a_step": steps.seconds_a_step,
+        "stretches": _stretches(output),
     }
     if not request.is_timing:
         model = qcompile.load(output)
@@ -137,6 +138,13 @@ def _quantize(request: QuantizedRequest) -> dict[str, Json]:
             **outputs.beside(request.float_logits),
         }
     return {**found, "phases": clock.phases}
+
+
+def _stretches(output: Path) -> list[Json]:
+    """What the guard saw of each stretch that was learned: errors on held-out batches."""
+    report = json.loads((output / "report.json").read_text())
+    learned = (one for unit in report["units"] for one in unit["reconstructions"])
+    return [{"of": one["of"], "kept": one["kept"], **one["held_out_error"]} for one in learned]
 
 
 def _run(model: nn.Module, request: Request) -> Outputs:

@@ -9,8 +9,8 @@ from tests.bench.cells import Document, Json
 FIGURES = ("accuracy", "agreement", "kl", "rel_error", "cpu_seconds")
 HEADER = (
     "| model | scheme | preset | seeds | KL, mean | +- | accuracy | +- | agreement | block error "
-    "| cpu s |",
-    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    "| cpu s | learned and kept |",
+    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
 )
 
 
@@ -47,7 +47,19 @@ def _mean(names: tuple[str, str, str], group: Sequence[Document]) -> dict[str, J
         values = [cast("float", row[name]) for row in group]
         entry[name] = mean(values)
         entry[f"stdev_{name}"] = stdev(values) if len(values) > 1 else 0.0
-    return entry
+    return {**entry, **_guard([one for row in group for one in _stretches(row)])}
+
+
+def _stretches(row: Document) -> list[dict[str, Json]]:
+    return cast("list[dict[str, Json]]", row["stretches"])
+
+
+def _guard(stretches: Sequence[dict[str, Json]]) -> dict[str, Json]:
+    """How often what was learned was kept, and what that did to the held-out error on the mean."""
+    kept = [one for one in stretches if one["kept"] == "learned"]
+    ratios = [cast("float", one["learned"]) / cast("float", one["start"]) for one in kept]
+    change = sum(ratio - 1 for ratio in ratios) / len(stretches) if stretches else None
+    return {"stretches": len(stretches), "stretches_kept": len(kept), "held_out_change": change}
 
 
 def _line(entry: dict[str, Json], *, is_best: bool) -> str:
@@ -63,5 +75,8 @@ def _line(entry: dict[str, Json], *, is_best: bool) -> str:
         f"{100 * cast('float', entry['agreement']):.2f}",
         f"{entry['rel_error']:.4f}",
         f"{entry['cpu_seconds']:.0f}",
+        f"{entry['stretches_kept']} of {entry['stretches']}, {entry['held_out_change']:+.1%}"
+        if entry["stretches"]
+        else "-",
     )
     return f"| {' | '.join(map(str, cells))} |"

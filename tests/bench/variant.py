@@ -10,6 +10,13 @@ from qcompile.driver.front import check_source
 from qcompile.policy.recipe import Recipe
 
 TUNE = re.compile(r"^tune \w+$", re.MULTILINE)
+GRADIENT = "hybrid+gradient"
+"""The layer solver, and the gradient on whole blocks behind it: ranges of activations with it."""
+PARTS = (
+    "solver = [optq, cd, gradient]",
+    "partition = block",
+    "learn = [rounding, scale, bias, act_scale]",
+)
 SEED = re.compile(r"^(\s*seed\s*=\s*)\d+$", re.MULTILINE)
 
 
@@ -28,8 +35,8 @@ class Variant:
 
 
 def preset_name(preset: str) -> str:
-    """``brecq`` of ``brecq@100``."""
-    return preset.partition("@")[0]
+    """``brecq`` of ``brecq@100``, ``hybrid`` of ``hybrid+gradient@500``."""
+    return preset.partition("@")[0].partition("+")[0]
 
 
 def variant(path: Path, preset: str, seed: int) -> Variant:
@@ -38,7 +45,9 @@ def variant(path: Path, preset: str, seed: int) -> Variant:
     ``brecq@100`` takes 100 steps. How many ``brecq@equal`` takes is the caller's to find out.
     """
     name, _, steps = preset.partition("@")
-    tune = f"tune {name} {{ steps = {steps} }}" if steps else f"tune {name}"
+    settings = [*(PARTS if name == GRADIENT else ()), *([f"steps = {steps}"] if steps else ())]
+    tune = "\n  ".join([f"tune {preset_name(preset)} {{", *settings]) + "\n}"
+    tune = tune if settings else f"tune {name}"
     text = _once(TUNE, tune, path.read_text(), path)
     return Variant(path, _once(SEED, rf"\g<1>{seed}", text, path))
 
