@@ -22,6 +22,7 @@ from qcompile.quant.output_range import LOOKED_AT, ROWS
 from qcompile.quant.range_search import SHRINK_FACTORS
 from qcompile.quant.sampling import LIMIT
 from qcompile.quant.scale_search import COARSE, FINE
+from qcompile.quant.second_moment import products
 
 FUNCTIONS = frozenset({"gelu", "silu", "mish", "sigmoid", "tanh", "softplus", "elu", "softmax"})
 """Elementwise with an exponential inside; other activations cost what an addition does."""
@@ -89,22 +90,26 @@ class LayerWork:
         """The moments of one batch: patches, then two products, then sums of the outputs."""
         patches = layer.groups * layer.positions * layer.k
         outputs = layer.groups * layer.positions * layer.rows
-        seconds = patches * (layer.k + layer.rows) * self.speeds.product("linear", layer.k)
+        sums = products(layer.k) + layer.k * layer.rows
+        samples = layer.groups * layer.positions
+        seconds = samples * sums * self.speeds.product("linear", layer.k)
         # each is copied, moved and summed up; of the outputs the squares are summed, too
-        for elements, sums in ((patches, 1), (outputs, 2)):
-            compared = sums * self.speeds.over("compare", elements) / SUMS
+        for elements, count in ((patches, 1), (outputs, 2)):
+            compared = count * self.speeds.over("compare", elements) / SUMS
             seconds += elements * (2 * self.speeds.over("plain", elements) + compared)
         return seconds
 
     def solve(self, layer: MatrixLayer, tuning: Tuning, spec: QuantSlot, weights: int) -> float:
         """What the layer's solvers do once the moments are there."""
         k, rows = layer.k, layer.groups * layer.rows
-        ridge = self.speeds.solver("ridge").seconds(k, rows)
+        ridge = self.speeds.solver("ridge")
         dampings = len(tuning.damping)
-        tried = layer.groups * ceil(layer.rows / max(layer.rows // TRIAL_ROWS, 1))
-        total = dampings * ridge
-        if dampings > 1:
-            total += dampings * self._first(tuning, k, tried)
+        if dampings > 1:  # each on some rows, and the best one's factor on all
+            tried = layer.groups * ceil(layer.rows / max(layer.rows // TRIAL_ROWS, 1))
+            total = dampings * (ridge.seconds(k, tried) + self._first(tuning, k, tried))
+            total += ridge.product * k * k * rows
+        else:
+            total = ridge.seconds(k, rows)
         total += self._first(tuning, k, rows * len(tuning.scale_factors))
         if tuning.target != "symmetric":
             total += self.range_search(spec, weights, limit=None, stride=STRIDE)

@@ -6,6 +6,12 @@ _LEAF = 128
 """Width below which the whole product is the faster one."""
 
 
+def products(k: int) -> int:
+    """Multiplications for one sample; ``k * k`` would be the whole."""
+    half = k // 2
+    return k * k if k <= _LEAF else products(half) + products(k - half) + half * (k - half)
+
+
 def second_moment(left: Tensor, right: Tensor) -> Tensor:
     """``left^T @ right`` for ``[groups, samples, k]``, where one is the other times row weights.
 

@@ -7,6 +7,7 @@ call continues. Loads no torch.
 import argparse
 import json
 import os
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,10 @@ BUILD = ROOT / "build" / "bench"
 DEMO, HARD = ("resnet20-w4a8", "vit_small-w4a8"), ("efficientnet_lite0-w4", "vit_s14-w4")
 TUNES = ("rtn", "hybrid", "brecq { steps = 100 }")
 """Time grows in proportion to the steps: a hundred of them tell what a thousand take."""
-REQUESTS = (*product(DEMO, TUNES), *product(HARD, TUNES[:2]))
+FEWER = ("rtn", "hybrid", "brecq { steps = 20 }")
+REQUESTS = (*product(DEMO, TUNES), *product(HARD, FEWER))
+TERMS = (("statistics and solvers", "hybrid"), ("learning", "brecq"))
+"""Of memory: what a run takes beyond that of `rtn`, which has the streams alone."""
 LIMITS = (("seconds", 0.30), ("peak_mb", 0.15), ("bytes", 0.0))
 """How far a forecast may be off, as a share of what was measured."""
 SOURCES = (
@@ -49,6 +53,7 @@ def main() -> None:
         name for name, _ in LIMITS if any(off(row, name) > dict(LIMITS)[name] for row in rows)
     ]
     print(f"further off than asked: {', '.join(missed) or 'none'}")
+    print("\n".join(term_lines(rows)))
 
 
 def _row(store: Store, request: dict[str, str], version: str) -> Document:
@@ -67,6 +72,25 @@ def _row(store: Store, request: dict[str, str], version: str) -> Document:
 def off(row: Document, figure: str) -> float:
     """Share of the measured figure by which the forecast is off."""
     return abs(_number(row, f"{figure}_forecast") / _number(row, figure) - 1)
+
+
+def term_lines(rows: Sequence[Document]) -> Iterator[str]:
+    """Memory that solvers and learning add to the streams, in MB: measured, and as forecast."""
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        of_preset = {str(r["tune"]).partition(" ")[0]: r for r in rows if r["recipe"] == recipe}
+        streams = of_preset.get("rtn")
+        for term, preset in TERMS if streams is not None else ():
+            row = of_preset.get(preset)
+            if row is not None and streams is not None:
+                more, expected = (
+                    _number(row, name) - _number(streams, name)
+                    for name in ("peak_mb", "peak_mb_forecast")
+                )
+                share = (expected - more) / _number(row, "peak_mb")
+                yield (
+                    f"{recipe} {term}: {more:.1f} MB more than `rtn`, forecast {expected:.1f} "
+                    f"({share:+.1%} of the peak)"
+                )
 
 
 def line(row: Document) -> str:

@@ -5,7 +5,7 @@ import torch
 
 from qcompile.quant.geometry import Convolution, Dense, output_rows, rows
 from qcompile.quant.moments import UnusableSamplesError, moments
-from qcompile.quant.second_moment import second_moment
+from qcompile.quant.second_moment import products, second_moment
 
 
 def draw(*shape, seed=0):
@@ -118,3 +118,9 @@ def test_a_symmetric_product_is_the_whole_product(k):
     found = second_moment(weight * x, x)
     assert torch.allclose(found, (weight * x).transpose(1, 2) @ x, rtol=1e-12, atol=1e-12)
     assert k <= 128 or torch.equal(found[:, : k // 2, k // 2 :], found[:, k // 2 :, : k // 2].mT)
+
+
+@pytest.mark.parametrize(("k", "count"), [(1, 1), (128, 128**2), (129, 64**2 + 65**2 + 64 * 65)])
+def test_products_count_what_is_multiplied(k, count):
+    assert products(k) == count
+    assert products(4096) / 4096**2 == pytest.approx(0.5, abs=0.02)
