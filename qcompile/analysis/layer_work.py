@@ -10,6 +10,7 @@ from qcompile.analysis.actual_sizes import ActualSizes
 from qcompile.analysis.speeds import Pace, Speeds
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.operations import bare_name
+from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.submodules import module_at
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
@@ -73,6 +74,10 @@ class LayerWork:
             return moved + layer.macs * self._product(site, layer, pace)
         if site is not None and site.kind in (Kind.MATMUL, Kind.ATTENTION):
             return fixed + self._moved(node) + self._free_product(node, site, pace)
+        rotation = self._rotation(node)
+        if rotation is not None:
+            block = rotation.block
+            return fixed + elements * block * self.speeds.product("linear", block, pace)
         kind = "norm" if site is not None and site.kind is Kind.NORM else "plain"
         kind = "function" if self._name(node) in FUNCTIONS else kind
         return fixed + elements * self.speeds.over(kind, elements, training=training)
@@ -166,6 +171,10 @@ class LayerWork:
             return self.sizes.elements(node) * 2 * tokens * speed
         speed = self.speeds.product("linear", shape[-1], pace)
         return self.sizes.elements(node) * shape[-1] * speed
+
+    def _rotation(self, node: fx.Node) -> BlockRotation | None:
+        leaf = module_at(self.graph, str(node.target)) if node.op == "call_module" else None
+        return leaf if isinstance(leaf, BlockRotation) else None
 
     def _name(self, node: fx.Node) -> str:
         if node.op == "call_module":

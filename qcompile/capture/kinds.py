@@ -9,6 +9,7 @@ from types import MappingProxyType
 from torch import fx, nn
 
 from qcompile.capture.operations import bare_name
+from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.submodules import module_at
 from qcompile.policy.site import Kind
 
@@ -112,6 +113,7 @@ _MODULES: tuple[tuple[Kind | None, tuple[type[nn.Module], ...]], ...] = (
             nn.ReplicationPad1d,
             nn.ReplicationPad2d,
             nn.ReplicationPad3d,
+            BlockRotation,
         ),
     ),
 )

@@ -11,6 +11,7 @@ from typing import TypeAlias, cast
 
 from torch import nn
 
+from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.module_calls import has_hooks
 
 JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | None
@@ -146,6 +147,7 @@ LEAVES: Mapping[type[nn.Module], Arguments] = MappingProxyType(
         nn.ReplicationPad1d: ("padding",),
         nn.ReplicationPad2d: ("padding",),
         nn.ReplicationPad3d: ("padding",),
+        BlockRotation: ("features", "block"),
     }
 )
 """Class to the constructor arguments, which are attributes of the instance by the same name."""
@@ -158,6 +160,12 @@ DROPOUTS: tuple[type[nn.Module], ...] = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
+
+
+def class_name(kind: type[nn.Module]) -> str:
+    """Under which an artifact names a class of the table."""
+    home = "qcompile" if kind is BlockRotation else "torch.nn"
+    return f"{home}.{kind.__name__}"
 
 
 def is_leaf(module: nn.Module) -> bool:

@@ -103,13 +103,15 @@ def facts_line(graph: GraphFacts) -> str:
 
 
 def _transforms(core: PlanCore) -> Iterable[str]:
-    """``transforms: fold_bn into 21 layers, smoothquant of 24 values``."""
-    counts = Counter((item.name, item.value is not None) for item in core.transforms)
+    """``transforms: fold_bn into 21 layers, rotate for 12 layers, smoothquant of 24 values``."""
+    counts = Counter(
+        (item.name, bool(item.sources), item.value is not None) for item in core.transforms
+    )
     parts = [
         f"{name} of {several(count, 'value')}"
         if moves
-        else f"{name} into {several(count, 'layer')}"
-        for (name, moves), count in counts.items()
+        else f"{name} {'into' if folds else 'for'} {several(count, 'layer')}"
+        for (name, folds, moves), count in counts.items()
     ]
     if parts:
         yield f"transforms: {', '.join(parts)}"

@@ -8,8 +8,8 @@ from torch import fx
 
 from qcompile.analysis.exchanges import LAST, Exchange, exchanges
 from qcompile.capture.captured import Captured
-from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.driver.nothing_to_prepare import nothing_to_prepare
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.fold_batch_norm import FoldBatchNorm, foldable
 from qcompile.passes.pipeline import run_passes
@@ -179,7 +179,8 @@ def _problems(ask: _Ask, selection: Selection, *, found_some: bool) -> Iterator[
     if ask.statement.selector is not None:
         yield from unmatched_patterns(ask.statement.selector, selection)
     if not found_some:
-        yield nothing_to_rescale(ask.statement, ask.place)
+        alone = "where nothing else reads what lies between"
+        yield nothing_to_prepare(ask.statement, f"{ask.place.words}, {alone}")
 
 
 def _place(name: str) -> Place | None:
@@ -212,14 +213,3 @@ def _settings(ask: _Ask) -> Iterator[ParameterPlan]:
 
 def _owner(path: str) -> str:
     return path.rpartition(".")[0]
-
-
-def nothing_to_rescale(item: Transform, place: Place) -> Diagnostic:
-    """QR532."""
-    return Diagnostic(
-        Code.NOTHING_TO_RESCALE,
-        f"`prepare {item.name}` has nothing to do",
-        Label(item.span, "no such layers" if item.selector is None else "none of them here"),
-        notes=(f"it is for {place.words}, where nothing else reads what lies between",),
-        help="leave it out, or select other layers: `qcompile plan --graph` shows who reads what",
-    )

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from qcompile.capture.leaves import LEAVES
+from qcompile.capture.leaves import LEAVES, class_name
 
 Function = Callable[..., object]
 
@@ -207,7 +207,7 @@ NAMES: Mapping[Function, str] = MappingProxyType(
 ALL_METHODS: frozenset[str] = frozenset((*METHODS, *IN_PLACE_METHODS))
 
 LEAF_CLASSES: Mapping[str, type[nn.Module]] = MappingProxyType(
-    {f"torch.nn.{kind.__name__}": kind for kind in LEAVES}
+    {class_name(kind): kind for kind in LEAVES}
 )
 
 DTYPE_OF: Mapping[str, torch.dtype] = MappingProxyType(

@@ -7,7 +7,7 @@ from typing import cast
 from pydantic import JsonValue
 from torch import Tensor, fx, nn
 
-from qcompile.capture.leaves import LEAVES, constructor_arguments
+from qcompile.capture.leaves import LEAVES, class_name, constructor_arguments
 from qcompile.capture.node_meta import facts
 from qcompile.capture.paths import is_safe_path
 from qcompile.compat.submodules import module_at
@@ -102,9 +102,7 @@ def _leaf_records(leaves: dict[str, nn.Module]) -> Iterable[LeafRecord]:
         arguments: dict[str, JsonValue] = {
             name: encode_value(value) for name, value in constructor_arguments(leaf).items()
         }
-        yield LeafRecord(
-            path=path, class_name=f"torch.nn.{type(leaf).__name__}", arguments=arguments
-        )
+        yield LeafRecord(path=path, class_name=class_name(type(leaf)), arguments=arguments)
 
 
 def unstorable(node: fx.Node, what: str) -> Diagnostic:

@@ -13,6 +13,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
+from qcompile.policy.lower_prepare import ROTATE
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.policy.size import channel_axis
 
@@ -61,6 +62,8 @@ class Capability:
     number_kinds: frozenset[str] | None = None
     weights: Weights | None = None
     activations: Activations | None = None
+    rotations: bool = True
+    """It tells its reader that inputs of a layer are rotated before they meet its weight."""
 
     def expected_bytes(self, sites: Sequence[SitePlan], tensor_bytes: int, nodes: int) -> int:
         """Of the export of a plan whose graph has so many nodes, before there is one."""
@@ -108,6 +111,7 @@ CAPABILITIES: tuple[Capability, ...] = (
         activations=Activations(
             frozenset({8}), frozenset({"per_tensor", "per_token"}), frozenset({8})
         ),
+        rotations=False,
     ),
     Capability(
         "gguf",
@@ -121,6 +125,7 @@ CAPABILITIES: tuple[Capability, ...] = (
             block=32,
         ),
         activations=Activations(frozenset(), frozenset(), frozenset()),
+        rotations=False,
     ),
 )
 FORMATS: tuple[str, ...] = tuple(capability.name for capability in CAPABILITIES)
@@ -134,8 +139,11 @@ def capability_of(name: str) -> Capability | list[Diagnostic]:
 def check_plan(core: PlanCore, capability: Capability) -> list[Diagnostic]:
     """One diagnostic for each reason, with the lines of the recipe that led to it."""
     found: dict[str, list[tuple[SitePlan, TensorPlan]]] = defaultdict(list)
+    rotated = {item.target for item in core.transforms if item.name == ROTATE}
     for site in core.sites:
         for plan in site.tensors:
+            if not capability.rotations and plan.slot == "weight" and site.path in rotated:
+                found["a layer whose inputs are rotated"].append((site, plan))
             for reason in _reasons(capability, site, plan):
                 found[reason].append((site, plan))
     return [_cannot_hold(capability, reason, cases) for reason, cases in found.items()]

@@ -123,6 +123,12 @@ def layer_norm(
     return g.call("LayerNormalization", input, gain, bias, axis=axis, epsilon=float(eps))
 
 
+def block_rotation(g: OnnxGraph, input: Value, matrix: Value) -> str:
+    stretches = g.call("Reshape", input, g.integers([-1, matrix.size(0)]))
+    factor = matrix if input.dtype == matrix.dtype else g.cast(matrix, input.dtype)
+    return g.call("Reshape", g.call("MatMul", stretches, factor), g.call("Shape", input))
+
+
 def max_pool(rank: int) -> Callable[..., str]:
     def row(
         g: OnnxGraph,

@@ -6,12 +6,13 @@ module is the row of its function, called with the module's own settings.
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from torch import fx, nn
 
 from qcompile.capture.leaves import constructor_arguments
 from qcompile.capture.operations import bare_name
+from qcompile.capture.rotation import BlockRotation
 from qcompile.interop import onnx_arithmetic as arithmetic
 from qcompile.interop import onnx_layers as layers
 from qcompile.interop import onnx_quantizers as quantizers
@@ -111,6 +112,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "conv_transpose3d": layers.transposed_convolution(3),
         "batch_norm": layers.batch_norm,
         "layer_norm": layers.layer_norm,
+        "block_rotation": layers.block_rotation,
         "max_pool1d": layers.max_pool(1),
         "max_pool2d": layers.max_pool(2),
         "avg_pool1d": layers.average_pool(1),
@@ -173,6 +175,7 @@ _MODULES: Mapping[type[nn.Module], str] = MappingProxyType(
         nn.ConstantPad2d: "pad",
         nn.ReflectionPad2d: "pad",
         nn.ReplicationPad2d: "pad",
+        BlockRotation: "block_rotation",
     }
 )
 _PAD_MODES: Mapping[type[nn.Module], str] = MappingProxyType(
@@ -213,6 +216,8 @@ def _renamed(name: str, leaf: nn.Module) -> dict[str, object]:
         case "pad":
             mode = _PAD_MODES.get(type(leaf), "constant")
             return {"pad": own["padding"], "mode": mode, "value": own.get("value")}
+        case "block_rotation":
+            return {"matrix": cast("BlockRotation", leaf).matrix}
         case "batch_norm":
             return {"eps": own["eps"]}
         case "layer_norm":

@@ -7,8 +7,9 @@ from torch import fx
 from qcompile.passes.base import Pass, PassResult
 from qcompile.passes.fold_batch_norm import FoldBatchNorm
 from qcompile.passes.remove_dropout import RemoveDropout
+from qcompile.passes.rotate import Rotate
 
-PASSES: tuple[type[Pass], ...] = (RemoveDropout, FoldBatchNorm)
+PASSES: tuple[type[Pass], ...] = (RemoveDropout, FoldBatchNorm, Rotate)
 """Every pass, in the order in which a plan applies them."""
 
 

@@ -13,7 +13,7 @@ from qcompile.policy.recipe import LiteralValue, Transform
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import Name, Prepare
 
-FOLD = "fold_bn"
+FOLD, ROTATE = "fold_bn", "rotate"
 TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
     (FOLD, ()),
     ("equalize", (Attribute("iterations", Shape.INTEGER, low=1),)),
@@ -21,10 +21,10 @@ TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
     ("awq", (Attribute("grid", Shape.INTEGER, low=2), Attribute("clip", Shape.FLAG))),
     ("ln_reparam", (Attribute("alpha", Shape.NUMBER, high=1),)),
     (
-        "rotate",
+        ROTATE,
         (
             Attribute("matrix", Shape.WORD, choices=("hadamard",)),
-            Attribute("block", Shape.INTEGER, low=2),
+            Attribute("block", Shape.INTEGER, low=2, high=1024),
         ),
     ),
     ("bias_correction", ()),
@@ -37,9 +37,10 @@ DEFAULTS: Mapping[str, Mapping[str, LiteralValue]] = MappingProxyType(
         "smoothquant": {"alpha": 0.5},
         "awq": {"grid": 20},
         "ln_reparam": {"alpha": 1.0},
+        ROTATE: {"matrix": "hadamard"},
     }
 )
-"""Of the transforms that move factors between layers: all those that are carried out but one."""
+"""Of the transforms that are carried out, all but ``fold_bn``."""
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
     {"bias_correction": "say it of the method: `tune rtn { learn = [rounding, bias] }`"}
@@ -83,12 +84,26 @@ def _transform(node: Prepare, checker: Checker) -> Transform | None:
     elif name.text == FOLD and node.selector is not None:
         way_out = "leave `for` out, and `skip` the layers that are to stay as they are"
         checker.report(not_available(f"`prepare {FOLD} for`", node.selector.span, way_out))
+    block, at = given.integer("block"), given.attr("block")
+    if block is not None and at is not None and block & (block - 1):
+        checker.report(no_power_of_two(block, at.value.span))
     clip = given.attr("clip")
     if clip is not None and given.flag("clip"):
         way_out = "leave it out: the observer of the scheme looks for the range"
         checker.report(not_available("`clip = true`", clip.span, way_out))
     settings = {**DEFAULTS.get(name.text, {}), **given.values()}
     return Transform(name.text, settings, selector, node.span)
+
+
+def no_power_of_two(block: int, span: Span) -> Diagnostic:
+    """QR410."""
+    below = 1 << (block.bit_length() - 1)
+    return Diagnostic(
+        Code.VALUE_RANGE,
+        f"`block` must be a power of two, found {block}",
+        Label(span),
+        help=f"write {below} or {2 * below}",
+    )
 
 
 def unknown_transform(name: Name) -> Diagnostic:

@@ -6,6 +6,7 @@ from torch import nn
 
 from qcompile.capture.kinds import MODULE_KINDS
 from qcompile.capture.leaves import LEAVES, build_leaf, constructor_arguments, is_leaf
+from qcompile.capture.rotation import BlockRotation
 
 IMAGE, VOLUME, SIGNAL = (2, 4, 8, 8), (2, 4, 6, 6, 6), (2, 4, 8)
 
@@ -58,6 +59,7 @@ EXAMPLES = (
     (nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=True), IMAGE),
     (nn.PixelShuffle(2), IMAGE),
     (nn.PixelUnshuffle(2), IMAGE),
+    (BlockRotation(8, 4), SIGNAL),
     *((getattr(nn, f"ZeroPad{n}d")(1), s) for n, s in ((1, SIGNAL), (2, IMAGE), (3, VOLUME))),
     *(
         (getattr(nn, f"ConstantPad{n}d")(1, 2.5), s)

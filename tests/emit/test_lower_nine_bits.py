@@ -39,6 +39,8 @@ def skewed(layer, seed=0):
     with torch.no_grad():
         for number, row in enumerate(layer.weight):
             row.copy_(torch.rand(row.shape, generator=generator) - BELOW[number % 4])
+        if layer.bias is not None:
+            layer.bias.copy_(torch.rand(layer.bias.shape, generator=generator) / 2 - 0.25)
     return layer
 
 

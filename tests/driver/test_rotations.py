@@ -1,0 +1,166 @@
+"""`prepare rotate` from the recipe to artifact and exports."""
+
+import io
+import json
+
+import onnx
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import qcompile
+from qcompile.audit.audit import audit
+from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.front import load_recipe
+from qcompile.driver.plan import make_plan
+from qcompile.driver.run import RunOptions, execute
+from qcompile.interop.capability import capability_of, check_plan
+from qcompile.interop.onnx_emit import emit
+from qcompile.interop.onnx_file import model_bytes
+from qcompile.interop.pt2 import pt2_bytes
+
+HEAD = """qrecipe 1
+model "net:net"
+scheme a { weight int8 per_channel; act uint4 asymmetric per_tensor }
+policy main { use a for linear }
+calibrate { data = "mem"; samples = 64; batch = 8; seed = 1 }
+"""
+
+
+class Block(nn.Module):
+    """One channel of the norm is forty times as wide as the others, as in large transformers."""
+
+    def __init__(self, width=32):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.fc1, self.fc2 = nn.Linear(width, 48), nn.Linear(48, width)
+
+    def forward(self, x):
+        return x + self.fc2(torch.relu(self.fc1(self.norm(x))))
+
+
+def net():
+    torch.manual_seed(0)
+    model = nn.Sequential(Block(), Block(), nn.Linear(32, 3)).eval()
+    with torch.no_grad():
+        for block in model[:2]:
+            block.norm.weight[7] = 40.0
+            block.fc1.weight[:, 7] /= 40.0
+    return model
+
+
+def inputs():
+    return torch.randn(64, 5, 32, generator=torch.Generator().manual_seed(1))
+
+
+def planned(tmp_path, *lines, head=HEAD):
+    path = tmp_path / "a.qrecipe"
+    path.write_text(head + "\n".join((*lines, "tune rtn", "")))
+    bound = qcompile.bind(load_recipe(path), net(), (inputs()[:2],))
+    return make_plan(bound, TensorDataset(inputs()))
+
+
+def run(tmp_path, *lines, **given):
+    made = planned(tmp_path, *lines, **given)
+    execute(made, tmp_path / "out", RunOptions(work=tmp_path / "runs", replace=True))
+    return qcompile.load(tmp_path / "out")
+
+
+def blocks(made):
+    found = [t for t in made.plan.core.transforms if t.name == "rotate"]
+    return {t.target: t.settings[0].value for t in found}
+
+
+def codes(error):
+    return [problem.code.number for problem in error.value.diagnostics]
+
+
+def test_plan_lists_layers_and_blocks(tmp_path):
+    found = planned(tmp_path, "prepare rotate")
+    assert blocks(found) == {"0.fc1": 32, "0.fc2": 16, "1.fc1": 32, "1.fc2": 16, "2": 32}
+    rotated = found.bound.graph
+    assert torch.allclose(rotated(inputs()), net()(inputs()), atol=1e-4)
+
+
+def test_the_first_statement_that_selects_a_layer_rotates_it(tmp_path):
+    lines = (
+        'prepare rotate for "0.*" { block = 8 }',
+        'prepare rotate for "*.fc1" { matrix = hadamard; block = 32 }',
+    )
+    assert blocks(planned(tmp_path, *lines)) == {"0.fc1": 8, "0.fc2": 8, "1.fc1": 32}
+
+
+def test_only_inputs_that_are_whole_blocks_are_rotated(tmp_path):
+    found = blocks(planned(tmp_path, "prepare rotate { block = 32 }"))
+    assert found == {"0.fc1": 32, "1.fc1": 32, "2": 32}
+
+
+def test_layers_in_float_are_left_alone(tmp_path):
+    head = HEAD.replace("use a for linear", 'use a for linear and "0.*"\n skip "0.fc2"\n')
+    assert set(blocks(planned(tmp_path, "prepare rotate", head=head))) == {"0.fc1"}
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("prepare rotate { block = 64 }", "QR532"),
+        ('prepare rotate for "*.norm"', "QR532"),
+        ("prepare rotate { block = 12 }", "QR410"),
+        ("prepare rotate { block = 2048 }", "QR410"),
+        ("prepare rotate { block = 1 }", "QR410"),
+    ],
+)
+def test_what_cannot_be_rotated_is_said(tmp_path, line, code):
+    with pytest.raises(CompileError) as error:
+        planned(tmp_path, line)
+    assert codes(error) == [code]
+
+
+def test_an_outlier_channel_costs_less_behind_a_rotation(tmp_path):
+    wanted, x = net()(inputs()), inputs()
+    head = HEAD.replace("use a for linear", 'use a for "*.fc1"')
+    plain = (run(tmp_path, head=head)(x) - wanted).square().sum()
+    turned = (run(tmp_path, "prepare rotate", head=head)(x) - wanted).square().sum()
+    assert turned < 0.6 * plain
+
+
+def test_artifact_has_no_tensor_for_a_rotation_and_passes_its_audit(tmp_path):
+    made = planned(tmp_path, "prepare rotate")
+    execute(made, tmp_path / "out", RunOptions(work=tmp_path / "runs"))
+    document = json.loads((tmp_path / "out" / "graph.json").read_text())
+    leaves = {leaf["path"]: leaf for leaf in document["leaves"]}
+    assert leaves["0.fc1_rotation"]["class_name"] == "qcompile.BlockRotation"
+    assert leaves["0.fc1_rotation"]["arguments"] == {"features": 32, "block": 32}
+    assert not [t["name"] for t in document["tensors"] if "rotation" in t["name"]]
+    assert audit(tmp_path / "out") == []
+
+
+def test_x86_kernels_take_rotated_inputs(tmp_path):
+    model = run(tmp_path, "prepare rotate")
+    fast = qcompile.load(tmp_path / "out", target="x86-int8")
+    x = inputs()
+    assert torch.allclose(fast(x), model(x), atol=1e-3)
+
+
+def test_exports_that_keep_the_graph_keep_rotations(tmp_path):
+    model, x = run(tmp_path, "prepare rotate"), inputs()[:8]
+    read = onnx.load_from_string(model_bytes(emit(model, "net", ("qcompile", "0"), {})))
+    (found,) = ReferenceEvaluator(read).run(None, {read.graph.input[0].name: x.numpy()})
+    assert torch.allclose(torch.from_numpy(found), model(x), atol=1e-4)
+    program = torch.export.load(io.BytesIO(pt2_bytes(model)))
+    assert torch.equal(program.module()(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["compressed-tensors", "gguf"])
+def test_formats_that_hold_weights_alone_are_refused(tmp_path, name):
+    head = HEAD.replace("act uint4 asymmetric per_tensor", "act float")
+    head = head.replace("use a for linear", 'use a for "*.fc1"')
+    head = head.replace(
+        "int8 per_channel", "int8 per_group(32)" if name == "gguf" else "int8 per_channel"
+    )
+    made = planned(tmp_path, 'prepare rotate for "*.fc1"', head=head)
+    found = check_plan(made.plan.core, capability_of(name))
+    messages = [item.message for item in found]
+    assert f"`{name}` cannot hold a layer whose inputs are rotated" in messages
