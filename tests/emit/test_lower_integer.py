@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from qcompile.capture.node_meta import facts, set_facts
 from qcompile.capture.operands import site_kind
 from qcompile.capture.trace import trace
 from qcompile.compat.cpu_features import multiplies_bytes
@@ -108,6 +109,23 @@ def test_a_product_with_a_parameter_is_a_linear_layer(planned):
     reference, made = lowered(planned, Product(), x[:2])
     close(reference, made, x)
     assert onednn().linear in calls(made)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_weight_is_packed_for_the_size_that_a_stored_graph_knows(planned, capfd, count):
+    """Packed for any size, a weight 3x3 for images 7x7 is reordered in every call (torch 2.13)."""
+    net, x = nn.Sequential(nn.Conv2d(512, 512, 3, padding=1)), torch.randn(2, 512, 7, 7)
+    module = trace(net.eval(), (x,), {}).module
+    for node in module.graph.nodes:  # an artifact keeps no example
+        set_facts(node, replace(facts(node), example=None))
+    plan, tensors = planned(module, W8, A8)
+    made = lower(materialize(module, plan.core, tensors), plan.core, X86)
+    images = torch.randn(count, 512, 7, 7)
+    made.module(images)
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+        made.module(images)
+    done = [line.split(",") for line in capfd.readouterr().out.splitlines() if ",exec," in line]
+    assert [words[5] for words in done] == ["convolution"]
 
 
 # ---- what stays in float ------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from qcompile.emit.lower.product import ROWS, Product, product_of
 from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.passes.sweep_node import is_in_place
 
+IMAGE_AXES = 3
+
 
 @dataclass(slots=True)
 class IntegerLowering:
@@ -190,17 +192,16 @@ class IntegerLowering:
     def _packed(
         self, layer: Layer, product: Product, scale: Tensor, grid: tuple[float, int]
     ) -> Tensor:
-        """Pack a convolution for images of the size that was traced.
+        """Pack a convolution for images of its size.
 
-        Packed for any size, weights 3x3 for images 7x7 are reordered in every call. Images of
-        another size still give the right numbers.
+        Packed for any, weights 3x3 for images 7x7 are reordered in every call. Images of another
+        size still give the right numbers.
         """
         conv = product.conv
         if conv is None:
             return self._packed_linear(product.codes)
         shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
-        known = facts(layer.source).example
-        size = None if known is None else list(known)
+        size = _image_size(layer.source)
         if size is not None and product.twice is not None:
             size[product.twice] *= 2
         return cast("Tensor", self.onednn.pack_conv(product.codes, scale, *grid, *shape, size))
@@ -212,6 +213,13 @@ class IntegerLowering:
 def _static(layer: Layer) -> StaticInput:
     assert isinstance(layer.quantizer, StaticInput)
     return layer.quantizer
+
+
+def _image_size(source: fx.Node) -> list[int] | None:
+    """``None`` where the size of one image is free. How many there are makes no difference."""
+    shape = facts(source).shape or ()
+    one = [size for size in shape[1:] if isinstance(size, int)]
+    return [1, *one] if len(one) == IMAGE_AXES else None
 
 
 def _result(found: Fusion) -> tuple[float, int, torch.dtype]:
