@@ -22,6 +22,20 @@ from tests.emit.planning import plan_of, site_of, tensors_of_plan
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
+
+class LinearSum(nn.Module):
+    """A sum that makes memory of its own, and one that is written over it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x) + x
+        return x
+
+
 CONVOLUTIONS = [
     nn.Conv2d(4, 6, 3),
     nn.Conv2d(4, 6, 3, padding=1, bias=False),
@@ -93,6 +107,26 @@ def test_a_batch_without_rows_gives_no_rows(planned):
     for act in (A8, ACTS[3]):
         _, made = lowered(planned, nn.Sequential(nn.Linear(8, 4)), torch.randn(2, 8), act=act)
         assert made.module(torch.zeros(0, 8)).shape == (0, 4)
+
+
+NO_ROWS = [((0, 5, 24), (2, 5, 24)), ((2, 0, 24), (2, 5, 24)), ((2, 3, 0, 24), (2, 3, 5, 24))]
+CHAINS = [
+    nn.Sequential(nn.Linear(24, 10)),
+    nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 8)),
+    LinearSum(24),
+]
+
+
+@pytest.mark.parametrize(("shape", "example"), NO_ROWS, ids=str)
+@pytest.mark.parametrize("net", CHAINS, ids=str)
+@pytest.mark.parametrize("act", [A8, slot(5, False, False, PerTensor())], ids=str)
+@pytest.mark.parametrize("weight", [W8, slot(8, False, False, PerChannel())], ids=str)
+def test_a_batch_without_rows_keeps_its_other_axes(planned, shape, example, net, act, weight):
+    """oneDNN gives ``[0, out]`` for any of them (torch 2.13)."""
+    x = torch.randn(example, generator=torch.Generator().manual_seed(0))
+    reference, made = lowered(planned, net, x, weight=weight, act=act)
+    assert made.module(torch.zeros(shape)).shape == reference(torch.zeros(shape)).shape
+    close(reference, made, x)
 
 
 class Product(nn.Module):

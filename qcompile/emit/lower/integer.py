@@ -17,6 +17,7 @@ from qcompile.emit.lower.kernels import (
     dynamic_linear,
     quantize,
     rows_twice,
+    with_rows_of,
 )
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
 from qcompile.emit.lower.on_codes import quantize_earlier
@@ -118,6 +119,8 @@ class IntegerLowering:
             )
             if conv is None:
                 made = self._linear(found, operands, bias)
+                if _may_lose_axes(layer.source):
+                    made = rewriting.call(with_rows_of, made, operands[0])
             else:
                 made = self._conv(found, conv, operands, bias)
             if product.offset is not None:
@@ -213,6 +216,12 @@ class IntegerLowering:
 def _static(layer: Layer) -> StaticInput:
     assert isinstance(layer.quantizer, StaticInput)
     return layer.quantizer
+
+
+def _may_lose_axes(source: fx.Node) -> bool:
+    """Whether there can be no rows, on more axes than one."""
+    rows = (facts(source).shape or ())[:-1]
+    return len(rows) != 1 and not all(isinstance(size, int) and size > 0 for size in rows)
 
 
 def _image_size(source: fx.Node) -> list[int] | None:

@@ -76,6 +76,13 @@ def channels_twice(codes: Tensor) -> Tensor:
     return torch.cat((codes, codes), 1)
 
 
+def with_rows_of(product: Tensor, x: Tensor) -> Tensor:
+    """``product`` with the axes of ``x``: oneDNN forgets them where there are no rows (2.13)."""
+    if product.numel() or product.dim() == x.dim():
+        return product
+    return product.new_empty(*x.shape[:-1], product.shape[-1])
+
+
 def add_outer(product: Tensor, outer: Tensor) -> Tensor:
     """Add ``outer [out]`` times the last number of ``product [..., out + 1]`` to the others."""
     return torch.addcmul(product[..., :-1], product[..., -1:], outer)
