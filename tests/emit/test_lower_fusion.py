@@ -239,6 +239,18 @@ def test_equal_codes_of_one_value_are_made_once(planned, changed, quantizers):
     close(reference, made, x)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_codes_of_images_lie_channels_last_whatever_the_images(channels, layout, count):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, channels, 7, 9, generator=generator).contiguous(memory_format=layout)
+    codes = quantize(x, 0.05, 20, 255)
+    assert codes.is_contiguous(memory_format=torch.channels_last)
+    expected = (x / 0.05).round().add(20).clamp(0, 255)
+    assert torch.equal(codes.to(torch.float32), expected)
+
+
 # ---- factors -------------------------------------------------------------------------------------
 
 

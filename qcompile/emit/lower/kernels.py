@@ -14,6 +14,7 @@ from qcompile.quant.grid import covering
 
 SLICE = 1 << 20
 """Numbers of a weight that are unpacked at a time: 4 MB in float32."""
+FEW_CHANNELS = 4
 
 
 def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
@@ -21,7 +22,15 @@ def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
     codes = quantize_to_bytes(x, scale, zero_point)
     if top < BYTE[1]:
         codes = codes.clamp_max_(top)
-    return codes.contiguous(memory_format=torch.channels_last) if codes.dim() == 4 else codes
+    return _channels_last(codes) if codes.dim() == 4 else codes
+
+
+def _channels_last(codes: Tensor) -> Tensor:
+    """Channel by channel where they are few: ``contiguous`` takes 1.2 to 5 times as long for 3."""
+    is_copied = not codes.is_contiguous(memory_format=torch.channels_last)
+    if is_copied and codes.shape[1] <= FEW_CHANNELS:
+        return torch.stack(codes.unbind(1), -1).permute(0, 3, 1, 2)
+    return codes.contiguous(memory_format=torch.channels_last)
 
 
 def pad_codes(codes: Tensor, amounts: tuple[int, ...], zero_point: int) -> Tensor:
