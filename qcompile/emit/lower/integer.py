@@ -87,7 +87,7 @@ class IntegerLowering:
 
     def _codes(self, layer: Layer, simulated: fx.Node) -> fx.Node:
         grid, source = _static(layer), layer.source_now
-        wanted = (source, grid.scale, grid.zero_point, grid.top)
+        wanted = (source, grid.scale, grid.zero_point, grid.top, layer.conv is not None)
         readers = list(source.users)
         if not any(is_in_place(self.rewriting.module, reader) for reader in readers):
             for reader in readers:

@@ -17,12 +17,15 @@ SLICE = 1 << 20
 FEW_CHANNELS = 4
 
 
-def quantize(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
-    """``x`` as uint8 codes in ``[0, top]``; images with channels last, as oneDNN wants them."""
+def quantize(x: Tensor, scale: float, zero_point: int, top: int, for_conv: bool) -> Tensor:
+    """``x`` as uint8 codes in ``[0, top]``; images of a convolution with channels last.
+
+    So oneDNN wants them, and of a linear layer the rows, whatever number of axes they are on.
+    """
     codes = quantize_to_bytes(x, scale, zero_point)
     if top < BYTE[1]:
         codes = codes.clamp_max_(top)
-    return _channels_last(codes) if codes.dim() == 4 else codes
+    return _channels_last(codes) if for_conv and codes.dim() == 4 else codes
 
 
 def _channels_last(codes: Tensor) -> Tensor:
