@@ -1,6 +1,7 @@
 """The parts of the kernel benchmark that need neither its models nor a quiet machine."""
 
 import time
+from collections import Counter
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from qcompile.driver.front import check_source
 from tests.bench.kernel_ceiling import products
 from tests.bench.kernel_cell import CALIBRATE, RECIPE, SCHEMES, _Macs, _row, medians
 from tests.bench.kernel_models import resnet18
+from tests.bench.kernel_shares import KINDS, kind_of
 from tests.bench.kernels import COLUMNS, IMAGES, cells, table
 
 
@@ -78,6 +80,13 @@ def test_the_ceiling_is_made_of_every_integer_product_and_of_nothing_else(tmp_pa
     assert [len(arguments) for _, arguments in chain.calls] == [17, 17, 13, 13]
     assert all(function(*given).dtype == torch.uint8 for function, given in chain.calls)
     assert torch.equal(model(x), before)
+    images, rows = 4 * 6 * 6, 4
+    assert chain.multiplications() == images * 8 * 9 * (4 + 8) + rows * 8 * (8 + 8)
+    of_nodes = Counter(kind_of(model, node) for node in model.graph.nodes)
+    assert {kind: of_nodes[kind] for kind in KINDS} == {
+        **{"products": 4, "quantizers": 4, "other operations": 2},
+        **dict.fromkeys(("attention", "norms", "pools"), 0),
+    }
     assert products(qcompile.load(tmp_path / "a", target="simulate"), x) is None
 
 

@@ -15,6 +15,7 @@ from qcompile.compat.onednn_operations import OneDnn, Operation, onednn
 
 OPERANDS = 6
 """Codes, their scale and zero point, packed weight, its scales and zero points."""
+WEIGHT = 3
 CODES_OUT = (0.05, 0, torch.uint8, "relu", [], "")
 """Any scale: the time does not depend on it."""
 
@@ -28,6 +29,11 @@ class Products:
     def __call__(self) -> None:
         for function, arguments in self.calls:
             function(*arguments)
+
+    def multiplications(self) -> int:
+        """Of all products, once: outputs times the inputs of one."""
+        made = ((cast("Tensor", f(*a)), cast("Tensor", a[WEIGHT])) for f, a in self.calls)
+        return sum(y.numel() * (w.numel() // y.shape[1 if y.dim() == 4 else -1]) for y, w in made)
 
 
 def products(module: fx.GraphModule, x: Tensor) -> Products | None:

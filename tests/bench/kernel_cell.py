@@ -30,7 +30,7 @@ from qcompile.emit.lower.difference import relative
 from qcompile.targets.report import LoweringReport
 from tests.bench.cells import Json
 from tests.bench.kernel_ceiling import products
-from tests.bench.kernel_models import MODELS
+from tests.bench.kernel_models import MODELS, BenchModel
 from tests.bench.kernel_peers import Peer, Run, peers
 
 PACKAGES = ("torch", "torchao", "onnxruntime")
@@ -96,18 +96,10 @@ def _version(package: str) -> str | None:
 
 def _cell(request: Request) -> list[dict[str, Json]]:
     model, target = MODELS[request.model], request.target
-    net = model.make()
-    scheme = SCHEMES[target]
-    calibrate = CALIBRATE.format(samples=SAMPLES) if "act" in scheme else ""
-    text = RECIPE.format(scheme=scheme.replace("; ", "\n  "), calibrate=calibrate)
-    recipe = check_source(Source("kernels.qrecipe", text)).recipe
-    assert recipe is not None
-    samples = model.batch(SAMPLES)
-    data = samples if calibrate else None
+    net, samples = model.make(), model.batch(SAMPLES)
     with tempfile.TemporaryDirectory() as folder:
-        bound = qcompile.bind(recipe, net, (model.batch(2),))
         artifact = Path(folder) / "artifact"
-        reference = qcompile.run(qcompile.plan(bound, data), artifact, bound=bound, data=data)
+        reference = quantized(model, net, target, artifact)
         start = time.perf_counter()
         lowered = lowering(artifact, target, check=False)
         load_seconds = time.perf_counter() - start
@@ -128,6 +120,18 @@ def _cell(request: Request) -> list[dict[str, Json]]:
         row = _row(net, reference, lowered.module, x, request.runs, others)
         rows.append({"batch": size, **row, **shared})
     return rows
+
+
+def quantized(model: BenchModel, net: nn.Module, target: str, artifact: Path) -> fx.GraphModule:
+    """Write ``net`` in the scheme of the target; give what simulates it."""
+    scheme = SCHEMES[target]
+    calibrate = CALIBRATE.format(samples=SAMPLES) if "act" in scheme else ""
+    text = RECIPE.format(scheme=scheme.replace("; ", "\n  "), calibrate=calibrate)
+    recipe = check_source(Source("kernels.qrecipe", text)).recipe
+    assert recipe is not None
+    data = model.batch(SAMPLES) if calibrate else None
+    bound = qcompile.bind(recipe, net, (model.batch(2),))
+    return qcompile.run(qcompile.plan(bound, data), artifact, bound=bound, data=data)
 
 
 _Either = TypeVar("_Either", Tensor, nn.Module)

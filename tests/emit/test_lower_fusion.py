@@ -239,6 +239,43 @@ def test_equal_codes_of_one_value_are_made_once(planned, changed, quantizers):
     close(reference, made, x)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_codes_of_images_lie_channels_last_whatever_the_images(channels, layout, count):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, channels, 7, 9, generator=generator).contiguous(memory_format=layout)
+    codes = quantize(x, 0.05, 20, 255, True)
+    assert codes.is_contiguous(memory_format=torch.channels_last)
+    expected = (x / 0.05).round().add(20).clamp(0, 255)
+    assert torch.equal(codes.to(torch.float32), expected)
+
+
+class ByPosition(nn.Module):
+    """Linear layers on the channels of images, as ConvNeXt has them; a convolution beside one."""
+
+    def __init__(self, with_conv):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 8)
+        self.conv = nn.Conv2d(6, 4, 1) if with_conv else None
+
+    def forward(self, x):
+        y = self.second(F.gelu(self.first(x)))
+        return y if self.conv is None else (y, self.conv(x))
+
+
+@pytest.mark.parametrize("with_conv", [False, True])
+def test_codes_for_a_linear_layer_keep_the_rows_of_an_input_of_four_axes(planned, with_conv):
+    x = torch.randn(3, 6, 5, 8, generator=torch.Generator().manual_seed(3))
+    reference, made = lowered(planned, ByPosition(with_conv), x)
+    found, expected = made.module(x), reference(x)
+    pairs = zip(found, expected, strict=True) if with_conv else [(found, expected)]
+    assert all(relative(one, other) < 5e-3 for one, other in pairs)
+    codes = [node for node in made.module.graph.nodes if node.target is quantize]
+    assert [node.args[-1] for node in codes] == [False, True][: 1 + with_conv]
+    assert quantize(x, *codes[0].args[1:]).is_contiguous()
+
+
 # ---- factors -------------------------------------------------------------------------------------
 
 

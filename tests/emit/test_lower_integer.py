@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from qcompile.capture.node_meta import facts, set_facts
 from qcompile.capture.operands import site_kind
 from qcompile.capture.trace import trace
 from qcompile.compat.cpu_features import multiplies_bytes
@@ -20,6 +21,20 @@ from tests.emit.lowering import A8, W8, X86, calls, close, lowered, slot
 from tests.emit.planning import plan_of, site_of, tensors_of_plan
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+
+
+class LinearSum(nn.Module):
+    """A sum that makes memory of its own, and one that is written over it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x) + x
+        return x
+
 
 CONVOLUTIONS = [
     nn.Conv2d(4, 6, 3),
@@ -94,6 +109,26 @@ def test_a_batch_without_rows_gives_no_rows(planned):
         assert made.module(torch.zeros(0, 8)).shape == (0, 4)
 
 
+NO_ROWS = [((0, 5, 24), (2, 5, 24)), ((2, 0, 24), (2, 5, 24)), ((2, 3, 0, 24), (2, 3, 5, 24))]
+CHAINS = [
+    nn.Sequential(nn.Linear(24, 10)),
+    nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 8)),
+    LinearSum(24),
+]
+
+
+@pytest.mark.parametrize(("shape", "example"), NO_ROWS, ids=str)
+@pytest.mark.parametrize("net", CHAINS, ids=str)
+@pytest.mark.parametrize("act", [A8, slot(5, False, False, PerTensor())], ids=str)
+@pytest.mark.parametrize("weight", [W8, slot(8, False, False, PerChannel())], ids=str)
+def test_a_batch_without_rows_keeps_its_other_axes(planned, shape, example, net, act, weight):
+    """oneDNN gives ``[0, out]`` for any of them (torch 2.13)."""
+    x = torch.randn(example, generator=torch.Generator().manual_seed(0))
+    reference, made = lowered(planned, net, x, weight=weight, act=act)
+    assert made.module(torch.zeros(shape)).shape == reference(torch.zeros(shape)).shape
+    close(reference, made, x)
+
+
 class Product(nn.Module):
     def __init__(self):
         super().__init__()
@@ -108,6 +143,23 @@ def test_a_product_with_a_parameter_is_a_linear_layer(planned):
     reference, made = lowered(planned, Product(), x[:2])
     close(reference, made, x)
     assert onednn().linear in calls(made)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_weight_is_packed_for_the_size_that_a_stored_graph_knows(planned, capfd, count):
+    """Packed for any size, a weight 3x3 for images 7x7 is reordered in every call (torch 2.13)."""
+    net, x = nn.Sequential(nn.Conv2d(512, 512, 3, padding=1)), torch.randn(2, 512, 7, 7)
+    module = trace(net.eval(), (x,), {}).module
+    for node in module.graph.nodes:  # an artifact keeps no example
+        set_facts(node, replace(facts(node), example=None))
+    plan, tensors = planned(module, W8, A8)
+    made = lower(materialize(module, plan.core, tensors), plan.core, X86)
+    images = torch.randn(count, 512, 7, 7)
+    made.module(images)
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+        made.module(images)
+    done = [line.split(",") for line in capfd.readouterr().out.splitlines() if ",exec," in line]
+    assert [words[5] for words in done] == ["convolution"]
 
 
 # ---- what stays in float ------------------------------------------------------------------------

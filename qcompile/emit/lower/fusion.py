@@ -130,7 +130,7 @@ def _take_codes(found: Fusion) -> None:
     reader = _only_reader(found.last)
     if reader is None or reader.target is not quantize or found.other is not None:
         return
-    _, scale, zero_point, top = reader.args
+    _, scale, zero_point, top, _ = reader.args
     assert isinstance(scale, float)
     assert isinstance(zero_point, int)
     assert isinstance(top, int)

@@ -17,12 +17,15 @@ from qcompile.emit.lower.kernels import (
     dynamic_linear,
     quantize,
     rows_twice,
+    with_rows_of,
 )
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
 from qcompile.emit.lower.on_codes import quantize_earlier
 from qcompile.emit.lower.product import ROWS, Product, product_of
 from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.passes.sweep_node import is_in_place
+
+IMAGE_AXES = 3
 
 
 @dataclass(slots=True)
@@ -84,7 +87,7 @@ class IntegerLowering:
 
     def _codes(self, layer: Layer, simulated: fx.Node) -> fx.Node:
         grid, source = _static(layer), layer.source_now
-        wanted = (source, grid.scale, grid.zero_point, grid.top)
+        wanted = (source, grid.scale, grid.zero_point, grid.top, layer.conv is not None)
         readers = list(source.users)
         if not any(is_in_place(self.rewriting.module, reader) for reader in readers):
             for reader in readers:
@@ -116,6 +119,8 @@ class IntegerLowering:
             )
             if conv is None:
                 made = self._linear(found, operands, bias)
+                if _may_lose_axes(layer.source):
+                    made = rewriting.call(with_rows_of, made, operands[0])
             else:
                 made = self._conv(found, conv, operands, bias)
             if product.offset is not None:
@@ -190,17 +195,16 @@ class IntegerLowering:
     def _packed(
         self, layer: Layer, product: Product, scale: Tensor, grid: tuple[float, int]
     ) -> Tensor:
-        """Pack a convolution for images of the size that was traced.
+        """Pack a convolution for images of its size.
 
-        Packed for any size, weights 3x3 for images 7x7 are reordered in every call. Images of
-        another size still give the right numbers.
+        Packed for any, weights 3x3 for images 7x7 are reordered in every call. Images of another
+        size still give the right numbers.
         """
         conv = product.conv
         if conv is None:
             return self._packed_linear(product.codes)
         shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
-        known = facts(layer.source).example
-        size = None if known is None else list(known)
+        size = _image_size(layer.source)
         if size is not None and product.twice is not None:
             size[product.twice] *= 2
         return cast("Tensor", self.onednn.pack_conv(product.codes, scale, *grid, *shape, size))
@@ -212,6 +216,19 @@ class IntegerLowering:
 def _static(layer: Layer) -> StaticInput:
     assert isinstance(layer.quantizer, StaticInput)
     return layer.quantizer
+
+
+def _may_lose_axes(source: fx.Node) -> bool:
+    """Whether there can be no rows, on more axes than one."""
+    rows = (facts(source).shape or ())[:-1]
+    return len(rows) != 1 and not all(isinstance(size, int) and size > 0 for size in rows)
+
+
+def _image_size(source: fx.Node) -> list[int] | None:
+    """``None`` where the size of one image is free. How many there are makes no difference."""
+    shape = facts(source).shape or ()
+    one = [size for size in shape[1:] if isinstance(size, int)]
+    return [1, *one] if len(one) == IMAGE_AXES else None
 
 
 def _result(found: Fusion) -> tuple[float, int, torch.dtype]:

@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from qcompile.compat.onednn_operations import onednn
-from qcompile.emit.lower.kernels import quantize
+from qcompile.emit.lower.kernels import quantize, with_rows_of
 
 FRESH: frozenset[object] = frozenset({quantize, functional.layer_norm, torch.layer_norm})
 FRESH_MODULES = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -26,7 +26,8 @@ def may_be_overwritten(
     """
     names = onednn()
     assert names is not None
-    results = (names.conv2d, names.conv2d_add) if is_conv else (names.linear, names.linear_add)
+    linear = (names.linear, names.linear_add, with_rows_of)
+    results = (names.conv2d, names.conv2d_add) if is_conv else linear
     is_own = other.target in results or (is_conv and _is_one_of(module, other, POOLS))
     return is_own and not _is_read_behind(module, other, reader)
 
