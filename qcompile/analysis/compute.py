@@ -5,7 +5,8 @@ One bit operation is a product of two bits: a multiply-accumulate of a b-bit and
 how fast a given machine is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from qcompile.analysis.decide import ITEM_BYTES, quantizes_weight
 from qcompile.policy.core import SiteCompute
@@ -15,10 +16,17 @@ from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.site import Kind, Site
 
 FLOAT_BITS = 32
+NOT_ROTATED: Mapping[str, int] = MappingProxyType({})
 
 
-def compute(sites: Sequence[Site], resolution: Resolution) -> tuple[SiteCompute, ...]:
-    """Of every site that multiplies, for one sample of the example input."""
+def compute(
+    sites: Sequence[Site], resolution: Resolution, rotated: Mapping[str, int] = NOT_ROTATED
+) -> tuple[SiteCompute, ...]:
+    """Of every site that multiplies, for one sample of the example input.
+
+    ``rotated``: the block of the rotation in front of a layer, by its node; where several read it,
+    by that of the first.
+    """
     decisions = {decision.site.key: decision for decision in resolution.decisions}
     found: list[SiteCompute] = []
     for site in sites:
@@ -27,9 +35,10 @@ def compute(sites: Sequence[Site], resolution: Resolution) -> tuple[SiteCompute,
         decision = decisions.get(site.key)
         before = site.macs * _float_bits(site) ** 2
         after = before if decision is None else bit_operations(site, site.macs, decision)
-        found.append(
-            SiteCompute(key=site.key, macs=site.macs, bops_before=before, bops_after=after)
-        )
+        turned = site.macs // (site.out_features or 1) * rotated.get(site.node, 0)
+        after += turned * _float_bits(site) ** 2
+        macs = site.macs + turned
+        found.append(SiteCompute(key=site.key, macs=macs, bops_before=before, bops_after=after))
     return tuple(found)
 
 

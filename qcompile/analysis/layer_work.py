@@ -128,10 +128,10 @@ class LayerWork:
     def output_search(self, layer: MatrixLayer) -> float:
         """Of the range of its input that suits its output: on a sample of the rows."""
         rows = ROWS * layer.groups
-        products = rows * layer.k * min(layer.k, layer.rows)
+        multiplied = rows * layer.k * min(layer.k, layer.rows)
         elements = rows * layer.k
         passes = 3 * self.speeds.over("plain", elements) + self.speeds.over("quantize", elements)
-        one = products * self.speeds.product("linear", layer.k) + elements * passes
+        one = multiplied * self.speeds.product("linear", layer.k) + elements * passes
         return LOOKED_AT * one
 
     def quantize(self, node: fx.Node, *, training: bool = False, drops: bool = False) -> float:

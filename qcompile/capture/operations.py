@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.overrides import resolve_name
 
+from qcompile.capture.leaves import class_name
 from qcompile.compat.fake_kernels import RECORDED
 from qcompile.compat.submodules import module_at
 
@@ -143,7 +144,7 @@ def written_name(node: fx.Node, module: nn.Module) -> str:
     """``torch.nn.Conv2d``, ``torch.nn.functional.linear``, ``operator.add``, ``Tensor.matmul``."""
     match node.op:
         case "call_module":
-            return f"torch.nn.{type(module_at(module, str(node.target))).__name__}"
+            return class_name(type(module_at(module, str(node.target))))
         case "call_method":
             return f"Tensor.{node.target}"
         case _:

@@ -30,7 +30,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.example import BATCH, Example, declared
-from qcompile.driver.rotations import rotated
+from qcompile.driver.rotations import with_rotations
 from qcompile.driver.transforms import folded, rescalings
 from qcompile.driver.tunes import as_tuned, plan_tunes, tunings_by_key
 from qcompile.policy.assertion import Measured, check_assertions, check_limits
@@ -124,7 +124,7 @@ def bind_seen(
     resolution, found = resolve(recipe, sites)
     diagnostics.extend(found)
     graph, folds = folded(seen.captured, resolution)
-    graph, turned, idle = rotated(recipe, graph, sites, resolution)
+    graph, turned, idle = with_rotations(recipe, graph, sites, resolution)
     diagnostics += idle
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)

@@ -8,9 +8,9 @@ from qcompile.policy.recipe import Transform
 def nothing_to_prepare(item: Transform, place: str) -> Diagnostic:
     """QR532. ``place`` continues "it is for"."""
     return Diagnostic(
-        Code.NOTHING_TO_RESCALE,
+        Code.NOTHING_TO_PREPARE,
         f"`prepare {item.name}` has nothing to do",
         Label(item.span, "no such layers" if item.selector is None else "none of them here"),
         notes=(f"it is for {place}",),
-        help="leave it out, or select other layers: `qcompile plan --graph` shows who reads what",
+        help="leave it out, or select other layers: `qcompile plan --full` lists them all",
     )

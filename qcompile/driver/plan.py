@@ -26,6 +26,7 @@ from qcompile.driver.requirements import check_measurable
 from qcompile.driver.run_forecast import expected
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
+from qcompile.passes.rotate import rotations
 from qcompile.policy.core import (
     PLAN_FORMAT_VERSION,
     Beside,
@@ -162,7 +163,7 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
         sites_total=len(bound.sites),
         requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
         output=output_plan(recipe.output),
-        compute=compute(bound.sites, bound.resolution),
+        compute=compute(bound.sites, bound.resolution, rotations(bound.graph)),
         graph=bound.facts,
         forecast=taken if forecast else None,
     )

@@ -1,33 +1,36 @@
 """Which layers a recipe rotates, and in what blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx, nn
 
 from qcompile.analysis.own_parameters import OwnParameters
-from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.driver.nothing_to_prepare import nothing_to_prepare
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.rotate import Rotate
 from qcompile.policy.core import ParameterPlan, TransformPlan
 from qcompile.policy.lower_prepare import ROTATE
-from qcompile.policy.recipe import Recipe
+from qcompile.policy.recipe import Recipe, Transform
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.selection import Selection
-from qcompile.policy.site import Site
+from qcompile.policy.site import Kind, Site
 from qcompile.policy.unmatched import unmatched_patterns
 
 BLOCK = 128
 """Where a recipe does not say, the largest power of two up to this that divides the inputs."""
-PLACE = "quantized `nn.Linear` layers with a weight of their own and an even number of inputs"
+PLACE = (
+    "quantized linear layers: an `nn.Linear` with a weight of its own, of whole blocks of inputs"
+)
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One that can be rotated."""
+    """A quantized linear layer of the recipe; ``features`` is 0 where it cannot be rotated."""
 
-    node: str
     path: str
     features: int
 
@@ -39,7 +42,7 @@ class _Layer:
         return found if found > 1 else None
 
 
-def rotated(
+def with_rotations(
     recipe: Recipe, graph: fx.GraphModule, sites: Sequence[Site], resolution: Resolution
 ) -> tuple[fx.GraphModule, tuple[TransformPlan, ...], list[Diagnostic]]:
     """A layer that several statements select is rotated by the first of them.
@@ -50,40 +53,61 @@ def rotated(
     if not asked:
         return graph, (), []
     selection = Selection(sites)
-    there = list(_layers(graph, resolution))
+    layers = dict(_layers(graph, sites, resolution))
     blocks: dict[str, int] = {}
     problems: list[Diagnostic] = []
     for item in asked:
         chosen = None if item.selector is None else selection.of(item.selector)
-        nodes = {site.node for site in sites if chosen is None or site.index in chosen}
-        size = item.settings.get("block")
-        found = {
-            layer.path: block
-            for layer in there
-            if layer.node in nodes and layer.path not in blocks
-            if (block := layer.block(size if isinstance(size, int) else None)) is not None
-        }
+        wanted = [one for at, one in layers.items() if chosen is None or at in chosen]
+        found, left = _divided(item, wanted, blocks)
+        unmatched = list(unmatched_patterns(item.selector, selection)) if item.selector else []
+        problems += unmatched
+        if found:
+            problems.extend(_not_rotated(item, left))
+        elif not unmatched:
+            problems.append(_idle(item, left, is_late=len(left) < len(wanted)))
         blocks |= found
-        if item.selector is not None:
-            problems.extend(unmatched_patterns(item.selector, selection))
-        if not found:
-            place = PLACE if size is None else f"{PLACE} that is a multiple of {size}"
-            problems.append(nothing_to_prepare(item, place))
+    if problems and not blocks:
+        return graph, (), problems
     result = run_passes(graph, (Rotate(blocks),)).module
     return result, tuple(_plan(path, block) for path, block in blocks.items()), problems
 
 
-def _layers(graph: fx.GraphModule, resolution: Resolution) -> Iterator[_Layer]:
-    """In the order of the graph; what stays in float has nothing to gain."""
-    quantized = {
-        decision.site.node
-        for decision in resolution.decisions
-        if decision.scheme is not None and not decision.is_skipped
-    }
+def _divided(
+    item: Transform, layers: Sequence[_Layer], done: Mapping[str, int]
+) -> tuple[dict[str, int], list[_Layer]]:
+    """The layers with their blocks, and those that have none; ``done`` ones are in neither."""
+    size = item.settings.get("block")
+    asked = size if isinstance(size, int) else None
+    found: dict[str, int] = {}
+    left: list[_Layer] = []
+    for layer in layers:
+        block = layer.block(asked) if layer.features else None
+        if layer.path in done:
+            continue
+        if block is None:
+            left.append(layer)
+        else:
+            found[layer.path] = block
+    return found, left
+
+
+def _layers(
+    graph: fx.GraphModule, sites: Sequence[Site], resolution: Resolution
+) -> Iterator[tuple[int, _Layer]]:
+    """By the index of the site, each path once."""
     own = OwnParameters.of(graph)
-    for node, path, module in own.calls():
-        if isinstance(module, nn.Linear) and node in quantized and own.has(module.weight):
-            yield _Layer(node, path, module.in_features)
+    alone = {
+        path: module.in_features
+        for _, path, module in own.calls()
+        if isinstance(module, nn.Linear) and own.has(module.weight)
+    }
+    quantized = {d.site.index for d in resolution.decisions if any(True for _ in d.quantized)}
+    seen: set[str] = set()
+    for site in sites:
+        if site.kind is Kind.LINEAR and site.index in quantized and site.path not in seen:
+            seen.add(site.path)
+            yield site.index, _Layer(site.path, alone.get(site.path, 0))
 
 
 def _plan(path: str, block: int) -> TransformPlan:
@@ -93,3 +117,24 @@ def _plan(path: str, block: int) -> TransformPlan:
         parameters=(f"{path}.weight",),
         settings=(ParameterPlan(name="block", value=block),),
     )
+
+
+def _idle(item: Transform, left: Sequence[_Layer], *, is_late: bool) -> Diagnostic:
+    """QR532."""
+    if is_late:
+        return nothing_to_prepare(item, "layers that no `prepare rotate` above has rotated")
+    shown = ", ".join(f"`{layer.path}`" for layer in left[:SHOWN])
+    return nothing_to_prepare(item, PLACE + (f"; not for {shown}" if shown else ""))
+
+
+def _not_rotated(item: Transform, left: Sequence[_Layer]) -> Iterator[Diagnostic]:
+    """QR533."""
+    if left:
+        more = (f"and {len(left) - SHOWN} more",) if len(left) > SHOWN else ()
+        yield Diagnostic(
+            Code.NOT_ROTATED,
+            f"`prepare rotate` leaves {len(left)} of the layers that it is for as they are",
+            Label(item.span),
+            notes=(*(f"`{layer.path}`" for layer in left[:SHOWN]), *more, f"it is for {PLACE}"),
+            help="select the others with `for`, or give a smaller `block`",
+        )

@@ -202,7 +202,7 @@ def _constructed(kind: type[nn.Module], leaf: LeafRecord) -> nn.Module:
     try:
         arguments = {name: decode_value(item, {}) for name, item in leaf.arguments.items()}
         return build_leaf(kind, cast("dict[str, LeafArgument]", arguments))
-    except (UnsafeValueError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (UnsafeValueError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise _Refused(f"cannot make a `{leaf.class_name}`", leaf.path) from error
 
 

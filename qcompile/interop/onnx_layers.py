@@ -123,10 +123,13 @@ def layer_norm(
     return g.call("LayerNormalization", input, gain, bias, axis=axis, epsilon=float(eps))
 
 
-def block_rotation(g: OnnxGraph, input: Value, matrix: Value) -> str:
-    stretches = g.call("Reshape", input, g.integers([-1, matrix.size(0)]))
-    factor = matrix if input.dtype == matrix.dtype else g.cast(matrix, input.dtype)
-    return g.call("Reshape", g.call("MatMul", stretches, factor), g.call("Shape", input))
+def block_rotation(g: OnnxGraph, input: Value, signs: Value) -> str:
+    block = signs.size(0)
+    stretches = g.call("Reshape", input, g.integers([-1, block]))
+    factor = signs if input.dtype == signs.dtype else g.cast(signs, input.dtype)
+    sums = g.call("MatMul", stretches, factor)
+    turned = g.call("Mul", sums, g.scalar(block**-0.5, input.dtype))
+    return g.call("Reshape", turned, g.call("Shape", input))
 
 
 def max_pool(rank: int) -> Callable[..., str]:

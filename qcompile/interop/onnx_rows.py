@@ -217,7 +217,7 @@ def _renamed(name: str, leaf: nn.Module) -> dict[str, object]:
             mode = _PAD_MODES.get(type(leaf), "constant")
             return {"pad": own["padding"], "mode": mode, "value": own.get("value")}
         case "block_rotation":
-            return {"matrix": cast("BlockRotation", leaf).matrix}
+            return {"signs": cast("BlockRotation", leaf).signs}
         case "batch_norm":
             return {"eps": own["eps"]}
         case "layer_norm":

@@ -1,18 +1,20 @@
-"""Rotate what linear layers read, and their weights back: ``W x = (W R^T) (R x)``.
+"""Rotate what linear layers read, and their weights back: ``W x = (W R) (R x)``, ``R = R^-1``.
 
-One rotation serves all layers that read the same value in blocks of the same size.
+One rotation serves all layers of a module that read the same value in blocks of the same size.
+(Shared by several modules it would be an output of the first, which is no block then.)
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.capture.node_meta import facts, set_facts
-from qcompile.capture.rotation import BlockRotation, hadamard
+from qcompile.capture.operations import mutates
+from qcompile.capture.rotation import BlockRotation, rotated
 from qcompile.compat.submodules import module_at
 from qcompile.passes.base import PassResult
 
@@ -28,39 +30,43 @@ class Rotate:
         if not self.blocks:
             return PassResult(module, changed=False)
         result = own_graph(module)
-        rotated: dict[tuple[fx.Node, int], fx.Node] = {}
-        for node in list(result.graph.find_nodes(op="call_module")):
+        shared: dict[tuple[object, ...], fx.Node] = {}
+        for node in list(result.graph.nodes):
+            if mutates(node, result):
+                shared.clear()  # it may have written to what was rotated
             path = str(node.target)
-            if path not in self.blocks:
+            if node.op != "call_module" or path not in self.blocks:
                 continue
-            block = self.blocks[path]
-            source = node.all_input_nodes[0]
-            if (source, block) not in rotated:
-                rotated[source, block] = _inserted(result, node, source, block)
-            node.replace_input_with(source, rotated[source, block])
+            source, block = node.all_input_nodes[0], self.blocks[path]
+            place = (source, block, facts(node).stack[-1:])
+            if place not in shared:
+                shared[place] = _inserted(result, node, source, block)
+            node.replace_input_with(source, shared[place])
             replace_leaf(result, path, _turned_back(_linear(result, path), block))
         result.recompile()
         return PassResult(result, changed=True)
 
 
-def rotated_weight(weight: Tensor, block: int) -> Tensor:
-    """``W R^T`` of ``[out, in]``, computed in float64 and rounded once."""
-    rows, features = weight.shape
-    stretches = weight.detach().double().reshape(rows, features // block, block)
-    turned = stretches @ hadamard(block).to(weight.device)
-    return turned.reshape(rows, features).to(weight.dtype)
+def rotations(module: fx.GraphModule) -> dict[str, int]:
+    """Blocks of the rotations of a graph, by the first node that reads each."""
+    found: dict[str, int] = {}
+    for node in module.graph.find_nodes(op="call_module"):
+        leaf = module_at(module, str(node.target))
+        if isinstance(leaf, BlockRotation):
+            found[next(iter(node.users)).name] = leaf.block
+    return found
 
 
 def _inserted(module: fx.GraphModule, reader: fx.Node, source: fx.Node, block: int) -> fx.Node:
     """A rotation of ``source`` right in front of its first reader."""
-    path = f"{reader.target}_rotation"
-    while any(path == name for name, _ in module.named_modules()):
-        path += "_"
-    owner, _, name = path.rpartition(".")
+    owner, _, name = f"{reader.target}_rotation".rpartition(".")
+    folder = module_at(module, owner)
+    while hasattr(folder, name):
+        name += "_"
     leaf = BlockRotation(_linear(module, str(reader.target)).in_features, block).eval()
-    setattr(module_at(module, owner), name, leaf)
+    setattr(folder, name, leaf)
     with module.graph.inserting_before(reader):
-        node = module.graph.call_module(path, (source,))
+        node = module.graph.call_module(f"{owner}.{name}" if owner else name, (source,))
     set_facts(node, replace(facts(source), stack=facts(reader).stack, call=0))
     return node
 
@@ -72,7 +78,8 @@ def _linear(module: fx.GraphModule, path: str) -> nn.Linear:
 def _turned_back(layer: nn.Linear, block: int) -> nn.Linear:
     """A copy of the layer for rotated inputs; the original stays untouched."""
     found = cast("nn.Linear", build_leaf(nn.Linear, constructor_arguments(layer)))
-    turned = rotated_weight(layer.weight, block)
+    weight = layer.weight.detach()
+    turned = rotated(weight, block).to(weight.dtype)  # in float64, rounded once
     found.weight = nn.Parameter(turned, requires_grad=layer.weight.requires_grad)
     found.bias = layer.bias
     return found

@@ -1,4 +1,4 @@
-"""Steepest coordinate descent on the codes: a monotone polish with a 1-opt certificate.
+"""Steepest coordinate descent on the codes: a monotone polish, until no single change helps.
 
 Changing the code of column ``j`` by ``d`` changes the objective of a row by
 ``2 d s_j r_j + d^2 s_j^2 G_jj`` with ``r = (w_hat - target) G``. The best change of each row is
@@ -32,9 +32,9 @@ def coordinate_descent(
 
     ``residual`` is that of the codes, where it is at hand.
     """
-    residual = problem.residual(codes) if residual is None else residual
+    residual = problem.residual(codes) if residual is None else residual.clone()
     work = _Work.of(problem, codes, residual)
-    found, left_over = codes.flatten(0, 1).clone(), residual.flatten(0, 1).clone()
+    found, left_over = torch.empty_like(work.codes), torch.empty_like(work.residual)
     flips = 0
     for _ in range(max_flips):
         gain, column, step = work.best_flip()
@@ -49,12 +49,6 @@ def coordinate_descent(
             work = work.only(active)
     found[work.rows], left_over[work.rows] = work.codes, work.residual
     return Descent(found.view_as(codes), flips, left_over.view_as(codes))
-
-
-def is_one_opt(problem: Quadratic, codes: Tensor) -> bool:
-    """No single step of one code up or down lowers any row's objective."""
-    gain, _, _ = _Work.of(problem, codes, problem.residual(codes)).best_flip()
-    return not bool((gain < 0).any())
 
 
 @dataclass(slots=True)
@@ -82,7 +76,7 @@ class _Work:
             number // rows,
             codes.flatten(0, 1).clone(),
             scale.flatten(0, 1),
-            residual.flatten(0, 1).clone(),
+            residual.flatten(0, 1),
             curvature.flatten(0, 1),
         )
 

@@ -8,6 +8,7 @@ form, and every step below lowers it or leaves it. Where the bias is refitted, m
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -121,19 +122,18 @@ def fit_layer(
     centred = fit.centred() if refits_bias else fit
     weight = layer.rows()
     damped = (eliminate(centred.gram, tuning.order, one) for one in tuning.damping)
-    if held is None or len(tuning.damping) == 1:
+    judge = None if held is None else _Judge(held, importance)
+    if judge is None or len(tuning.damping) == 1:
         best = next(damped)
     else:
-        judge = _Judge(held, importance)
         trial = _Trial(layer, tuning, nearest, fit, centred, refits_bias=refits_bias)
-        best = min(damped, key=lambda one: trial.error(one, judge))
+        best = min(damped, key=partial(trial.error, judge))
     ridge = ridge_target(weight, centred, best)
     found = _fitted(layer, tuning, nearest, fit, ridge, refits_bias=refits_bias)
-    if held is None:
+    if judge is None:
         return found
-    judge = _Judge(held, importance)
     plain = _rounded(layer, nearest, fit, refits_bias=refits_bias)
-    return min(found, plain, key=lambda one: judge.error(one.weight, one.bias))
+    return min(found, plain, key=judge.error_of)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +146,9 @@ class _Judge:
     def error(self, weight: Tensor, bias: Tensor | None) -> float:
         by_output = self.held.error(weight, 0.0 if bias is None else bias)
         return float((by_output if self.importance is None else by_output * self.importance).sum())
+
+    def error_of(self, fit: LayerFit) -> float:
+        return self.error(fit.weight, fit.bias)
 
     def of_rows(self, rows: slice) -> "_Judge":
         importance = None if self.importance is None else self.importance[:, rows]
@@ -164,7 +167,7 @@ class _Trial:
     """Of the same samples, if the bias is refitted."""
     refits_bias: bool
 
-    def error(self, elimination: Elimination, judge: _Judge) -> float:
+    def error(self, judge: _Judge, elimination: Elimination) -> float:
         weight = self.layer.rows()
         rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
         ridge = ridge_target(weight[:, rows], self.centred.of_rows(rows), elimination)

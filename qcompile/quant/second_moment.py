@@ -1,4 +1,4 @@
-"""Sums of outer products ``x^T y`` that are known to be symmetric, at five eighths of the work."""
+"""Symmetric sums of outer products ``x^T y``, at little more than half of the work."""
 
 from torch import Tensor
 

@@ -127,7 +127,7 @@ def test_parts_of_a_size_add_up_to_it(project):
     ("line", "marked"),
     [
         ("require accuracy_drop <= 1% else w4a8", "w4a8"),
-        ("prepare rotate { block = 64 }", "rotate"),
+        ("prepare bias_correction", "bias_correction"),
         ('target "x86-vnni"', '"x86-vnni"'),
         ('output { dir = "x"; report = "html" }', '"html"'),
     ],

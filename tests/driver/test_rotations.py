@@ -12,10 +12,13 @@ from torch.utils.data import TensorDataset
 
 import qcompile
 from qcompile.audit.audit import audit
+from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.front import load_recipe
 from qcompile.driver.plan import make_plan
 from qcompile.driver.run import RunOptions, execute
+from qcompile.emit.graph_decode import decode
+from qcompile.emit.graph_document import GraphDocument, read_graph
 from qcompile.interop.capability import capability_of, check_plan
 from qcompile.interop.onnx_emit import emit
 from qcompile.interop.onnx_file import model_bytes
@@ -92,14 +95,30 @@ def test_the_first_statement_that_selects_a_layer_rotates_it(tmp_path):
     assert blocks(planned(tmp_path, *lines)) == {"0.fc1": 8, "0.fc2": 8, "1.fc1": 32}
 
 
-def test_only_inputs_that_are_whole_blocks_are_rotated(tmp_path):
-    found = blocks(planned(tmp_path, "prepare rotate { block = 32 }"))
-    assert found == {"0.fc1": 32, "1.fc1": 32, "2": 32}
+def test_layers_that_are_left_as_they_are_are_named(tmp_path):
+    made = planned(tmp_path, "prepare rotate { block = 32 }")
+    assert blocks(made) == {"0.fc1": 32, "1.fc1": 32, "2": 32}
+    (problem,) = made.bound.diagnostics
+    assert problem.code.number == "QR533"
+    assert problem.notes[:2] == ("`0.fc2`", "`1.fc2`")
+
+
+def test_multiplications_of_a_rotation_are_counted_once_in_float(tmp_path):
+    plain = {one.key: one for one in planned(tmp_path).plan.beside.compute}
+    turned = {one.key: one for one in planned(tmp_path, "prepare rotate").plan.beside.compute}
+    more = 5 * 32 * 32  # tokens, inputs, block
+    one, other = plain["0.fc1"], turned["0.fc1"]
+    assert other.macs - one.macs == more
+    assert other.bops_after - one.bops_after == more * 32 * 32
+    assert other.bops_before == one.bops_before
 
 
 def test_layers_in_float_are_left_alone(tmp_path):
     head = HEAD.replace("use a for linear", 'use a for linear and "0.*"\n skip "0.fc2"\n')
     assert set(blocks(planned(tmp_path, "prepare rotate", head=head))) == {"0.fc1"}
+    head = HEAD.replace("policy", "scheme f { act float }\npolicy")
+    head = head.replace("use a for linear", 'use a for linear\n use f for "2"\n')
+    assert "2" not in blocks(planned(tmp_path, "prepare rotate", head=head))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +129,8 @@ def test_layers_in_float_are_left_alone(tmp_path):
         ("prepare rotate { block = 12 }", "QR410"),
         ("prepare rotate { block = 2048 }", "QR410"),
         ("prepare rotate { block = 1 }", "QR410"),
+        ('prepare rotate for "zzz"', "QR301"),
+        ('prepare rotate\nprepare rotate for "*.fc1" { block = 8 }', "QR532"),
     ],
 )
 def test_what_cannot_be_rotated_is_said(tmp_path, line, code):
@@ -137,10 +158,13 @@ def test_artifact_has_no_tensor_for_a_rotation_and_passes_its_audit(tmp_path):
     assert audit(tmp_path / "out") == []
 
 
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 def test_x86_kernels_take_rotated_inputs(tmp_path):
     model = run(tmp_path, "prepare rotate")
     fast = qcompile.load(tmp_path / "out", target="x86-int8")
     x = inputs()
+    kernels = [n for n in fast.graph.nodes if "qlinear" in str(n.target)]
+    assert len(kernels) == 5
     assert torch.allclose(fast(x), model(x), atol=1e-3)
 
 
@@ -151,6 +175,20 @@ def test_exports_that_keep_the_graph_keep_rotations(tmp_path):
     assert torch.allclose(torch.from_numpy(found), model(x), atol=1e-4)
     program = torch.export.load(io.BytesIO(pt2_bytes(model)))
     assert torch.equal(program.module()(x), model(x))
+
+
+def test_a_hostile_rotation_is_refused(tmp_path):
+    run(tmp_path, "prepare rotate")
+    file = tmp_path / "out" / "graph.json"
+    text = file.read_text()
+    for block in ("0", "32.0", "-4", "1048576", "true", '"32"'):
+        document = json.loads(text)
+        leaf = next(one for one in document["leaves"] if one["path"] == "0.fc1_rotation")
+        leaf["arguments"]["block"] = json.loads(block)
+        stored = read_graph(json.dumps(document).encode())
+        assert isinstance(stored, GraphDocument)
+        (problem,) = decode(stored, {}, [tensor.name for tensor in stored.tensors])
+        assert problem.code.number == "QR909", block
 
 
 @pytest.mark.parametrize("name", ["compressed-tensors", "gguf"])

@@ -123,4 +123,7 @@ def test_a_symmetric_product_is_the_whole_product(k):
 @pytest.mark.parametrize(("k", "count"), [(1, 1), (128, 128**2), (129, 64**2 + 65**2 + 64 * 65)])
 def test_products_count_what_is_multiplied(k, count):
     assert products(k) == count
+
+
+def test_half_of_a_wide_product_is_computed():
     assert products(4096) / 4096**2 == pytest.approx(0.5, abs=0.02)
