@@ -19,6 +19,7 @@ from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
 from qcompile.policy.site import Kind, Site
 from qcompile.quant.layer import STRIDE
 from qcompile.quant.layer_solver import TRIAL_ROWS
+from qcompile.quant.moments import tells_by_inputs
 from qcompile.quant.output_range import LOOKED_AT, ROWS
 from qcompile.quant.range_search import SHRINK_FACTORS
 from qcompile.quant.sampling import LIMIT
@@ -95,7 +96,8 @@ class LayerWork:
         """The moments of one batch: patches, then two products, then sums of the outputs."""
         patches = layer.groups * layer.positions * layer.k
         outputs = layer.groups * layer.positions * layer.rows
-        sums = products(layer.k) + layer.k * layer.rows
+        by_inputs = tells_by_inputs(layer.groups, layer.rows, layer.k)
+        sums = products(layer.k) + layer.k * (layer.k if by_inputs else layer.rows)
         samples = layer.groups * layer.positions
         seconds = samples * sums * self.speeds.product("linear", layer.k)
         # each is copied, moved and summed up; of the outputs the squares are summed, too

@@ -1,6 +1,6 @@
 """The samples that a layer's solvers fit: inputs behind the prefix, and wanted outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -38,6 +38,15 @@ class LayerSamples:
             if plain.shape == wanted.shape:
                 wanted = wanted + self.residual.correction(plain, quantized, self.form)
         return self._input(batch), wanted
+
+    @property
+    def plain_input(self) -> Callable[[int], Tensor] | None:
+        """By batch: what the float output is made of; ``None`` where more than that is wanted."""
+        return None if self.residual is not None else self._plain_input
+
+    def _plain_input(self, batch: int) -> Tensor:
+        first = occurrences(self.node)[self.form.input]
+        return cast("Tensor", self.context.streams.float_values(first.name)[batch])
 
     @property
     def importance(self) -> Tensor | None:

@@ -11,12 +11,18 @@ from qcompile.methods.tuning import Tuning
 from qcompile.passes.held_out import ONE_BATCH, split
 from qcompile.policy.scheme import QuantSlot
 from qcompile.quant.elimination import NotPositiveDefiniteError
-from qcompile.quant.geometry import Geometry
+from qcompile.quant.geometry import Dense, Geometry
 from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.layer import Layer
 from qcompile.quant.layer_solver import LayerFit, fit_layer
-from qcompile.quant.moments import Moments, UnusableSamplesError, moments
+from qcompile.quant.moments import (
+    FromInputs,
+    Moments,
+    UnusableSamplesError,
+    moments,
+    tells_by_inputs,
+)
 from qcompile.quant.rounding import nearest
 
 Samples = Callable[[int], tuple[Tensor, Tensor]]
@@ -41,6 +47,8 @@ class LayerProblem:
     geometry: Geometry | None = None
     """``None``: the inputs are no rows of a matrix product."""
     refits_bias: bool = False
+    plain_input: Callable[[int], Tensor] | None = None
+    """By batch: inputs of which the weight makes the wanted output, where it is that alone."""
     importance: Tensor | None = None
     """Of each output, where an error on one weighs more than on another; ``[out]``."""
     row_weights: Sequence[Tensor] | None = None
@@ -98,7 +106,8 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
     def sums(batches: Sequence[int]) -> Moments:
         counts = problem.row_weights
         weights = None if counts is None else [counts[batch] for batch in batches]
-        return moments(map(samples, batches), geometry, weights)
+        of_inputs = _of_inputs(problem, geometry, layer.rows(), batches)
+        return moments(map(samples, batches), geometry, weights, of_inputs)
 
     found = fit_layer(
         layer,
@@ -118,6 +127,18 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         damping=found.damping,
         note="; ".join(_remarks(problem, found)),
     )
+
+
+def _of_inputs(
+    problem: LayerProblem, geometry: Geometry, weight: Tensor, batches: Sequence[int]
+) -> FromInputs | None:
+    """Where that is the smaller product, and inputs are rows as they are."""
+    plain = problem.plain_input
+    as_they_are = isinstance(geometry, Dense) or set(geometry.kernel) == {1}
+    pays = tells_by_inputs(*weight.shape)
+    if plain is None or not pays or not as_they_are or problem.weight.dtype != torch.float32:
+        return None
+    return FromInputs(weight, map(plain, batches))
 
 
 def _remarks(problem: LayerProblem, found: LayerFit) -> Iterator[str]:

@@ -127,6 +127,7 @@ def _solve_weight(
         tuning=context.tuning,
         geometry=None if samples is None else samples.form.geometry,
         refits_bias=bool(site.refits),
+        plain_input=None if samples is None else samples.plain_input,
         importance=None if samples is None else samples.importance,
         row_weights=context.row_weights.get(node.name),
     )

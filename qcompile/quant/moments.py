@@ -5,15 +5,22 @@ With ``q`` the layer's input behind the quantized prefix and ``t`` the output th
 below; the samples themselves are needed no more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from qcompile.quant.geometry import Geometry, output_rows, rows
 from qcompile.quant.second_moment import second_moment
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+AS_MANY = 2
+"""Outputs for each input, from which wanted outputs are told by what they are made of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +92,24 @@ class Moments:
         return around + self.power + bias * (bias + 2 * mean_error)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FromInputs:
+    """Wanted outputs that are ``W f`` of other inputs ``f``: ``E[t q^T] = W E[f q^T]``.
+
+    Where there are more outputs than inputs that is the smaller product.
+    """
+
+    weight: Tensor
+    """``[groups, rows, k]``, float64"""
+    inputs: Iterable[Tensor]
+    """By batch."""
+
+
+def tells_by_inputs(groups: int, rows: int, k: int) -> bool:
+    """Whether that is much the smaller product."""
+    return groups == 1 and rows >= AS_MANY * k
+
+
 class UnusableSamplesError(ArithmeticError):
     """There are none, or some are not finite."""
 
@@ -93,25 +118,29 @@ def moments(
     pairs: Iterable[tuple[Tensor, Tensor]],
     geometry: Geometry,
     weights: Sequence[Tensor | None] | None = None,
+    of_inputs: FromInputs | None = None,
 ) -> Moments:
     """Over batches of ``(inputs behind the prefix, wanted outputs)`` of the layer.
 
     ``weights`` ``[1, samples]`` of each batch say how much a row counts; without, all alike.
+    ``of_inputs`` is only another way to the same numbers.
 
     Products are taken in float32 around the means of the first batch, and moved back in float64:
     a mean that is large beside the spread would drown it. Raises ``UnusableSamplesError``.
     """
     total: list[Tensor] = []
-    around: tuple[Tensor, Tensor] | None = None
+    around: tuple[Tensor, Tensor, Tensor | None] | None = None
     samples = 0
-    weighed = zip(pairs, repeat(None)) if weights is None else zip(pairs, weights, strict=True)
-    for (inputs, wanted), weight in weighed:
+    plain_inputs = None if of_inputs is None else of_inputs.inputs
+    for ((inputs, wanted), weight), plain in _beside(_beside(pairs, weights), plain_inputs):
         q, t = rows(inputs.float(), geometry), output_rows(wanted.float(), geometry)
+        f = None if plain is None else rows(plain.float(), geometry)
         if not q.shape[1]:
             continue
         if around is None:
-            around = (q.mean(1, keepdim=True), t.mean(1, keepdim=True))
-        part = _sums(q - around[0], t - around[1], weight)
+            around = _means(q, t, f, of_inputs)
+        f = None if f is None or around[2] is None else f - around[2]
+        part = _sums(q - around[0], t - around[1], weight, f)
         total = [a.add_(b) for a, b in zip(total, part, strict=True)] if total else part
         samples += q.shape[1]
     if around is None or not all(bool(torch.isfinite(part).all()) for part in total):
@@ -119,21 +148,40 @@ def moments(
     gram, cross, *vectors, whole = total
     mean_input, mean_target, power = (part / whole[:, None] for part in vectors)
     gram, cross = gram / whole[:, None, None], cross / whole[:, None, None]
+    if of_inputs is not None:
+        cross = of_inputs.weight @ cross
     near = Moments(gram, cross, mean_input, mean_target, power, samples)
     return near.moved(around[0][:, 0].double(), around[1][:, 0].double())
 
 
-def _sums(q: Tensor, t: Tensor, weight: Tensor | None) -> list[Tensor]:
-    """Of ``q q^T``, ``t q^T``, ``q``, ``t``, ``t^2`` and the weights, in float64."""
+def _beside(first: Iterable[A], second: Iterable[B] | None) -> Iterator[tuple[A, B | None]]:
+    return zip(first, repeat(None)) if second is None else zip(first, second, strict=True)
+
+
+def _means(
+    q: Tensor, t: Tensor, f: Tensor | None, of_inputs: FromInputs | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Of the first batch; those of ``t`` are ``W`` times those of ``f``, where it is made of it."""
+    mean_q = q.mean(1, keepdim=True)
+    if f is None or of_inputs is None:
+        return mean_q, t.mean(1, keepdim=True), None
+    mean_f = f.mean(1, keepdim=True)
+    mean_t = mean_f.double() @ of_inputs.weight.transpose(1, 2)
+    return mean_q, mean_t.to(t.dtype), mean_f
+
+
+def _sums(q: Tensor, t: Tensor, weight: Tensor | None, f: Tensor | None) -> list[Tensor]:
+    """Of ``q q^T``, ``t q^T`` or ``f q^T``, ``q``, ``t``, ``t^2`` and the weights, in float64."""
+    made = t if f is None else f
     if weight is None:
-        heavy_q, heavy_t = q, t
+        heavy_q, heavy_t, heavy = q, t, made
         whole = torch.full((1,), q.shape[1], dtype=torch.float64, device=q.device)
     else:
-        heavy_q, heavy_t = q * weight[..., None], t * weight[..., None]
+        heavy_q, heavy_t, heavy = (one * weight[..., None] for one in (q, t, made))
         whole = weight.sum(1, dtype=torch.float64)
     return [
         second_moment(heavy_q, q).double(),
-        (heavy_t.transpose(1, 2) @ q).double(),
+        (heavy.transpose(1, 2) @ q).double(),
         heavy_q.sum(1).double(),
         heavy_t.sum(1).double(),
         (heavy_t * t).sum(1).double(),

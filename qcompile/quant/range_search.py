@@ -22,6 +22,16 @@ from qcompile.quant.sampling import Sample
 SHRINK_FACTORS = tuple((100 - step) / 100 for step in range(80))
 """1.00, 0.99, .. 0.21"""
 
+SETTLES = 15
+"""Steps of a grid from which looking ahead pays: coarser ones are best where they cut off much."""
+SAFE = 1e-4
+"""By how much more has to be cut off: sums are of float32 numbers."""
+SMALL = 1e-30
+"""Largest numbers below which a scale may be wider than asked, to be no denormal."""
+
+LOOK_AHEAD = 8
+"""Factors between two looks at whether the rest can be left out."""
+
 _CHUNK = 1 << 17
 """Elements in flight: the search passes over them 80 times and more, so they should stay cached."""
 
@@ -152,7 +162,9 @@ def _least_error(rows: Rows, spec: QuantSlot, p: float, stride: int) -> Grid:
     found = _Search(rows, spec, p)
     ends = _last_codes(spec.integer.qmin, spec.integer.qmax) if spec.symmetric else (1,)
     for end in ends:
-        for factor in SHRINK_FACTORS[::stride]:
+        for number, factor in enumerate(SHRINK_FACTORS[::stride]):
+            if number % LOOK_AHEAD == 0 and found.is_settled(factor):
+                break
             found.look(torch.full_like(rows.low, factor), torch.full_like(rows.low, end))
     factor, end = found.factor, found.end
     for step in range(1, stride):
@@ -192,6 +204,29 @@ class _Search:
             grid.qmin,
             grid.qmax,
         )
+
+    def is_settled(self, factor: float) -> bool:
+        """Whether no factor up to this one can be better, in any row.
+
+        What a grid cuts off is part of its error, and a narrower one cuts off more. Its ends lie
+        within one step of what it is asked to cover.
+        """
+        qmin, qmax = self._spec.integer.qmin, self._spec.integer.qmax
+        if qmax - qmin < SETTLES or bool((self._unit < SMALL).any()):
+            return False
+        low, high = self._low * factor, self._high * factor
+        if self._spec.symmetric:
+            high = torch.maximum(high, -low)
+            low, step = -high, high / qmax
+        else:
+            step = (high - low) / (qmax - qmin)
+        low, high = (low - step) / self._unit, (high + step) / self._unit
+        cut = torch.zeros(low.shape, dtype=torch.float64, device=low.device)
+        for block in self._values.split(max(_CHUNK // self._values.shape[0], 1), dim=1):
+            beyond = torch.maximum(block - high, low - block).clamp_(min=_NEGLIGIBLE)
+            cut += beyond.log_().mul_(self._p).exp_().sum(dim=1, keepdim=True).double()
+        is_worse = cut > self._least_looked * (1 + SAFE)
+        return bool((is_worse | (self._high == self._low)).all())
 
     def _at(self, factor: Tensor, end: Tensor) -> Grid:
         spec = self._spec

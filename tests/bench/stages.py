@@ -64,7 +64,7 @@ def operations(images: int) -> dict[str, float]:
     samples = images * TOKENS
     work = {"Gram matrices": 0.0, "factorisation, target": 0.0, "OPTQ": 0.0, "two streams": 0.0}
     for rows, k in LINEAR:
-        work["Gram matrices"] += 2 * samples * k * (k / 2 + rows)
+        work["Gram matrices"] += 2 * samples * k * (k / 2 + (k if rows >= 2 * k else rows))
         solved = rows + DAMPINGS * min(rows, TRIAL_ROWS)
         work["factorisation, target"] += DAMPINGS * 2 / 3 * k**3 + 4 * solved * k**2
         work["OPTQ"] += k**2 * (SCALES * rows + DAMPINGS * min(rows, TRIAL_ROWS))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qcompile.quant.geometry import Convolution, Dense, output_rows, rows
-from qcompile.quant.moments import UnusableSamplesError, moments
+from qcompile.quant.moments import FromInputs, UnusableSamplesError, moments
 from qcompile.quant.second_moment import products, second_moment
 
 
@@ -13,6 +13,7 @@ def draw(*shape, seed=0):
 
 
 DEPTHWISE = Convolution((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 4)
+POINTS = Convolution((1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), 1)
 CASES = [
     (Dense(), (40, 6), (40, 5), (1, 5, 6)),
     (DEPTHWISE, (6, 4, 5, 5), (6, 8, 5, 5), (4, 2, 9)),
@@ -127,3 +128,24 @@ def test_products_count_what_is_multiplied(k, count):
 
 def test_half_of_a_wide_product_is_computed():
     assert products(4096) / 4096**2 == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize(
+    "geometry", [Dense(), Convolution((1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), 1)]
+)
+def test_wanted_outputs_may_be_told_by_what_they_are_made_of(geometry, weighed):
+    shape = (40, 6) if isinstance(geometry, Dense) else (40, 6, 3, 3)
+    f = 5 + draw(*shape).float()
+    q, weight = f + 0.3 * draw(*shape, seed=3).float(), draw(1, 20, 6, seed=2).float().double()
+    made = rows(f, geometry).double() @ weight.mT
+    t = made[0] if isinstance(geometry, Dense) else made.view(40, 2, 2, 20).permute(0, 3, 1, 2)
+    pairs = list(zip(q.chunk(4), t.float().chunk(4), strict=True))
+    count = rows(q, geometry).shape[1] // 4
+    weights = [draw(1, count, seed=9 + n).abs().float() for n in range(4)] if weighed else None
+    plain = moments(pairs, geometry, weights)
+    told = moments(pairs, geometry, weights, FromInputs(weight, f.chunk(4)))
+    for name in ("gram", "cross", "mean_input", "mean_target", "power"):
+        assert torch.allclose(getattr(told, name), getattr(plain, name), rtol=1e-5, atol=1e-5)
+    centred = (told.centred().cross, plain.centred().cross)
+    assert torch.allclose(*centred, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ from qcompile.policy.scheme import (
     PerTensor,
     QuantSlot,
 )
+from qcompile.quant import range_search
 from qcompile.quant.grid import Grid, covering
 from qcompile.quant.grouping import grouping
 from qcompile.quant.range_search import (
@@ -203,3 +204,38 @@ def test_degenerate_tensors_get_a_legal_grid(x, observer, symmetric):
 def test_a_tensor_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="not finite"):
         activation_range(sample([torch.tensor([1.0, float("nan")])], None), slot(4, symmetric=True))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("stride", [1, 5])
+def test_what_is_left_out_of_a_search_could_not_have_been_better(
+    monkeypatch, bits, signed, symmetric, stride
+):
+    generator = torch.Generator().manual_seed(bits)
+    x = torch.randn(40, 300, generator=generator)
+    x[:10] = x[:10] ** 3  # long tails
+    x[10:20] = x[10:20].relu() + 0.1  # one-sided
+    x[20] = 0
+    x[21, 5], x[22, 7] = 50.0, -50.0
+    x[23] *= 1e-20
+    spec = slot(bits, symmetric=symmetric, signed=signed, granularity=PerChannel())
+    found = weight_range(x, spec, 0, stride=stride)
+    monkeypatch.setattr(range_search._Search, "is_settled", lambda self, factor: False)
+    whole = weight_range(x, spec, 0, stride=stride)
+    assert torch.equal(found.scale, whole.scale)
+    assert torch.equal(found.zero_point, whole.zero_point)
+
+
+def test_a_search_of_eight_bits_ends_early(monkeypatch):
+    looked = []
+    look = range_search._Search.look
+    monkeypatch.setattr(
+        range_search._Search,
+        "look",
+        lambda self, factor, end: looked.append(1) or look(self, factor, end),
+    )
+    x = torch.randn(8, 4096, generator=torch.Generator().manual_seed(0))
+    weight_range(x, slot(8, symmetric=True, granularity=PerChannel()), 0)
+    assert len(looked) < 40
