@@ -6,7 +6,6 @@ how fast a given machine is.
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from qcompile.analysis.decide import ITEM_BYTES, quantizes_weight
 from qcompile.policy.core import SiteCompute
@@ -16,11 +15,10 @@ from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.site import Kind, Site
 
 FLOAT_BITS = 32
-NOT_ROTATED: Mapping[str, int] = MappingProxyType({})
 
 
 def compute(
-    sites: Sequence[Site], resolution: Resolution, rotated: Mapping[str, int] = NOT_ROTATED
+    sites: Sequence[Site], resolution: Resolution, rotated: Mapping[str, int]
 ) -> tuple[SiteCompute, ...]:
     """Of every site that multiplies, for one sample of the example input.
 

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-LARGEST_BLOCK = 1024
-"""Its table has 4 MB; a file may ask for no more."""
+from qcompile.policy.rotation import LARGEST_BLOCK, is_block
 
 
 @cache
@@ -37,7 +36,7 @@ def _parity(numbers: NDArray[np.int_]) -> NDArray[np.int_]:
 
 def signs(block: int) -> Tensor:
     """``sqrt(block) R`` ``[block, block]`` in float32, on the CPU. Raises ``ValueError``."""
-    if type(block) is not int or not 2 <= block <= LARGEST_BLOCK or block & (block - 1):
+    if type(block) is not int or not is_block(block):  # a file may ask for anything
         raise ValueError(f"a block is a power of two up to {LARGEST_BLOCK}, not {block}")
     return torch.from_numpy(_table(block))
 

@@ -12,15 +12,13 @@ from qcompile.driver.nothing_to_prepare import nothing_to_prepare
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.rotate import Rotate
 from qcompile.policy.core import ParameterPlan, TransformPlan
-from qcompile.policy.lower_prepare import ROTATE
 from qcompile.policy.recipe import Recipe, Transform
 from qcompile.policy.resolution import Resolution
+from qcompile.policy.rotation import ROTATE, USUAL_BLOCK
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Kind, Site
 from qcompile.policy.unmatched import unmatched_patterns
 
-BLOCK = 128
-"""Where a recipe does not say, the largest power of two up to this that divides the inputs."""
 PLACE = (
     "quantized linear layers: an `nn.Linear` with a weight of its own, of whole blocks of inputs"
 )
@@ -38,7 +36,7 @@ class _Layer:
         """``None`` where its inputs are no such blocks."""
         if asked is not None:
             return None if self.features % asked else asked
-        found = min(self.features & -self.features, BLOCK)
+        found = min(self.features & -self.features, USUAL_BLOCK)
         return found if found > 1 else None
 
 
@@ -67,8 +65,6 @@ def with_rotations(
         elif not unmatched:
             problems.append(_idle(item, left, is_late=len(left) < len(wanted)))
         blocks |= found
-    if problems and not blocks:
-        return graph, (), problems
     result = run_passes(graph, (Rotate(blocks),)).module
     return result, tuple(_plan(path, block) for path, block in blocks.items()), problems
 
@@ -82,9 +78,9 @@ def _divided(
     found: dict[str, int] = {}
     left: list[_Layer] = []
     for layer in layers:
-        block = layer.block(asked) if layer.features else None
         if layer.path in done:
             continue
+        block = layer.block(asked) if layer.features else None
         if block is None:
             left.append(layer)
         else:
@@ -102,7 +98,7 @@ def _layers(
         for _, path, module in own.calls()
         if isinstance(module, nn.Linear) and own.has(module.weight)
     }
-    quantized = {d.site.index for d in resolution.decisions if any(True for _ in d.quantized)}
+    quantized = {d.site.index for d in resolution.decisions if any(d.quantized)}
     seen: set[str] = set()
     for site in sites:
         if site.kind is Kind.LINEAR and site.index in quantized and site.path not in seen:

@@ -179,7 +179,7 @@ def _problems(ask: _Ask, selection: Selection, *, found_some: bool) -> Iterator[
     if ask.statement.selector is not None:
         yield from unmatched_patterns(ask.statement.selector, selection)
     if not found_some:
-        alone = "where nothing else reads what lies between"
+        alone = "where nothing else, such as a rotation, reads what lies between"
         yield nothing_to_prepare(ask.statement, f"{ask.place.words}, {alone}")
 
 

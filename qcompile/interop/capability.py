@@ -13,7 +13,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
-from qcompile.policy.lower_prepare import ROTATE
+from qcompile.policy.rotation import ROTATE
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.policy.size import channel_axis
 

@@ -10,10 +10,11 @@ from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import Attribute, Shape, given_twice, listed, read
 from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import LiteralValue, Transform
+from qcompile.policy.rotation import LARGEST_BLOCK, ROTATE, is_block
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import Name, Prepare
 
-FOLD, ROTATE = "fold_bn", "rotate"
+FOLD = "fold_bn"
 TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
     (FOLD, ()),
     ("equalize", (Attribute("iterations", Shape.INTEGER, low=1),)),
@@ -24,7 +25,7 @@ TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
         ROTATE,
         (
             Attribute("matrix", Shape.WORD, choices=("hadamard",)),
-            Attribute("block", Shape.INTEGER, low=2, high=1024),
+            Attribute("block", Shape.INTEGER, low=2, high=LARGEST_BLOCK),
         ),
     ),
     ("bias_correction", ()),
@@ -85,7 +86,7 @@ def _transform(node: Prepare, checker: Checker) -> Transform | None:
         way_out = "leave `for` out, and `skip` the layers that are to stay as they are"
         checker.report(not_available(f"`prepare {FOLD} for`", node.selector.span, way_out))
     block, at = given.integer("block"), given.attr("block")
-    if block is not None and at is not None and block & (block - 1):
+    if block is not None and at is not None and not is_block(block):
         checker.report(no_power_of_two(block, at.value.span))
     clip = given.attr("clip")
     if clip is not None and given.flag("clip"):

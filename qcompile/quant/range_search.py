@@ -108,9 +108,14 @@ def _error(values: Tensor, scale: Tensor, grid: Grid, p: float) -> Tensor:
         # in place, and exp(p log d) for d ** p: the inner loop of every range search
         steps = (block / scale).round_()
         torch.minimum(torch.maximum(steps, low, out=steps), high, out=steps)
-        distance = steps.mul_(scale).sub_(block).abs_().clamp_(min=_NEGLIGIBLE)
-        total += distance.log_().mul_(p).exp_().sum(dim=1, keepdim=True).double()
+        total += _powers(steps.mul_(scale).sub_(block).abs_(), p)
     return total
+
+
+def _powers(distance: Tensor, p: float) -> Tensor:
+    """Float64 sums ``[rows, 1]`` of ``distance ** p``, which is overwritten."""
+    powers = distance.clamp_(min=_NEGLIGIBLE).log_().mul_(p).exp_()
+    return powers.sum(dim=1, keepdim=True).double()
 
 
 def _observe(rows: Rows, observer: Observer, spec: QuantSlot, stride: int) -> Grid:
@@ -163,7 +168,7 @@ def _least_error(rows: Rows, spec: QuantSlot, p: float, stride: int) -> Grid:
     ends = _last_codes(spec.integer.qmin, spec.integer.qmax) if spec.symmetric else (1,)
     for end in ends:
         for number, factor in enumerate(SHRINK_FACTORS[::stride]):
-            if number % LOOK_AHEAD == 0 and found.is_settled(factor):
+            if number and number % LOOK_AHEAD == 0 and found.is_settled(factor):
                 break
             found.look(torch.full_like(rows.low, factor), torch.full_like(rows.low, end))
     factor, end = found.factor, found.end
@@ -223,8 +228,7 @@ class _Search:
         low, high = (low - step) / self._unit, (high + step) / self._unit
         cut = torch.zeros(low.shape, dtype=torch.float64, device=low.device)
         for block in self._values.split(max(_CHUNK // self._values.shape[0], 1), dim=1):
-            beyond = torch.maximum(block - high, low - block).clamp_(min=_NEGLIGIBLE)
-            cut += beyond.log_().mul_(self._p).exp_().sum(dim=1, keepdim=True).double()
+            cut += _powers(torch.maximum(block - high, low - block), self._p)
         is_worse = cut > self._least_looked * (1 + SAFE)
         return bool((is_worse | (self._high == self._low)).all())
 

@@ -240,16 +240,22 @@ def result(case: Case, store: Store, budget: Budget) -> Document | None:
 def table(rows: Sequence[Document]) -> str:
     heads = (
         *("artifact", "format", "file", "equal bits", "relative difference", "top-1 agreement"),
-        *("fused", "top-1", "the simulation itself", "top-1"),
+        *("fused", "top-1", "fused, inputs in float", "top-1", "the simulation itself", "top-1"),
     )
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
-        agrees, fused, own = (
+        agrees, fused, in_float, own = (
             "" if row[name] is None else f"{row[name]:.2%}"
-            for name in ("agreement", "agreement_fused", "simulation_agreement")
+            for name in (
+                *("agreement", "agreement_fused", "agreement_in_float", "simulation_agreement"),
+            )
         )
         itself = "" if row["simulation_relative"] is None else f"{row['simulation_relative']:.1e}"
-        with_fusions = (f"{row['relative_fused']:.1e}", fused) if row["by_layer"] else ("", "")
+        with_fusions = (
+            (f"{row['relative_fused']:.1e}", fused, f"{row['relative_in_float']:.1e}", in_float)
+            if row["by_layer"]
+            else ("",) * 4
+        )
         shown = (
             *(row["case"], row["format"], row["bytes"], "yes" if row["exact"] else "no"),
             *(f"{row['relative']:.1e}", agrees, *with_fusions, itself, own),

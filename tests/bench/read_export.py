@@ -2,9 +2,10 @@
 
 ``read_export.py FORMAT FILE GIVEN``: ``GIVEN`` has inputs ``x`` and outputs ``y``, or the weights
 by name. Prints JSON: the root mean square of the difference over that of the reference, the same
-with the fused kernels of onnxruntime, whether all is equal, and the share of equal decisions. For
-ONNX also, layer by layer, how many codes onnxruntime makes otherwise of the simulation's codes,
-which ``GIVEN`` has as ``at:NAME``, with their images as ``few``: what layers add of their own.
+with the fused kernels of onnxruntime, and with those but inputs of 4-bit weights in float; whether
+all is equal, and the share of equal decisions. For ONNX also, layer by layer, how many codes
+onnxruntime makes otherwise of the simulation's codes, which ``GIVEN`` has as ``at:NAME``, with
+their images as ``few``: what layers add of their own.
 """
 
 import json
@@ -26,10 +27,10 @@ def from_pt2(path: Path, given: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, 
 
 
 def from_onnx(
-    path: Path, given: Mapping[str, Tensor], *, fused: bool = False
+    path: Path, given: Mapping[str, Tensor], *, fused: bool = False, in_float: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """As the file is written, or with the integer kernels that onnxruntime puts in its place."""
-    session = session_of(path, fused)
+    session = session_of(path, fused, in_float)
     (name,) = [item.name for item in session.get_inputs()]
     (found,) = session.run(None, {name: given["x"].numpy()})
     yield torch.from_numpy(found), given["y"]
@@ -40,10 +41,13 @@ Model = Any
 OFF, ON = False, True
 
 
-def session_of(model: "Path | bytes", fused: bool) -> Any:
+def session_of(model: "Path | bytes", fused: bool, in_float: bool = False) -> Any:
+    """``in_float``: what meets a weight of 4 bits is not rounded on the way."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if in_float:
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     options.log_severity_level = 3
     if not fused:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -190,13 +194,19 @@ def main() -> None:
     pairs = list(READERS[form](Path(path), load_file(given)))
     assert pairs, "nothing to compare"
     assert not [name for name in sys.modules if name.startswith("qcompile")]
-    fused = [*from_onnx(Path(path), load_file(given), fused=True)] if form == "onnx" else pairs
+    fused = in_float = pairs
+    if form == "onnx":
+        tensors = load_file(given)
+        fused = [*from_onnx(Path(path), tensors, fused=True)]
+        in_float = [*from_onnx(Path(path), tensors, fused=True, in_float=True)]
     result = {
         "relative": relative(pairs),
         "relative_fused": relative(fused),
         "exact": all(torch.equal(found, expected) for found, expected in pairs),
         "agreement": same_decisions(*pairs[0]) if form in {"pt2", "onnx"} else None,
         "agreement_fused": same_decisions(*fused[0]) if form in {"pt2", "onnx"} else None,
+        "relative_in_float": relative(in_float),
+        "agreement_in_float": same_decisions(*in_float[0]) if form == "onnx" else None,
         "by_layer": layers(Path(path), load_file(given)) if form == "onnx" else None,
     }
     json.dump(result, sys.stdout)

@@ -107,7 +107,7 @@ def test_many_rows_are_multiplied_in_what_the_processor_has(
 def test_this_processor_is_asked_for_bf16():
     flags = Path("/proc/cpuinfo")
     if not flags.exists() or torch.backends.cpu.get_cpu_capability() == "DEFAULT":
-        pytest.skip("nothing to compare with")
+        pytest.skip("this system does not list what its processor has")
     words = set(flags.read_text().split())
     assert multiplies_bf16() == bool(words & {"avx512_bf16", "amx_tile"})
 

@@ -1,0 +1,11 @@
+"""What the language says of ``prepare rotate``."""
+
+ROTATE = "rotate"
+LARGEST_BLOCK = 1024
+"""Of neighbours that are rotated together; a power of two, whose table has 4 MB at most."""
+USUAL_BLOCK = 128
+"""Where a recipe does not say, the largest power of two up to this that divides the inputs."""
+
+
+def is_block(size: int) -> bool:
+    return 2 <= size <= LARGEST_BLOCK and not size & (size - 1)
