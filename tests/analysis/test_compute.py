@@ -23,7 +23,7 @@ def work(model, inputs, rules):
     assert checked.recipe is not None, checked.diagnostics
     sites = find_sites(trace(model, inputs, {}).module)
     resolution, _ = resolve(checked.recipe, sites)
-    return {one.key: one for one in compute(sites, resolution)}, sites
+    return {one.key: one for one in compute(sites, resolution, {})}, sites
 
 
 def test_convolution_and_head_of_a_small_network():
@@ -46,8 +46,18 @@ def test_type_of_weights_that_we_never_quantize_counts_as_any_float():
     _, sites = work(seeded(ConvNet()), (torch.randn(2, 3, 8, 8),), "use w for linear")
     (conv,) = [site for site in sites if site.kind is Kind.CONV]
     tiny = replace(conv, weight=replace(conv.weight, dtype="float8_e4m3fn"))
-    (one,) = compute([tiny], Resolution(()))
+    (one,) = compute([tiny], Resolution(()), {})
     assert one.bops_before == one.bops_after == one.macs * 32 * 32
+
+
+def test_rotation_in_front_of_a_layer_multiplies_each_input_by_a_block_in_float():
+    _, sites = work(seeded(ConvNet()), (torch.randn(2, 3, 8, 8),), "use w for linear")
+    (head,) = [site for site in sites if site.kind is Kind.LINEAR]
+    (plain,) = compute([head], Resolution(()), {})
+    (rotated,) = compute([head], Resolution(()), {head.node: 2})
+    assert rotated.macs == plain.macs + 6 * 2  # six inputs, each a sum of two
+    assert rotated.bops_before == plain.bops_before
+    assert rotated.bops_after == plain.bops_after + 6 * 2 * 32 * 32
 
 
 def test_product_of_two_activations_multiplies_both_of_their_bits():
