@@ -14,7 +14,7 @@ from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.submodules import module_at
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
-from qcompile.policy.number_format import IntFormat
+from qcompile.policy.number_format import IntFormat, PowerFormat
 from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
 from qcompile.policy.site import Kind, Site
 from qcompile.quant.layer import STRIDE
@@ -194,11 +194,20 @@ def matrix_layer(site: Site, elements: int) -> MatrixLayer | None:
     return MatrixLayer(groups, elements // out, prod(site.weight.shape) // out, out // groups)
 
 
+ON_LEVELS = 300
+"""Grids of equal steps whose comparison takes as long as the search for a scale on levels."""
+OF_EXPONENT = 400
+"""And as long as that for an exponent."""
+
+
 def candidates(spec: QuantSlot, stride: int = 1) -> int:
     """Grids that a range search compares."""
     if not isinstance(spec.observer, Mse | Lsq):
         return 0
-    signed = isinstance(spec.format, IntFormat) and spec.format.signed
+    if not isinstance(spec.format, IntFormat):
+        searched = isinstance(spec.format, PowerFormat) and spec.format.exponent is None
+        return ON_LEVELS + (OF_EXPONENT if searched else 0)
+    signed = spec.format.signed
     ends = 2 if spec.symmetric and signed and spec.bits <= BOTH_ENDS else 1
     return ends * len(SHRINK_FACTORS[::stride]) + 2 * (stride - 1)
 

@@ -47,6 +47,8 @@ def _grid(form: Table) -> Grid:
             bits = _bits(form)
             stored = (("exponent", 1),) if form.get("exponent") is None else ()
             return Grid(bits, "positive", stored, unused=((1 << bits) - 1,))
+        case "log":
+            return Grid(_bits(form), "positive")
         case "nf4":
             return Grid(4, "positive")
         case "codebook":

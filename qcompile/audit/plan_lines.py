@@ -18,6 +18,9 @@ from qcompile.audit.strict_json import (
     tables,
 )
 
+OF_ACTIVATIONS = frozenset({"int", "power", "log", "minifloat"})
+"""Kinds of number formats; weights have all but ``log``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -106,9 +109,10 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
     form = cast("dict[str, Json]", field(spec, "format", dict))
     step = cast("dict[str, Json]", field(spec, "granularity", dict))
     at_run_time = field(spec, "dynamic", bool) or step.get("kind") == "per_token"
-    is_fp8 = (form.get("kind"), form.get("element")) == ("minifloat", "e4m3") and at_run_time
-    if slot != "weight" and form.get("kind") != "int" and not is_fp8:
-        raise MalformedError(f"has `{form.get('kind')}` activations, which no auditor knows")
+    number = field(form, "kind", str)
+    if number not in OF_ACTIVATIONS if slot != "weight" else number == "log":
+        what = "weights" if slot == "weight" else "activations"
+        raise MalformedError(f"has `{number}` {what}, which no auditor knows")
     shape = naturals(stated, "shape")
     kind = field(step, "kind", str)
     output_axis = field(stated, "output_axis", int)

@@ -54,6 +54,8 @@ def _of_activation(line: Line) -> Iterator[Part]:
     yield Part(f"{line.name}.scale", "scale", grid, "F32", line.scales)
     if not line.symmetric:
         yield Part(f"{line.name}.zero_point", "zero_point", grid, "U8", line.scales)
+    for name, length in grid.parameters:
+        yield Part(f"{line.name}.{name}", name, grid, "F32", (length,))
 
 
 def audit_line(line: Line, stored: Stored) -> Iterator[Diagnostic]:

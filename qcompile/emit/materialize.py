@@ -13,6 +13,7 @@ from itertools import count
 from operator import attrgetter
 from typing import Any, cast
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Argument, map_arg
 from torch.nn import functional
@@ -26,16 +27,22 @@ from qcompile.emit.tensor_table import own_tensors, tensor_table
 from qcompile.passes.sweep_operands import Operand, operands
 from qcompile.passes.sweep_site import weight_names
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
-from qcompile.policy.number_format import IntFormat, terms_of
-from qcompile.policy.scheme import PerToken
+from qcompile.policy.number_format import IntFormat, has_signs, terms_of
+from qcompile.policy.scheme import PerToken, QuantSlot
 from qcompile.policy.size import Part, channel_axis, part_name
-from qcompile.quant.activation_quantizer import has_run_time_range, static_axis
+from qcompile.quant.activation_quantizer import (
+    from_tensors,
+    has_run_time_range,
+    is_e4m3_at_run_time,
+    static_axis,
+)
 from qcompile.quant.fake_quantize import (
     dequantize_weight,
     fake_quantize,
     fake_quantize_dynamic,
     fake_quantize_e4m3,
 )
+from qcompile.quant.level_activation import fake_quantize_levels, fake_quantize_levels_dynamic
 from qcompile.quant.level_weight import dequantize_levels, levels_from_tensors, stored_term
 
 
@@ -126,8 +133,10 @@ class _Rewrite:
     def _quantized(self, source: fx.Node, key: str, operand: Operand) -> fx.Node:
         spec = operand.plan.spec
         per_token = isinstance(spec.granularity, PerToken)
-        if not isinstance(spec.format, IntFormat):
+        if is_e4m3_at_run_time(spec):
             return self.graph.call_function(fake_quantize_e4m3, (source, per_token))
+        if not isinstance(spec.format, IntFormat):
+            return self._on_levels(source, f"{key}:{operand.slot}", spec)
         number = spec.integer
         if has_run_time_range(spec):
             ranges = (number.qmin, number.qmax, spec.symmetric, per_token)
@@ -137,6 +146,21 @@ class _Rewrite:
         zero_point = None if spec.symmetric else self._buffer(f"{prefix}.zero_point")
         grid = (scale, zero_point, number.qmin, number.qmax, static_axis(spec))
         return self.graph.call_function(fake_quantize, (source, *grid))
+
+    def _on_levels(self, source: fx.Node, prefix: str, spec: QuantSlot) -> fx.Node:
+        """Values and edges, which are not on disk, become buffers."""
+        table = from_tensors(self.tensors, prefix, spec).table(torch.device("cpu"))
+        values, edges = (
+            self._attribute(f"{prefix}.{name}", tensor)
+            for name, tensor in zip(("values", "edges"), table, strict=True)
+        )
+        if has_run_time_range(spec):
+            ranges = (has_signs(spec.format), isinstance(spec.granularity, PerToken))
+            given = (source, values, edges, *ranges)
+            return self.graph.call_function(fake_quantize_levels_dynamic, given)
+        scale = self._buffer(f"{prefix}.scale")
+        given = (source, scale, values, edges, static_axis(spec))
+        return self.graph.call_function(fake_quantize_levels, given)
 
     # ---- weights --------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from qcompile.passes.sweep_operands import slot_names
 from qcompile.passes.sweep_site import weight_names
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
 from qcompile.policy.scheme import PerChannel
-from qcompile.policy.size import weight_layout
+from qcompile.policy.size import activation_parameters, weight_layout
 from qcompile.quant.activation_quantizer import has_run_time_range
 
 
@@ -98,3 +98,5 @@ def _of_activation(prefix: str, plan: TensorPlan) -> Iterable[PlannedTensor]:
     yield PlannedTensor(f"{prefix}.scale", "float32", shape)
     if not plan.spec.symmetric:
         yield PlannedTensor(f"{prefix}.zero_point", "uint8", shape)
+    for part, dtype, length in activation_parameters(plan.spec):
+        yield PlannedTensor(f"{prefix}.{part}", dtype, (length,))

@@ -6,8 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from qcompile.policy.number_format import IntFormat
 from qcompile.quant.activation_quantizer import ActivationQuantizer, static_axis
-from qcompile.quant.lsq import LearnedStep, drop_mask, gradient_scale
+from qcompile.quant.lsq import LearnedLevels, LearnedStep, drop_mask, gradient_scale
 
 
 @dataclass(eq=False)
@@ -37,16 +38,22 @@ class LearnedQuantizer:
         if self.log_scale is None:
             quantized = x + (self.start(x) - x).detach()
             return quantized if mask is None else torch.where(mask, quantized, x)
+        axis = static_axis(self.start.spec)
+        scale = _along(self.log_scale.exp(), x, axis)
+        if not isinstance(self.start.spec.format, IntFormat):
+            values, edges = self.start.table(x.device)
+            step = gradient_scale(x.numel(), int((values > 0).sum()))
+            found = LearnedLevels.apply(x.float(), scale, values, edges, mask, step)
+            return cast("Tensor", found)
         number = self.start.spec.integer
         zero_point = torch.zeros_like(self.log_scale)
         if self.start.zero_point is not None:
             zero_point = self.start.zero_point.to(x.dtype) + number.qmin
-        axis = static_axis(self.start.spec)
         return cast(
             "Tensor",
             LearnedStep.apply(
                 x.float(),
-                _along(self.log_scale.exp(), x, axis),
+                scale,
                 _along(zero_point, x, axis),
                 (number.qmin, number.qmax),
                 mask,
@@ -57,8 +64,7 @@ class LearnedQuantizer:
     def hard(self) -> ActivationQuantizer:
         if self.log_scale is None or not self.log_scale.requires_grad:
             return self.start
-        scale = self.log_scale.detach().exp()
-        return ActivationQuantizer(self.start.spec, scale, self.start.zero_point)
+        return self.start.with_scale(self.log_scale.detach().exp())
 
 
 def _along(parameter: Tensor, x: Tensor, axis: int | None) -> Tensor:

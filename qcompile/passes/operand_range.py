@@ -13,6 +13,7 @@ from qcompile.passes.sweep_node import attribute
 from qcompile.passes.sweep_operands import Operand
 from qcompile.passes.sweep_streams import Streams
 from qcompile.policy.core import SitePlan
+from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import Mse, PerTensor
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit, has_run_time_range
 from qcompile.quant.fake_quantize import stored_grid, stored_zero_point
@@ -61,6 +62,7 @@ def _of_output(
     tuning, spec = context.tuning, operand.plan.spec
     asked = tuning.uses_moments and "act_scale" in tuning.learn
     is_one = isinstance(spec.granularity, PerTensor) and not has_run_time_range(spec)
+    is_one &= isinstance(spec.format, IntFormat)
     weight = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
     form = layer_form(context.module, node) if asked and is_one else None
     is_free = operand.plan.shared_by is None and isinstance(spec.observer, Mse)

@@ -8,9 +8,9 @@ from qcompile.diagnostics.source import Span
 from qcompile.methods.axes import Solver
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan
-from qcompile.policy.number_format import FloatFormat, IntFormat
+from qcompile.policy.number_format import BlockFormat, IntFormat
 from qcompile.policy.recipe import Recipe, UseScheme
-from qcompile.policy.scheme import ALL_SLOTS, PerToken, QuantSlot, Slot
+from qcompile.policy.scheme import ALL_SLOTS, QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
 OF_UNIFORM: tuple[Solver, ...] = ("optq", "gram", "cd")
@@ -72,16 +72,9 @@ def _asks_for_steps(tuning: Tuning) -> str:
 def _format(slot: str, spec: QuantSlot, span: Span) -> Iterator[Diagnostic]:
     if slot in ("bias", "kv"):
         yield not_available(f"the slot `{slot}`", span, "leave the line out")
-    elif isinstance(spec.format, IntFormat):
-        return
-    elif slot != "weight" and not _is_fp8_at_run_time(spec):
-        way_out = "use `int2`..`int8`, or `fp8_e4m3` with `dynamic` or `per_token`"
+    elif slot != "weight" and isinstance(spec.format, BlockFormat):
+        way_out = "use `int2`..`int8`, or a small float such as `fp8_e4m3` with `per_token`"
         yield not_available(f"`{slot} {spec.format}`", span, way_out)
-
-
-def _is_fp8_at_run_time(spec: QuantSlot) -> bool:
-    is_dynamic = spec.dynamic or isinstance(spec.granularity, PerToken)
-    return spec.format == FloatFormat("e4m3") and is_dynamic
 
 
 def _of_model(recipe: Recipe) -> Span:

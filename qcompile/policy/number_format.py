@@ -188,6 +188,11 @@ def terms_of(number: NumberFormat) -> tuple[SingleFormat, ...]:
     return number.terms if isinstance(number, SumFormat) else (number,)
 
 
+def has_signs(number: NumberFormat) -> bool:
+    """Levels on both sides of zero."""
+    return number.signed if isinstance(number, IntFormat) else not isinstance(number, LogFormat)
+
+
 def with_bits(number: NumberFormat, bits: int) -> NumberFormat | None:
     """The same family at another width; ``None`` where the width is part of the format."""
     match number:

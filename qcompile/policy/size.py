@@ -102,7 +102,7 @@ def weight_bytes(spec: QuantSlot, shape: tuple[int, ...], output_axis: int) -> i
 
 
 def activation_bytes(spec: QuantSlot, channels: int | None) -> int:
-    """Scales and zero points of one activation; none when the range is found at run time."""
+    """Scales and zero points, or exponent, of one activation; none with a run-time range."""
     granularity = spec.granularity
     match granularity:
         case PerToken():
@@ -117,7 +117,17 @@ def activation_bytes(spec: QuantSlot, channels: int | None) -> int:
             raise ValueError("activations have no group granularity")
         case _:
             assert_never(granularity)
-    return 0 if spec.dynamic else scales * _bytes_per_scale(spec)
+    if spec.dynamic:
+        return 0
+    parameters = sum(ITEM_BYTES[name] * length for _, name, length in activation_parameters(spec))
+    return scales * _bytes_per_scale(spec) + parameters
+
+
+def activation_parameters(spec: QuantSlot) -> Iterator[tuple[Part, Dtype, int]]:
+    """What the format of a static activation has beside its scales: part, dtype and length."""
+    for number in terms_of(spec.format):
+        for part in _parameters(0, number):
+            yield part.part, part.dtype, prod(part.shape)
 
 
 def weight_scale_shape(

@@ -132,6 +132,9 @@ def _activation_objection(spec: QuantSlot) -> Objection | None:
         if spec.dynamic:
             return None
         return Objection(f"ranges of `{spec.format}` activations are dynamic", "leave it out")
+    if spec.dynamic and isinstance(spec.format, PowerFormat) and spec.format.exponent is None:
+        reason = "an exponent is searched where a static range is"
+        return Objection(reason, "write one, such as `exponent=0.5`, or leave `dynamic` out")
     if isinstance(spec.granularity, PerGroup):
         return Objection("`per_group` is only for `weight`", f"use {ACT_GRANULARITIES}")
     if isinstance(spec.granularity, PerChannel) and spec.dynamic:

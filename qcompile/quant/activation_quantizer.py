@@ -1,11 +1,19 @@
 """What stands on an edge of the graph whose value is quantized."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
+import torch
 from torch import Tensor
 
-from qcompile.policy.number_format import IntFormat
+from qcompile.policy.number_format import (
+    FloatFormat,
+    IntFormat,
+    PowerFormat,
+    SingleFormat,
+    has_signs,
+)
 from qcompile.policy.scheme import PerChannel, PerGroup, PerToken, QuantSlot
 from qcompile.quant.fake_quantize import (
     fake_quantize,
@@ -13,50 +21,85 @@ from qcompile.quant.fake_quantize import (
     fake_quantize_e4m3,
     stored_zero_point,
 )
+from qcompile.quant.level_activation import (
+    fake_quantize_levels,
+    fake_quantize_levels_dynamic,
+    level_table,
+)
+from qcompile.quant.level_search import fitted_exponent, fitted_scale
+from qcompile.quant.levels import levels
 from qcompile.quant.range_search import activation_range
-from qcompile.quant.sampling import sample
+from qcompile.quant.sampling import Sample, sample
+
+OF_EXPONENT = 8
+"""One of so many sampled numbers is looked at in the search for an exponent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActivationQuantizer:
     """A slot with its range: ``scale`` is ``None`` where each input brings its own.
 
-    ``zero_point`` is ``None`` for a symmetric or a run-time range. Of other formats than integers
-    there is ``fp8_e4m3`` alone, with a run-time range.
+    ``zero_point`` is ``None`` for a symmetric or a run-time range, ``exponent`` (``[1]``) for all
+    formats but a power grid whose exponent was searched.
     """
 
     spec: QuantSlot
     scale: Tensor | None = None
     zero_point: Tensor | None = None
+    exponent: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         per_token = isinstance(self.spec.granularity, PerToken)
-        if not isinstance(self.spec.format, IntFormat):
+        axis, symmetric = static_axis(self.spec), self.spec.symmetric
+        if is_e4m3_at_run_time(self.spec):
             return fake_quantize_e4m3(x, per_token)
+        if not isinstance(self.spec.format, IntFormat):
+            values, edges = self.table(x.device)
+            if self.scale is not None:
+                return fake_quantize_levels(x, self.scale, values, edges, axis)
+            signed = has_signs(self.spec.format)
+            return fake_quantize_levels_dynamic(x, values, edges, signed, per_token)
         number = self.spec.integer
         if self.scale is None:
-            symmetric = self.spec.symmetric
             return fake_quantize_dynamic(x, number.qmin, number.qmax, symmetric, per_token)
-        axis = static_axis(self.spec)
         return fake_quantize(x, self.scale, self.zero_point, number.qmin, number.qmax, axis)
+
+    def table(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Values and edges of a format that is none of integers: ``level_table``."""
+        number = cast("SingleFormat", self.spec.format)
+        values, edges = level_table(levels(number, self.exponent))
+        return values.to(device), edges.to(device)
+
+    def with_scale(self, scale: Tensor) -> "ActivationQuantizer":
+        return replace(self, scale=scale)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Artifact tensors; ``prefix`` is ``<site key>:<slot>``."""
-        if self.scale is None:
-            return {}
-        found = {f"{prefix}.scale": self.scale}
-        if self.zero_point is not None:
-            found[f"{prefix}.zero_point"] = self.zero_point
-        return found
+        parts = {"scale": self.scale, "zero_point": self.zero_point, "exponent": self.exponent}
+        return {f"{prefix}.{name}": part for name, part in parts.items() if part is not None}
 
 
 def fit(batches: Sequence[Tensor], spec: QuantSlot) -> ActivationQuantizer:
     """The quantizer of a value, its range taken over all calibration batches."""
     if has_run_time_range(spec):
         return ActivationQuantizer(spec)
-    grid = activation_range(sample(batches, static_axis(spec)), spec)
+    drawn = sample(batches, static_axis(spec))
+    if not isinstance(spec.format, IntFormat):
+        return _fit_levels(drawn, spec)
+    grid = activation_range(drawn, spec)
     zero_point = None if spec.symmetric else stored_zero_point(grid)
     return ActivationQuantizer(spec, grid.scale, zero_point)
+
+
+def _fit_levels(drawn: Sample, spec: QuantSlot) -> ActivationQuantizer:
+    number, exponent = cast("SingleFormat", spec.format), None
+    values = drawn.values
+    if isinstance(number, PowerFormat) and number.exponent is None:
+        few = torch.cat([values[:, ::OF_EXPONENT], drawn.low, drawn.high], 1)
+        exponent = values.new_tensor([fitted_exponent(few, number.bits, spec.observer)])
+    rows = torch.cat([values, drawn.low, drawn.high], 1)
+    scale = fitted_scale(rows, levels(number, exponent).to(rows.device), spec.observer)
+    return ActivationQuantizer(spec, scale.view(-1), exponent=exponent)
 
 
 def from_tensors(
@@ -65,8 +108,13 @@ def from_tensors(
     """The inverse of ``ActivationQuantizer.tensors``."""
     if has_run_time_range(spec):
         return ActivationQuantizer(spec)
-    zero_point = None if spec.symmetric else tensors[f"{prefix}.zero_point"]
-    return ActivationQuantizer(spec, tensors[f"{prefix}.scale"], zero_point)
+    parts = (tensors.get(f"{prefix}.{name}") for name in ("scale", "zero_point", "exponent"))
+    return ActivationQuantizer(spec, *parts)
+
+
+def is_e4m3_at_run_time(spec: QuantSlot) -> bool:
+    """What processors with 8-bit floats round by themselves."""
+    return spec.format == FloatFormat("e4m3") and has_run_time_range(spec)
 
 
 def has_run_time_range(spec: QuantSlot) -> bool:

@@ -1,4 +1,4 @@
-"""Which scale, exponent or levels suit a weight: the search behind ``level_weight``.
+"""Which scale, exponent or levels suit a tensor: the search behind weights and activations.
 
 Everything works on rows ``[rows, n]`` of one scale each, in float32; errors are float64 sums of
 ``|x - x_hat| ** p``, and ties go to the wider range, as in the search of the uniform grid.
@@ -41,6 +41,8 @@ def fitted_scale(
 def _scale(rows: Tensor, levels: Tensor, observer: Observer, fine: Sequence[float]) -> Tensor:
     known = levels[~levels.isnan()]
     end = torch.minimum(known.max(), -known.min())
+    if bool(known.min() >= 0):  # nothing below zero, whatever the scale
+        rows, end = rows.clamp(min=0), known.max()
     widest = rows.abs().amax(dim=1, keepdim=True) / end
     match observer:
         case MinMax():

@@ -45,8 +45,8 @@ def levels(number: SingleFormat, parameter: Tensor | None = None) -> Tensor:
             return parameter
         case FloatFormat() | BlockFormat():
             return float_levels(number.element)
-        case LogFormat():
-            raise ValueError("a weight has numbers of both signs")
+        case LogFormat(bits, root):
+            return log_levels(bits, root=root)
 
 
 def power_levels(bits: int, exponent: float) -> Tensor:
@@ -54,6 +54,13 @@ def power_levels(bits: int, exponent: float) -> Tensor:
     last = (1 << (bits - 1)) - 1
     steps = torch.arange(-last, last + 1, dtype=torch.float64) / last
     return (steps.sign() * steps.abs() ** (1 / exponent)).float()
+
+
+def log_levels(bits: int, *, root: bool) -> Tensor:
+    """0, then the powers of 1/2, or of its root, up to 1; float64 as for ``power_levels``."""
+    steps = torch.arange((1 << bits) - 2, -1, -1, dtype=torch.float64)
+    powers = torch.exp2(-steps / 2 if root else -steps)
+    return torch.cat([torch.zeros(1, dtype=torch.float64), powers]).float()
 
 
 def float_levels(element: Element) -> Tensor:

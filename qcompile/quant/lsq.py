@@ -5,6 +5,7 @@ Wei et al., 2203.05740, equation 8 (each element is quantized with probability `
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,23 +35,68 @@ class LearnedStep(torch.autograd.Function):
         codes = (torch.round(ratio) + zero_point).clamp(low, high)
         position = ratio + zero_point
         inside = (position > low) & (position < high)
-        steps = codes - zero_point
-        slope = torch.where(inside, steps - ratio, steps)
-        if mask is not None:
-            slope = slope * mask
-            inside = inside | ~mask
-        ctx.save_for_backward(slope, inside, scale)
-        ctx.gradient_scale = gradient_scale  # pyright: ignore[reportAttributeAccessIssue]
-        value = steps * scale
-        return value if mask is None else torch.where(mask, value, x)
+        found = _Found(ratio, codes - zero_point, inside)
+        return _mixed(ctx, x, scale, found, mask, gradient_scale)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grad_outputs
-        slope, inside, scale = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-        factor: float = ctx.gradient_scale  # pyright: ignore[reportAttributeAccessIssue]
-        to_scale = (grad * slope).sum_to_size(scale.shape) * factor
-        return grad * inside, to_scale, None, None, None, None
+        return (*_gradients(ctx, *grad_outputs), None, None, None, None)
+
+
+class LearnedLevels(torch.autograd.Function):
+    """The same on any levels, which stand for the codes: ``values`` and ``edges`` of a table."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        scale: Tensor,
+        values: Tensor,
+        edges: Tensor,
+        mask: Tensor | None,
+        gradient_scale: float,
+    ) -> Tensor:
+        ratio = x / scale
+        found = values[torch.bucketize(ratio.contiguous(), edges)]
+        inside = (ratio > values[0]) & (ratio < values[-1])
+        return _mixed(ctx, x, scale, _Found(ratio, found, inside), mask, gradient_scale)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_gradients(ctx, *grad_outputs), None, None, None, None)
+
+
+class _Found(NamedTuple):
+    """Of each element, in units of the scale: where it is, and the number it goes to."""
+
+    ratio: Tensor
+    steps: Tensor
+    inside: Tensor
+
+
+def _mixed(
+    ctx: FunctionCtx,
+    x: Tensor,
+    scale: Tensor,
+    found: _Found,
+    mask: Tensor | None,
+    gradient_scale: float,
+) -> Tensor:
+    ratio, steps, inside = found
+    slope = torch.where(inside, steps - ratio, steps)
+    if mask is not None:
+        slope = slope * mask
+        inside = inside | ~mask
+    ctx.save_for_backward(slope, inside, scale)
+    ctx.gradient_scale = gradient_scale  # pyright: ignore[reportAttributeAccessIssue]
+    value = steps * scale
+    return value if mask is None else torch.where(mask, value, x)
+
+
+def _gradients(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    slope, inside, scale = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+    factor: float = ctx.gradient_scale  # pyright: ignore[reportAttributeAccessIssue]
+    return grad * inside, (grad * slope).sum_to_size(scale.shape) * factor
 
 
 def gradient_scale(elements: int, positive_codes: int) -> float:

@@ -19,6 +19,8 @@ scheme a8 { act uint8 }
 scheme a4 { act uint4 }
 scheme s8 { act int8 symmetric }
 scheme u8 { act uint8 symmetric }
+scheme levels { act power4; act2 log2_4 }
+scheme small_floats { act fp8_e4m3; act2 fp6_e2m3 }
 scheme mixed { act uint8; act2 uint4 }
 scheme half { act uint8; act2 float }
 """

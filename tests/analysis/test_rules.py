@@ -191,6 +191,15 @@ def test_an_unsigned_symmetric_grid_for_what_may_be_negative():
     )
 
 
+def test_levels_of_both_signs_for_what_is_never_negative_and_of_one_for_what_may_be():
+    found = findings(Layers(attention), SEQUENCE, 'use levels for "matmul_1"')
+    assert one(Code.WASTED_RANGE, found).primary.span.text == "act power4"
+    assert "act2 is not known to be positive" in one(Code.NEGATIVES_CUT, found).notes[0]
+    found = findings(Layers(attention), SEQUENCE, 'use small_floats for "matmul_1"')
+    assert not of_code(Code.WASTED_RANGE, found)
+    assert not of_code(Code.NEGATIVES_CUT, found)
+
+
 # ---- QR516 ------------------------------------------------------------------------------------
 
 

@@ -172,7 +172,7 @@ def test_an_unknown_number_format_is_not_passed_over(artifact):
     del manifest["seal"]
     manifest["seal"] = sha256_hex(canonical_json(manifest))
     (artifact / "manifest.json").write_bytes(canonical_json(manifest))
-    assert "`log`, which no auditor knows" in messages(audit(artifact), "QR902")[0]
+    assert "`log` weights, which no auditor knows" in messages(audit(artifact), "QR902")[0]
 
 
 # ---- formats that are no integers ----------------------------------------------------------------

@@ -67,12 +67,3 @@ def test_layers_are_learned_behind_them(tmp_path):
     _, x, plan, bound, data = planned("fp8_e4m3 dynamic", "tune adaround { steps = 4 }")
     made = qcompile.run(plan, tmp_path / "out", bound=bound, data=data)
     assert torch.equal(qcompile.load(tmp_path / "out")(x), made(x))
-
-
-@pytest.mark.parametrize("act", ["fp8_e4m3", "fp8_e5m2 dynamic", "mxfp8", "power4 dynamic"])
-def test_other_small_floats_are_refused_with_what_would_do(act):
-    with pytest.raises(CompileError) as refused:
-        planned(act)
-    (problem,) = refused.value.diagnostics
-    assert problem.code.number == "QR290"
-    assert "`fp8_e4m3` with `dynamic` or `per_token`" in problem.help

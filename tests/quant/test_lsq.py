@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from qcompile.quant.lsq import LearnedStep, drop_mask, gradient_scale
+from qcompile.quant.level_activation import level_table
+from qcompile.quant.lsq import LearnedLevels, LearnedStep, drop_mask, gradient_scale
 
 V = torch.tensor([-1.3, -0.2, 0.04, 0.37, 0.9, 2.2], dtype=torch.float64)
 ZERO = torch.tensor(0.0, dtype=torch.float64)
@@ -61,3 +62,20 @@ def test_expectation_is_the_mix_of_quantized_and_float():
     expected = 0.5 * step(V, scale) + 0.5 * V
     # standard error of the mean of 20,000 draws: at most 0.5 * |x_hat - x| / sqrt(20000) < 0.005
     assert (mixed - expected).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_levels_that_are_the_integers_learn_as_the_integers_do(keep):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, generator=generator, dtype=torch.float64)
+    mask = drop_mask(x, keep, generator)
+    table = level_table(torch.arange(-4, 4, dtype=torch.float64))
+    found = []
+    for function, grid in ((LearnedStep, (ZERO, (-4, 3))), (LearnedLevels, table)):
+        one = x.clone().requires_grad_()
+        scale = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        made = function.apply(one, scale, *grid, mask, 0.1)
+        made.square().sum().backward()
+        found.append((made.detach(), one.grad, scale.grad))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)

@@ -8,7 +8,7 @@ from qcompile.analysis.interval import Interval
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
-from qcompile.policy.number_format import IntFormat
+from qcompile.policy.number_format import IntFormat, LogFormat, PowerFormat, has_signs
 from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.unmatched import MAX_PATHS
 
@@ -21,13 +21,14 @@ def wasted_range(context: Context) -> Iterator[Diagnostic]:
         spec = decision.slots[slot]
         if not isinstance(spec, QuantSlot) or not spec.symmetric:
             continue
-        if not isinstance(spec.format, IntFormat):
+        if not isinstance(spec.format, IntFormat | PowerFormat | LogFormat):
             continue
         interval = context.structure.range_of(operand)
         span = context.slot_span(decision, slot)
-        if spec.format.signed and has_one_sign(interval):
+        signed = has_signs(spec.format)
+        if signed and has_one_sign(interval):
             wasted[span].append(f"{site.key}: its {slot} is {shown(interval)}")
-        elif not spec.format.signed and interval.low < 0:
+        elif not signed and interval.low < 0:
             cut[span].append(f"{site.key}: its {slot} is {shown(interval)}")
     for span, found in wasted.items():
         yield half_unused(span, found)
@@ -58,7 +59,7 @@ def half_unused(span: Span, found: list[str]) -> Diagnostic:
         f"{count} of one sign on a symmetric signed grid: half of its codes are never used",
         Label(span, "signed and symmetric"),
         notes=_some(found),
-        help="use an unsigned format, or `asymmetric`: it is worth one bit",
+        help="use an unsigned format, or `asymmetric` integers: it is worth one bit",
     )
 
 

@@ -1,0 +1,54 @@
+"""Activations on levels: the nearest one, as functions that may stand in an ``fx`` graph.
+
+A value goes to the level that ``LevelGrid`` gives it, ties included. The search for it is one
+``bucketize``, which ``torch.export`` takes as it is: what decides about ties lies in the edges.
+"""
+
+import torch
+from torch import Tensor
+
+from qcompile.quant.grid import smallest_scale
+from qcompile.quant.level_grid import in_order
+
+
+def level_table(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Values ``[n]`` that rise, and ``[n - 1]`` edges: at most an edge is below the next value.
+
+    In the middle of two values, or just under it where a tie goes up, to the even code.
+    """
+    values, codes = in_order(levels)
+    middles = (values[1:] + values[:-1]) / 2
+    under = torch.nextafter(middles, torch.full_like(middles, -torch.inf))
+    return values, torch.where(codes[:-1] % 2 == 1, under, middles)
+
+
+def fake_quantize_levels(
+    x: Tensor, scale: Tensor, values: Tensor, edges: Tensor, axis: int | None
+) -> Tensor:
+    """``x`` at ``scale * values``; ``scale`` is ``[1]``, or ``[x.shape[axis]]``."""
+    shape = [1] * x.dim()
+    if axis is not None:
+        shape[axis] = scale.numel()
+    return nearest(x.to(torch.float32), scale.reshape(shape), values, edges).to(x.dtype)
+
+
+def fake_quantize_levels_dynamic(
+    x: Tensor, values: Tensor, edges: Tensor, signed: bool, per_token: bool
+) -> Tensor:
+    """``x`` on the levels that just cover it: those of each vector of the last axis, or of all."""
+    if x.numel() == 0:
+        return x
+    wide = x.to(torch.float32)
+    largest = (wide.abs() if signed else wide.clamp(min=0)).amax(
+        dim=-1 if per_token else tuple(range(x.dim())), keepdim=True
+    )
+    scale = (largest / values[-1]).clamp(min=smallest_scale(wide))
+    scale = torch.where(largest == 0, torch.ones_like(scale), scale)
+    return nearest(wide, scale, values, edges).to(x.dtype)
+
+
+def nearest(x: Tensor, scale: Tensor, values: Tensor, edges: Tensor) -> Tensor:
+    """What is no number stays so."""
+    scaled = x / scale
+    found = values[torch.bucketize(scaled.contiguous(), edges)] * scale
+    return torch.where(scaled.isnan(), scaled, found)

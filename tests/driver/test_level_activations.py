@@ -1,0 +1,121 @@
+"""Activations on levels that are no integers, from the recipe to artifact, exports and target."""
+
+import pytest
+import torch
+
+import qcompile
+from qcompile.diagnostics.failure import CompileError
+from qcompile.diagnostics.source import Source
+from qcompile.driver.front import check_source
+from qcompile.driver.load import lowering, verify
+from tests.tiny_models import AttentionBlock, Mlp, seeded
+
+TEXT = """qrecipe 1
+scheme s {{
+  weight {weight}
+  act {act}
+}}
+policy main {{
+  use s for {sites}
+}}
+calibrate {{ data = "given.as:tensor"; samples = 32; batch = 16; seed = 1 }}
+{tune}
+"""
+STATIC = (
+    *("power4", "power4 exponent=0.5", "power3 per_channel(1)", "power4 observer=minmax"),
+    *("log2_4", "logsqrt2_4", "fp8_e4m3", "fp8_e5m2", "fp6_e2m3", "fp6_e3m2"),
+)
+AT_RUN_TIME = (
+    *("power4 exponent=0.5 per_token", "log2_3 dynamic", "logsqrt2_4 per_token"),
+    *("fp8_e5m2 dynamic", "fp6_e2m3 per_token"),
+)
+
+
+def planned(act, tune="tune rtn", weight="int8", sites="linear", net=None):
+    torch.manual_seed(0)
+    net = seeded(Mlp() if net is None else net).eval().requires_grad_(False)
+    x = torch.randn(64, *((8,) if isinstance(net, Mlp) else (5, 16)))
+    text = TEXT.format(act=act, tune=tune, weight=weight, sites=sites)
+    checked = check_source(Source("r.qrecipe", text))
+    assert checked.recipe is not None, checked.diagnostics
+    bound = qcompile.bind(checked.recipe, net, (x[:2],))
+    return net, x, qcompile.plan(bound, x), bound
+
+
+def relative(found, wanted):
+    return ((found - wanted).square().mean() / wanted.square().mean()).item()
+
+
+@pytest.mark.parametrize("act", [*STATIC, *AT_RUN_TIME])
+def test_an_artifact_and_its_export_compute_what_the_run_did(tmp_path, act):
+    net, x, plan, bound = planned(act)
+    made = qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    assert verify(tmp_path / "out") == []
+    loaded = qcompile.load(tmp_path / "out")
+    expected = loaded(x)
+    assert torch.equal(made(x), expected)
+    error = relative(expected, net(x))
+    assert 0 < error < (1 if "log" in act else 0.2)  # a log format has nothing below zero
+    qcompile.export(tmp_path / "out", "pt2", tmp_path / "out.pt2")
+    assert torch.equal(torch.export.load(tmp_path / "out.pt2").module()(x), expected)
+
+
+@pytest.mark.parametrize("form", ["onnx", "compressed-tensors", "gguf"])
+@pytest.mark.parametrize("act", ["power4", "log2_4 dynamic"])
+def test_formats_that_hold_integers_refuse_them(tmp_path, act, form):
+    _, x, plan, bound = planned(act)
+    qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    with pytest.raises(CompileError) as refused:
+        qcompile.export(tmp_path / "out", form, tmp_path / "exported")
+    assert {d.code.number for d in refused.value.diagnostics} == {"QR550"}
+
+
+@pytest.mark.parametrize("target", ["x86-int8", "cpu-int4"])
+def test_a_target_leaves_such_layers_in_float_and_says_so(tmp_path, target):
+    _, x, plan, bound = planned("power4", weight="int4 per_group(4)")
+    made = qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    lowered = lowering(tmp_path / "out", target)
+    assert {(layer.kernel, "power4" in layer.because) for layer in lowered.report.layers} == {
+        (None, True)
+    }
+    assert torch.equal(lowered.module(x), made(x))
+
+
+@pytest.mark.parametrize("act", ["power4", "log2_3", "fp6_e3m2", "power4 exponent=0.5 per_token"])
+def test_layers_are_learned_behind_them(tmp_path, act):
+    tune = "tune qdrop { steps = 6; batch = 16 }"
+    _, x, plan, bound = planned(act, tune, weight="int3")
+    made = qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    assert verify(tmp_path / "out") == []
+    assert torch.equal(qcompile.load(tmp_path / "out")(x), made(x))
+
+
+def test_the_probabilities_of_an_attention_have_levels_and_its_values_integers(tmp_path):
+    scheme = "logsqrt2_4\n  act2 int8"
+    net, x, plan, bound = planned(scheme, sites="nth(matmul, 1)", net=AttentionBlock())
+    made = qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    names = {node.target.__name__ for node in made.graph.nodes if "fake" in str(node.target)}
+    assert names == {"fake_quantize_levels", "fake_quantize"}
+    assert verify(tmp_path / "out") == []
+    assert torch.equal(qcompile.load(tmp_path / "out")(x), made(x))
+    assert 0 < relative(made(x), net(x)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "words"),
+    [
+        ("mxfp8", "QR290", "small float such as `fp8_e4m3`"),
+        ("power4 dynamic", "QR405", "exponent=0.5"),
+        ("power4 per_token", "QR405", "exponent=0.5"),
+        ("log2_4 asymmetric", "QR405", "leave `asymmetric` out"),
+    ],
+)
+def test_what_is_refused_comes_with_a_way_out(act, code, words):
+    text = TEXT.format(act=act, tune="tune rtn", weight="int8", sites="linear")
+    checked = check_source(Source("r.qrecipe", text))
+    found = list(checked.diagnostics)
+    if checked.recipe is not None:
+        with pytest.raises(CompileError) as refused:
+            planned(act)
+        found = refused.value.diagnostics
+    assert [(one.code.number, words in one.help) for one in found] == [(code, True)]
