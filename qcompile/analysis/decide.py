@@ -10,6 +10,7 @@ from qcompile.analysis.shared_operands import Shares
 from qcompile.capture.node_meta import facts
 from qcompile.capture.unit import Unit
 from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.number_format import has_blocks
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import FloatSlot, PerChannel, QuantSlot
 from qcompile.policy.site import Kind, Site
@@ -88,6 +89,7 @@ def _tensors(
             spec=spec,
             operand=operand,
             channels=channels,
+            block_axis=_block_axis(site, position) if has_blocks(spec.format) else None,
             bytes_before=0,
             bytes_after=activation_bytes(spec, channels),
             decided_by=decision.rule.reference,
@@ -113,6 +115,14 @@ def _weight(site: Site, decision: Decision) -> TensorPlan:
         decided_by=decision.rule.reference,
         patched_by=tuple(rule.reference for rule in decision.patched_by("weight")),
     )
+
+
+def _block_axis(site: Site, position: int) -> int:
+    """The axis of an operand that the operation sums over, from the end: blocks lie along it."""
+    if site.kind is Kind.CONV and site.weight is not None:
+        return 1 - len(site.weight.shape)
+    is_second = (site.kind, position) in {(Kind.MATMUL, 1), (Kind.ATTENTION, 2)}
+    return -2 if is_second else -1
 
 
 def _channels(node: fx.Node, spec: QuantSlot) -> int | None:

@@ -18,7 +18,7 @@ from qcompile.audit.strict_json import (
     tables,
 )
 
-OF_ACTIVATIONS = frozenset({"int", "power", "log", "minifloat"})
+OF_ACTIVATIONS = frozenset({"int", "power", "log", "minifloat", "block"})
 """Kinds of number formats; weights have all but ``log``."""
 
 

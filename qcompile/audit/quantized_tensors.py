@@ -59,7 +59,7 @@ def _of_activation(line: Line) -> Iterator[Part]:
 
 
 def audit_line(line: Line, stored: Stored) -> Iterator[Diagnostic]:
-    if line.group is not None and line.row % line.group:
+    if line.is_weight and line.group is not None and line.row % line.group:
         yield broken_promise(f"groups of {line.group} do not divide rows of {line.row}", line.site)
     parts = expected(line)
     wrong = [problem for part in parts if (problem := _form(part, stored.get(part.name)))]

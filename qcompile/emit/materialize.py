@@ -27,8 +27,8 @@ from qcompile.emit.tensor_table import own_tensors, tensor_table
 from qcompile.passes.sweep_operands import Operand, operands
 from qcompile.passes.sweep_site import weight_names
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
-from qcompile.policy.number_format import IntFormat, has_signs, terms_of
-from qcompile.policy.scheme import PerToken, QuantSlot
+from qcompile.policy.number_format import BlockFormat, IntFormat, has_signs, terms_of
+from qcompile.policy.scheme import PerToken
 from qcompile.policy.size import Part, channel_axis, part_name
 from qcompile.quant.activation_quantizer import (
     from_tensors,
@@ -42,7 +42,11 @@ from qcompile.quant.fake_quantize import (
     fake_quantize_dynamic,
     fake_quantize_e4m3,
 )
-from qcompile.quant.level_activation import fake_quantize_levels, fake_quantize_levels_dynamic
+from qcompile.quant.level_activation import (
+    fake_quantize_blocks,
+    fake_quantize_levels,
+    fake_quantize_levels_dynamic,
+)
 from qcompile.quant.level_weight import dequantize_levels, levels_from_tensors, stored_term
 
 
@@ -136,7 +140,7 @@ class _Rewrite:
         if is_e4m3_at_run_time(spec):
             return self.graph.call_function(fake_quantize_e4m3, (source, per_token))
         if not isinstance(spec.format, IntFormat):
-            return self._on_levels(source, f"{key}:{operand.slot}", spec)
+            return self._on_levels(source, f"{key}:{operand.slot}", operand.plan)
         number = spec.integer
         if has_run_time_range(spec):
             ranges = (number.qmin, number.qmax, spec.symmetric, per_token)
@@ -147,13 +151,17 @@ class _Rewrite:
         grid = (scale, zero_point, number.qmin, number.qmax, static_axis(spec))
         return self.graph.call_function(fake_quantize, (source, *grid))
 
-    def _on_levels(self, source: fx.Node, prefix: str, spec: QuantSlot) -> fx.Node:
+    def _on_levels(self, source: fx.Node, prefix: str, plan: TensorPlan) -> fx.Node:
         """Values and edges, which are not on disk, become buffers."""
+        spec = plan.spec
         table = from_tensors(self.tensors, prefix, spec).table(torch.device("cpu"))
         values, edges = (
             self._attribute(f"{prefix}.{name}", tensor)
             for name, tensor in zip(("values", "edges"), table, strict=True)
         )
+        if isinstance(spec.format, BlockFormat):
+            given = (source, values, edges, spec.format.name, plan.block_axis)
+            return self.graph.call_function(fake_quantize_blocks, given)
         if has_run_time_range(spec):
             ranges = (has_signs(spec.format), isinstance(spec.granularity, PerToken))
             given = (source, values, edges, *ranges)

@@ -41,7 +41,7 @@ def fit_operands(
     found: dict[str, ActivationQuantizer] = {}
     for group in groups.values():
         values = [value for one in group for value in _values(context.streams, one.node)]
-        quantizer = fit(values, group[0].plan.spec)
+        quantizer = fit(values, group[0].plan.spec, group[0].plan.block_axis)
         if len(group) == 1:
             quantizer = _of_output(context, node, site, group[0], quantizer)
         found |= {one.slot: quantizer for one in group}

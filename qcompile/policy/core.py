@@ -37,6 +37,8 @@ class TensorPlan(Frozen):
     shape: tuple[int, ...] = ()
     output_axis: int = 0
     channels: int | None = None
+    block_axis: int | None = None
+    """Along which neighbours share a scale: of an activation in a block format."""
     bytes_before: int
     bytes_after: int
     """Codes, scales and zero points as they lie on disk."""

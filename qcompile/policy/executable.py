@@ -8,27 +8,27 @@ from qcompile.diagnostics.source import Span
 from qcompile.methods.axes import Solver
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan
-from qcompile.policy.number_format import BlockFormat, IntFormat
+from qcompile.policy.number_format import IntFormat
 from qcompile.policy.recipe import Recipe, UseScheme
-from qcompile.policy.scheme import ALL_SLOTS, QuantSlot, Slot
+from qcompile.policy.scheme import QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
 OF_UNIFORM: tuple[Solver, ...] = ("optq", "gram", "cd")
 """Solvers of single layers, which count in steps of one size."""
+NOT_SERVED = ("bias", "kv")
 SHOWN = 5
 
 
 def not_executable(recipe: Recipe) -> Iterator[Diagnostic]:
-    """Of the schemes that the policy uses: slots and formats."""
+    """Of the schemes that the policy uses: slots that stay in float."""
     actions = [rule.action for rule in recipe.rules]
     used = {action.scheme for action in actions if isinstance(action, UseScheme)}
     for name in sorted(used):
-        scheme = recipe.schemes[name]
-        for slot in ALL_SLOTS:
-            spec: Slot = getattr(scheme, slot)
+        for slot in NOT_SERVED:
+            spec: Slot = getattr(recipe.schemes[name], slot)
             span = recipe.scheme_spans.get((name, slot))
             if isinstance(spec, QuantSlot) and span is not None:
-                yield from _format(slot, spec, span)
+                yield not_available(f"the slot `{slot}`", span, "leave the line out")
 
 
 def unserved_formats(
@@ -67,14 +67,6 @@ def _asks_for_steps(tuning: Tuning) -> str:
         learned = next(name for name in tuning.learn if name in ("scale", "bias"))
         return f"`learn = {learned}` of nearest rounding"
     return next((f"the solver `{one}`" for one in OF_UNIFORM if one in tuning.solvers), "")
-
-
-def _format(slot: str, spec: QuantSlot, span: Span) -> Iterator[Diagnostic]:
-    if slot in ("bias", "kv"):
-        yield not_available(f"the slot `{slot}`", span, "leave the line out")
-    elif slot != "weight" and isinstance(spec.format, BlockFormat):
-        way_out = "use `int2`..`int8`, or a small float such as `fp8_e4m3` with `per_token`"
-        yield not_available(f"`{slot} {spec.format}`", span, way_out)
 
 
 def _of_model(recipe: Recipe) -> Span:

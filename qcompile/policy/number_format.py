@@ -193,6 +193,11 @@ def has_signs(number: NumberFormat) -> bool:
     return number.signed if isinstance(number, IntFormat) else not isinstance(number, LogFormat)
 
 
+def has_blocks(number: NumberFormat) -> bool:
+    """Neighbours share a scale of one byte."""
+    return any(isinstance(term, BlockFormat) for term in terms_of(number))
+
+
 def with_bits(number: NumberFormat, bits: int) -> NumberFormat | None:
     """The same family at another width; ``None`` where the width is part of the format."""
     match number:

@@ -104,6 +104,8 @@ def weight_bytes(spec: QuantSlot, shape: tuple[int, ...], output_axis: int) -> i
 def activation_bytes(spec: QuantSlot, channels: int | None) -> int:
     """Scales and zero points, or exponent, of one activation; none with a run-time range."""
     granularity = spec.granularity
+    if spec.dynamic:
+        return 0
     match granularity:
         case PerToken():
             return 0
@@ -114,11 +116,9 @@ def activation_bytes(spec: QuantSlot, channels: int | None) -> int:
                 raise ValueError("the channel count of a per-channel activation is not known")
             scales = channels
         case PerGroup():
-            raise ValueError("activations have no group granularity")
+            raise ValueError("static activations have no group granularity")
         case _:
             assert_never(granularity)
-    if spec.dynamic:
-        return 0
     parameters = sum(ITEM_BYTES[name] * length for _, name, length in activation_parameters(spec))
     return scales * _bytes_per_scale(spec) + parameters
 

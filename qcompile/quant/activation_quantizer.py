@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qcompile.policy.number_format import (
+    BlockFormat,
     FloatFormat,
     IntFormat,
     PowerFormat,
@@ -22,6 +23,7 @@ from qcompile.quant.fake_quantize import (
     stored_zero_point,
 )
 from qcompile.quant.level_activation import (
+    fake_quantize_blocks,
     fake_quantize_levels,
     fake_quantize_levels_dynamic,
     level_table,
@@ -47,21 +49,28 @@ class ActivationQuantizer:
     scale: Tensor | None = None
     zero_point: Tensor | None = None
     exponent: Tensor | None = None
+    block_axis: int | None = None
+    """Along which neighbours share the scale of a block format."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        per_token = isinstance(self.spec.granularity, PerToken)
-        axis, symmetric = static_axis(self.spec), self.spec.symmetric
+        per_token, symmetric = isinstance(self.spec.granularity, PerToken), self.spec.symmetric
         if is_e4m3_at_run_time(self.spec):
             return fake_quantize_e4m3(x, per_token)
         if not isinstance(self.spec.format, IntFormat):
             values, edges = self.table(x.device)
+            if isinstance(self.spec.format, BlockFormat):
+                assert self.block_axis is not None
+                return fake_quantize_blocks(
+                    x, values, edges, self.spec.format.name, self.block_axis
+                )
             if self.scale is not None:
-                return fake_quantize_levels(x, self.scale, values, edges, axis)
+                return fake_quantize_levels(x, self.scale, values, edges, static_axis(self.spec))
             signed = has_signs(self.spec.format)
             return fake_quantize_levels_dynamic(x, values, edges, signed, per_token)
         number = self.spec.integer
         if self.scale is None:
             return fake_quantize_dynamic(x, number.qmin, number.qmax, symmetric, per_token)
+        axis = static_axis(self.spec)
         return fake_quantize(x, self.scale, self.zero_point, number.qmin, number.qmax, axis)
 
     def table(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -79,10 +88,12 @@ class ActivationQuantizer:
         return {f"{prefix}.{name}": part for name, part in parts.items() if part is not None}
 
 
-def fit(batches: Sequence[Tensor], spec: QuantSlot) -> ActivationQuantizer:
+def fit(
+    batches: Sequence[Tensor], spec: QuantSlot, block_axis: int | None = None
+) -> ActivationQuantizer:
     """The quantizer of a value, its range taken over all calibration batches."""
     if has_run_time_range(spec):
-        return ActivationQuantizer(spec)
+        return ActivationQuantizer(spec, block_axis=block_axis)
     drawn = sample(batches, static_axis(spec))
     if not isinstance(spec.format, IntFormat):
         return _fit_levels(drawn, spec)
@@ -108,8 +119,10 @@ def from_tensors(
     """The inverse of ``ActivationQuantizer.tensors``."""
     if has_run_time_range(spec):
         return ActivationQuantizer(spec)
-    parts = (tensors.get(f"{prefix}.{name}") for name in ("scale", "zero_point", "exponent"))
-    return ActivationQuantizer(spec, *parts)
+    scale, zero_point, exponent = (
+        tensors.get(f"{prefix}.{name}") for name in ("scale", "zero_point", "exponent")
+    )
+    return ActivationQuantizer(spec, scale, zero_point, exponent)
 
 
 def is_e4m3_at_run_time(spec: QuantSlot) -> bool:

@@ -10,12 +10,13 @@ from torch import Tensor
 from qcompile.methods.axes import Learned
 from qcompile.policy.number_format import SingleFormat, terms_of
 from qcompile.policy.size import Part
+from qcompile.quant.block_scale import true_scale
 from qcompile.quant.fake_quantize import stored_grid
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.learned_grid import LearnedGrid
 from qcompile.quant.level_grid import LevelGrid
 from qcompile.quant.level_learned import LevelLearned
-from qcompile.quant.level_weight import LevelWeight, stored_term, true_scale
+from qcompile.quant.level_weight import LevelWeight, stored_term
 from qcompile.quant.packing import pack, unpack
 from qcompile.quant.quantized_weight import QuantizedWeight, encode
 from qcompile.quant.stored_weight import StoredWeight

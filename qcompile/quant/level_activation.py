@@ -6,7 +6,10 @@ A value goes to the level that ``LevelGrid`` gives it, ties included. The search
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from qcompile.policy.number_format import BlockFormat, named
+from qcompile.quant.block_scale import block_parts, true_scale
 from qcompile.quant.grid import smallest_scale
 from qcompile.quant.level_grid import in_order
 
@@ -45,6 +48,25 @@ def fake_quantize_levels_dynamic(
     scale = (largest / values[-1]).clamp(min=smallest_scale(wide))
     scale = torch.where(largest == 0, torch.ones_like(scale), scale)
     return nearest(wide, scale, values, edges).to(x.dtype)
+
+
+def fake_quantize_blocks(x: Tensor, values: Tensor, edges: Tensor, name: str, axis: int) -> Tensor:
+    """``x`` in the block format ``name``: neighbours along ``axis`` share the scale of the largest.
+
+    The last block of a row may be shorter; ``nvfp4`` has one more scale of all of ``x``.
+    """
+    if x.numel() == 0:
+        return x
+    number = named(name)
+    assert isinstance(number, BlockFormat)
+    rows = x.to(torch.float32).movedim(axis, -1)
+    length = rows.shape[-1]
+    blocks = functional.pad(rows, (0, -length % number.block)).unflatten(-1, (-1, number.block))
+    parts = block_parts(blocks.abs().amax(-1, keepdim=True), number)
+    scale = true_scale(parts["scale"], parts.get("tensor_scale"))
+    # where a scale is zero so is the block, or next to nothing
+    found = nearest(blocks, torch.where(scale == 0, 1, scale), values, edges) * (scale != 0)
+    return found.flatten(-2)[..., :length].movedim(-1, axis).to(x.dtype)
 
 
 def nearest(x: Tensor, scale: Tensor, values: Tensor, edges: Tensor) -> Tensor:

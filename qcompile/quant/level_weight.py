@@ -16,18 +16,16 @@ from qcompile.policy.number_format import (
 )
 from qcompile.policy.scheme import MinMax, QuantSlot
 from qcompile.policy.size import Part, channel_axis, part_name, weight_layout
-from qcompile.quant.fake_quantize import E4M3_MAX
+from qcompile.quant.block_scale import block_parts, true_scale
 from qcompile.quant.grouping import Grouping, grouping, grouping_of_scale
 from qcompile.quant.level_grid import LevelGrid
 from qcompile.quant.level_search import fitted_exponent, fitted_levels, fitted_scale
-from qcompile.quant.levels import largest_exponent, levels
+from qcompile.quant.levels import levels
 from qcompile.quant.packing import pack, unpack
 
 Parts = Mapping[Part, Tensor]
 StoredTerm = tuple[Tensor, Tensor, Tensor | None, Tensor, int]
 """Packed codes, scale, scale of the tensor, levels by code, bits of a code."""
-
-E8M0_BIAS = 127
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +107,7 @@ def _grid_parts(rows: Tensor, number: SingleFormat, spec: QuantSlot) -> dict[Par
     """All parts of a term but its codes."""
     match number:
         case BlockFormat():
-            return _block_parts(rows, number)
+            return block_parts(rows.abs().amax(dim=1, keepdim=True), number)
         case CodebookFormat(bits):
             scale = fitted_scale(rows, rows.new_tensor([-1.0, 1.0]), MinMax())
             return {"scale": scale, "levels": fitted_levels(rows, scale, 1 << bits)}
@@ -120,29 +118,6 @@ def _grid_parts(rows: Tensor, number: SingleFormat, spec: QuantSlot) -> dict[Par
         case _:
             table = levels(number).to(rows.device)
             return {"scale": fitted_scale(rows, table, spec.observer)}
-
-
-def _block_parts(rows: Tensor, number: BlockFormat) -> dict[Part, Tensor]:
-    """Scales of one byte: E8M0 (Microscaling v1.0, 6.3), or E4M3 times one float of the tensor."""
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    if number.name != "nvfp4":
-        exponent = torch.frexp(largest).exponent - 1 - largest_exponent(number.element)
-        exponent = torch.where(largest == 0, 0, exponent).clamp(-E8M0_BIAS, E8M0_BIAS)
-        return {"scale": (exponent + E8M0_BIAS).to(torch.uint8)}
-    end = levels(number).max()
-    whole = largest.max() / (E4M3_MAX * end)
-    whole = torch.where(whole == 0, torch.ones_like(whole), whole)
-    scale = (largest / end / whole).clamp(max=E4M3_MAX).to(torch.float8_e4m3fn)
-    return {"scale": scale.view(torch.uint8), "tensor_scale": whole.reshape(1)}
-
-
-def true_scale(scale: Tensor, tensor_scale: Tensor | None) -> Tensor:
-    """The float32 scale behind what is stored."""
-    if scale.dtype != torch.uint8:
-        return scale
-    if tensor_scale is None:
-        return torch.exp2(scale.float() - E8M0_BIAS)
-    return scale.view(torch.float8_e4m3fn).float() * tensor_scale
 
 
 def _levels(number: SingleFormat, parts: Parts) -> Tensor:

@@ -66,7 +66,7 @@ def log_levels(bits: int, *, root: bool) -> Tensor:
 def float_levels(element: Element) -> Tensor:
     """By bit pattern: sign, exponent, mantissa (OCP FP8; Microscaling v1.0, 5.3)."""
     exponent_bits, mantissa_bits = int(element[1]), int(element[3])
-    bias = (1 << (exponent_bits - 1)) - 1
+    bias = _bias(exponent_bits)
     half = 1 << (exponent_bits + mantissa_bits)
     pattern = torch.arange(half, dtype=torch.float64)
     exponent = torch.floor(pattern / (1 << mantissa_bits))
@@ -82,5 +82,10 @@ def float_levels(element: Element) -> Tensor:
 
 def largest_exponent(element: Element) -> int:
     """The exponent of the largest number: what an mx scale leaves to the element."""
-    values = float_levels(element)
-    return int(torch.frexp(values[~values.isnan()].max()).exponent) - 1
+    exponent_bits = int(element[1])
+    top = (1 << exponent_bits) - 1 - _bias(exponent_bits)
+    return top - 1 if element == "e5m2" else top  # whose last exponent is for what is no number
+
+
+def _bias(exponent_bits: int) -> int:
+    return (1 << (exponent_bits - 1)) - 1

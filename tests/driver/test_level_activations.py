@@ -8,7 +8,8 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from qcompile.driver.load import lowering, verify
-from tests.tiny_models import AttentionBlock, Mlp, seeded
+from qcompile.quant.level_activation import fake_quantize_blocks
+from tests.tiny_models import AttentionBlock, ConvNet, Mlp, seeded
 
 TEXT = """qrecipe 1
 scheme s {{
@@ -27,14 +28,17 @@ STATIC = (
 )
 AT_RUN_TIME = (
     *("power4 exponent=0.5 per_token", "log2_3 dynamic", "logsqrt2_4 per_token"),
-    *("fp8_e5m2 dynamic", "fp6_e2m3 per_token"),
+    *("fp8_e5m2 dynamic", "fp6_e2m3 per_token", "mxfp8", "mxfp6", "mxfp4", "nvfp4"),
 )
+
+
+SHAPES = {Mlp: (8,), AttentionBlock: (5, 16), ConvNet: (3, 8, 8)}
 
 
 def planned(act, tune="tune rtn", weight="int8", sites="linear", net=None):
     torch.manual_seed(0)
     net = seeded(Mlp() if net is None else net).eval().requires_grad_(False)
-    x = torch.randn(64, *((8,) if isinstance(net, Mlp) else (5, 16)))
+    x = torch.randn(64, *SHAPES[type(net)])
     text = TEXT.format(act=act, tune=tune, weight=weight, sites=sites)
     checked = check_source(Source("r.qrecipe", text))
     assert checked.recipe is not None, checked.diagnostics
@@ -61,7 +65,7 @@ def test_an_artifact_and_its_export_compute_what_the_run_did(tmp_path, act):
 
 
 @pytest.mark.parametrize("form", ["onnx", "compressed-tensors", "gguf"])
-@pytest.mark.parametrize("act", ["power4", "log2_4 dynamic"])
+@pytest.mark.parametrize("act", ["power4", "log2_4 dynamic", "mxfp8"])
 def test_formats_that_hold_integers_refuse_them(tmp_path, act, form):
     _, x, plan, bound = planned(act)
     qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
@@ -81,7 +85,9 @@ def test_a_target_leaves_such_layers_in_float_and_says_so(tmp_path, target):
     assert torch.equal(lowered.module(x), made(x))
 
 
-@pytest.mark.parametrize("act", ["power4", "log2_3", "fp6_e3m2", "power4 exponent=0.5 per_token"])
+@pytest.mark.parametrize(
+    "act", ["power4", "log2_3", "fp6_e3m2", "power4 exponent=0.5 per_token", "mxfp4"]
+)
 def test_layers_are_learned_behind_them(tmp_path, act):
     tune = "tune qdrop { steps = 6; batch = 16 }"
     _, x, plan, bound = planned(act, tune, weight="int3")
@@ -102,9 +108,29 @@ def test_the_probabilities_of_an_attention_have_levels_and_its_values_integers(t
 
 
 @pytest.mark.parametrize(
+    ("net", "sites", "axes"),
+    [
+        (ConvNet(), "conv", [("act", -3)]),
+        (ConvNet(), "linear", [("act", -1)]),
+        (AttentionBlock(), "nth(matmul, 0)", [("act", -1), ("act2", -2)]),
+    ],
+    ids=str,
+)
+def test_blocks_lie_along_the_axis_that_is_summed_over(tmp_path, net, sites, axes):
+    net, x, plan, bound = planned("nvfp4", sites=sites, net=net)
+    acts = [t for site in plan.core.sites for t in site.tensors if t.slot != "weight"]
+    assert [(tensor.slot, tensor.block_axis) for tensor in acts] == axes
+    made = qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    quantizers = [n for n in made.graph.nodes if n.target is fake_quantize_blocks]
+    assert [node.args[4] for node in quantizers] == [axis for _, axis in axes]
+    assert verify(tmp_path / "out") == []
+    assert torch.equal(qcompile.load(tmp_path / "out")(x), made(x))
+    assert 0 < relative(made(x), net(x)) < 0.05
+
+
+@pytest.mark.parametrize(
     ("act", "code", "words"),
     [
-        ("mxfp8", "QR290", "small float such as `fp8_e4m3`"),
         ("power4 dynamic", "QR405", "exponent=0.5"),
         ("power4 per_token", "QR405", "exponent=0.5"),
         ("log2_4 asymmetric", "QR405", "leave `asymmetric` out"),

@@ -4,17 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcompile.policy.number_format import FloatFormat, LogFormat, PowerFormat, named
-from qcompile.policy.scheme import MinMax, Mse, PerChannel, PerTensor, QuantSlot
+from qcompile.policy.scheme import MinMax, Mse, PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.policy.size import activation_bytes
 from qcompile.quant.activation_quantizer import fit, from_tensors
 from qcompile.quant.fake_quantize import fake_quantize, fake_quantize_e4m3
 from qcompile.quant.level_activation import (
+    fake_quantize_blocks,
     fake_quantize_levels,
     fake_quantize_levels_dynamic,
     level_table,
 )
 from qcompile.quant.level_grid import LevelGrid
-from qcompile.quant.levels import levels, log_levels
+from qcompile.quant.level_weight import quantize_levels
+from qcompile.quant.levels import float_levels, largest_exponent, levels, log_levels
 
 FORMATS = (
     *(PowerFormat(2, 0.7), PowerFormat(4, 0.5), PowerFormat(8, 1.3), LogFormat(2), LogFormat(4)),
@@ -114,6 +116,34 @@ def test_the_exponent_1_is_the_uniform_grid():
     assert torch.allclose(found, uniform, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["mxfp8", "mxfp6", "mxfp4", "nvfp4"])
+def test_blocks_of_an_activation_are_those_of_a_weight(name):
+    number = named(name)
+    x = torch.randn(6, 96) * torch.logspace(-4, 3, 6)[:, None]
+    x[1, :32] = 0
+    spec = QuantSlot(number, True, PerGroup(number.block), MinMax())
+    wanted = quantize_levels(x, spec, 0).dequantize(torch.float32)
+    table = level_table(levels(number))
+    assert torch.equal(fake_quantize_blocks(x, *table, name, -1), wanted)
+    assert torch.equal(fake_quantize_blocks(x.t(), *table, name, 0), wanted.t())
+    images = x.view(6, 1, 96, 1).expand(6, 2, 96, 3)
+    found = fake_quantize_blocks(images, *table, name, -2)
+    assert torch.equal(found, wanted.view(6, 1, 96, 1).expand(6, 2, 96, 3))
+    shorter = torch.nn.functional.pad(x[:, :70], (0, 26))
+    padded = fake_quantize_blocks(shorter, *table, name, 1)[:, :70]
+    assert torch.equal(fake_quantize_blocks(x[:, :70], *table, name, 1), padded)
+    assert fake_quantize_blocks(x[:0], *table, name, 1).shape == (0, 96)
+
+
+def test_what_is_no_number_stays_so_in_a_block():
+    x = torch.ones(64)
+    x[3] = torch.nan
+    table = level_table(levels(named("mxfp8")))
+    found = fake_quantize_blocks(x, *table, "mxfp8", -1)
+    assert found[3].isnan()
+    assert torch.equal(found[32:], x[32:])
+
+
 BATCHES = [torch.randn(3, 4, 5).exp(), torch.randn(2, 4, 5).exp() * 3]
 
 
@@ -158,3 +188,12 @@ def test_a_signed_number_at_a_log_format_is_cut_and_does_not_widen_the_range():
     quantizer = fit([x], QuantSlot(LogFormat(4), True, PerTensor(), MinMax()))
     assert quantizer.scale.tolist() == [1.0]
     assert quantizer(x).tolist() == [0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("element", "exponent"), [("e4m3", 8), ("e5m2", 15), ("e2m3", 2), ("e3m2", 4), ("e2m1", 2)]
+)
+def test_exponents_of_the_largest_small_floats(element, exponent):
+    values = float_levels(element)
+    assert largest_exponent(element) == exponent
+    assert int(values[~values.isnan()].max().log2().floor()) == exponent
