@@ -12,10 +12,10 @@ from qcompile.passes.held_out import ONE_BATCH, split
 from qcompile.policy.scheme import QuantSlot
 from qcompile.quant.elimination import NotPositiveDefiniteError
 from qcompile.quant.geometry import Dense, Geometry
-from qcompile.quant.grid import Grid
 from qcompile.quant.grouping import Grouping, grouping
-from qcompile.quant.layer import Layer
+from qcompile.quant.layer import Layer, LayerGrid
 from qcompile.quant.layer_solver import LayerFit, fit_layer
+from qcompile.quant.level_grid import LevelGrid, in_order
 from qcompile.quant.moments import (
     FromInputs,
     Moments,
@@ -36,8 +36,8 @@ class LayerProblem:
     """As the model holds it."""
     spec: QuantSlot
     output_axis: int
-    grid: Grid
-    """From the range search on ``weight``; parameters ``[outer, groups, 1]`` (see ``Grouping``)."""
+    grid: LayerGrid
+    """From the range search on ``weight``."""
     samples: Samples | None
     """By batch: the layer's input behind the quantized prefix with the layer's own activation
     quantizer on, and the output that is wanted of it, without the bias. ``None`` where
@@ -64,7 +64,7 @@ class LayerSolution:
     """Codes ``[outer, groups, size]`` and the grid that they are on."""
 
     codes: Tensor
-    grid: Grid
+    grid: LayerGrid
     bias: Tensor | None = None
     """What is added to the layer's bias, ``[out]``."""
     fallback: str | None = None
@@ -121,12 +121,17 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         else importance.to(problem.weight.device, torch.float64).view(groups, rows),
     )
     return LayerSolution(
-        codes=layer.codes_of(found.codes),
+        codes=_stored(layer.codes_of(found.codes), found.grid),
         grid=layer.grid_of(found.scale, found.zero_point, found.grid),
         bias=None if found.bias is None else found.bias.flatten(),
         damping=found.damping,
         note="; ".join(_remarks(problem, found)),
     )
+
+
+def _stored(codes: Tensor, grid: LayerGrid) -> Tensor:
+    """Codes as on disk, of the places of levels."""
+    return in_order(grid.levels)[1][codes.long()] if isinstance(grid, LevelGrid) else codes
 
 
 def _of_inputs(

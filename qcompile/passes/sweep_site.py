@@ -17,7 +17,8 @@ from qcompile.passes.sweep_operands import operands
 from qcompile.passes.sweep_values import Value, relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.number_format import IntFormat
-from qcompile.quant.level_weight import quantize_levels
+from qcompile.quant.grid import Grid
+from qcompile.quant.level_weight import LevelWeight, quantize_levels
 from qcompile.quant.quantized_weight import encode, quantize_weight
 from qcompile.quant.range_search import weight_range
 from qcompile.quant.stored_weight import StoredWeight
@@ -113,10 +114,17 @@ def _solve_weight(
 ) -> tuple[SolvedWeight, LayerSolution | None]:
     path, storage = weight_names(plan)
     unmoved = {path: _moved(context, path, None) for path in site.refits}
-    if not isinstance(plan.spec.format, IntFormat):
-        levels = Rounded(quantize_levels(weight, plan.spec, plan.output_axis), unmoved)
-        return SolvedWeight(path, storage, plan, weight, nearest=levels, start=levels), None
-    grid = weight_range(weight, plan.spec, plan.output_axis)
+    shape = tuple(weight.shape)
+    nearest: StoredWeight
+    if isinstance(plan.spec.format, IntFormat):
+        grid = weight_range(weight, plan.spec, plan.output_axis)
+        nearest = quantize_weight(weight, plan.spec, plan.output_axis, grid)
+    else:
+        nearest = quantize_levels(weight, plan.spec, plan.output_axis)
+        if not context.tuning.uses_moments:
+            levels = Rounded(nearest, unmoved)
+            return SolvedWeight(path, storage, plan, weight, nearest=levels, start=levels), None
+        grid = nearest.grid
     problem = LayerProblem(
         weight=weight,
         spec=plan.spec,
@@ -132,9 +140,11 @@ def _solve_weight(
         row_weights=context.row_weights.get(node.name),
     )
     solution = solve(problem)
-    shape = tuple(weight.shape)
-    nearest = quantize_weight(weight, plan.spec, plan.output_axis, grid)
-    code = encode(solution.codes, solution.grid, plan.spec, shape, plan.output_axis)
+    code = (
+        nearest.with_codes(solution.codes, solution.grid.scale)
+        if isinstance(nearest, LevelWeight)
+        else encode(solution.codes, cast("Grid", solution.grid), plan.spec, shape, plan.output_axis)
+    )
     beside = {path: _moved(context, path, solution.bias) for path in site.refits}
     solved = SolvedWeight(
         path=path,

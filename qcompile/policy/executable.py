@@ -8,13 +8,13 @@ from qcompile.diagnostics.source import Span
 from qcompile.methods.axes import Solver
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan
-from qcompile.policy.number_format import IntFormat
+from qcompile.policy.number_format import SumFormat
 from qcompile.policy.recipe import Recipe, UseScheme
 from qcompile.policy.scheme import QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
-OF_UNIFORM: tuple[Solver, ...] = ("optq", "gram", "cd")
-"""Solvers of single layers, which count in steps of one size."""
+OF_ONE_TERM: tuple[Solver, ...] = ("optq", "gram", "cd")
+"""Solvers of single layers, which choose one code for each weight."""
 NOT_SERVED = ("bias", "kv")
 SHOWN = 5
 
@@ -34,7 +34,7 @@ def not_executable(recipe: Recipe) -> Iterator[Diagnostic]:
 def unserved_formats(
     recipe: Recipe, planned: Sequence[SitePlan], tunings: Mapping[str, Tuning]
 ) -> list[Diagnostic]:
-    """Weights on levels that are given to a solver which knows uniform grids alone.
+    """Sums of formats that are given to a solver of single layers, which knows one term alone.
 
     ``tunings`` are those of single sites, by key; the others have the recipe's.
     """
@@ -42,8 +42,8 @@ def unserved_formats(
     for site in planned:
         weight = next((one for one in site.tensors if one.slot == "weight"), None)
         tuning = tunings.get(site.key, recipe.tuning)
-        asked = _asks_for_steps(tuning)
-        if weight is not None and asked and not isinstance(weight.spec.format, IntFormat):
+        asked = _asks_for_one_term(tuning)
+        if weight is not None and asked and isinstance(weight.spec.format, SumFormat):
             place = (site.scheme or "", asked, str(weight.spec.format))
             sites.setdefault(place, []).append(site)
     found: list[Diagnostic] = []
@@ -53,7 +53,7 @@ def unserved_formats(
             f"{asked} on `{number}`",
             span,
             "give these layers a `tune ... for` with the solvers `rtn` and `gradient`, of which"
-            " every `variable` serves every format, or use `int2`..`int8`",
+            " every `variable` serves every format, or use one format, such as `int4`",
         )
         paths = tuple(f"asked for: {site.path}" for site in tuned[:SHOWN])
         more = (f"and {len(tuned) - SHOWN} more",) if len(tuned) > SHOWN else ()
@@ -61,12 +61,12 @@ def unserved_formats(
     return found
 
 
-def _asks_for_steps(tuning: Tuning) -> str:
-    """What of a tuning serves uniform grids alone, if anything."""
+def _asks_for_one_term(tuning: Tuning) -> str:
+    """What of a tuning serves one term alone, if anything."""
     if tuning.fits_nearest:
         learned = next(name for name in tuning.learn if name in ("scale", "bias"))
         return f"`learn = {learned}` of nearest rounding"
-    return next((f"the solver `{one}`" for one in OF_UNIFORM if one in tuning.solvers), "")
+    return next((f"the solver `{one}`" for one in OF_ONE_TERM if one in tuning.solvers), "")
 
 
 def _of_model(recipe: Recipe) -> Span:

@@ -222,12 +222,29 @@ def against_recipe(
     schemes = list(schemes)
     yield from _nothing_to_learn(tuning, spans, schemes)
     slots = [slot for one in schemes for slot in (one.act, one.act2)]
-    dynamic = [slot.dynamic for slot in slots if isinstance(slot, QuantSlot)]
+    acts = [slot for slot in slots if isinstance(slot, QuantSlot)]
+    yield from _ranges_of_levels(tuning, spans, acts)
+    dynamic = [slot.dynamic for slot in acts]
     if "act_scale" in tuning.learn and "learn" in spans and dynamic and all(dynamic):
         yield illegal(
             "activations with `dynamic` ranges have no scale to learn",
             spans["learn"],
             "leave `act_scale` out, or make a range static",
+        )
+
+
+def _ranges_of_levels(
+    tuning: Tuning, spans: Spans, acts: Sequence[QuantSlot]
+) -> Iterator[Diagnostic]:
+    """The layer's solvers look for both ends of a range, of which levels have one scale."""
+    if "act_scale" not in tuning.learn or "learn" not in spans or tuning.learns:
+        return
+    static = [slot for slot in acts if not slot.dynamic]
+    if static and not any(isinstance(slot.format, IntFormat) for slot in static):
+        yield illegal(
+            f"the solvers {listed(tuning.solvers)} choose the ranges of integers alone",
+            spans["learn"],
+            "leave `act_scale` out, or add the solver `gradient`",
         )
 
 

@@ -26,8 +26,8 @@ from qcompile.quant.level_activation import (
     fake_quantize_blocks,
     fake_quantize_levels,
     fake_quantize_levels_dynamic,
-    level_table,
 )
+from qcompile.quant.level_grid import level_table
 from qcompile.quant.level_search import fitted_exponent, fitted_scale
 from qcompile.quant.levels import levels
 from qcompile.quant.range_search import activation_range

@@ -1,8 +1,9 @@
 """Steepest coordinate descent on the codes: a monotone polish, until no single change helps.
 
 Changing the code of column ``j`` by ``d`` changes the objective of a row by
-``2 d s_j r_j + d^2 s_j^2 G_jj`` with ``r = (w_hat - target) G``. The best change of each row is
-taken at once for all rows; rows are independent, and one that has settled is worked on no more.
+``2 d s_j r_j + d^2 s_j^2 G_jj`` with ``r = (w_hat - target) G``; on levels ``d`` is the gap to the
+neighbour. The best change of each row is taken at once for all rows; rows are independent, and one
+that has settled is worked on no more.
 """
 
 from dataclasses import dataclass
@@ -97,13 +98,15 @@ class _Work:
 
         Changes within rounding noise of zero count as none, so that descent ends.
         """
-        slope = 2 * self.scale * self.residual
-        upward = slope < 0
-        size = slope.abs()
-        change = self.curvature - size
+        upward = self.residual < 0
+        curvature, size = self.curvature, (2 * self.scale * self.residual).abs()
+        if self.problem.levels is not None:
+            gap = self._gaps(self.codes, upward)
+            curvature, size = curvature * gap.square(), size * gap
+        change = curvature - size
         limits = torch.where(upward, self.problem.qmax, self.problem.qmin)
         change.masked_fill_(self.codes == limits, torch.inf)
-        noise = 8 * torch.finfo(change.dtype).eps * (self.curvature + size)
+        noise = 8 * torch.finfo(change.dtype).eps * (curvature + size)
         change.masked_fill_(change.abs() <= noise, 0.0)
         gain, column = change.min(dim=1)
         up = upward.gather(1, column[:, None])[:, 0]
@@ -111,7 +114,17 @@ class _Work:
 
     def flip(self, column: Tensor, step: Tensor) -> None:
         """Move one code of each row by ``step``; 0 leaves a row as it is."""
-        place = column[:, None]
-        self.codes.scatter_add_(1, place, step[:, None])
-        change = step[:, None] * self.scale.gather(1, place)
+        place, step = column[:, None], step[:, None]
+        change = step * self.scale.gather(1, place)
+        if self.problem.levels is not None:
+            change = change * self._gaps(self.codes.gather(1, place), step > 0)
+        self.codes.scatter_add_(1, place, step)
         self.residual.addcmul_(change, self.problem.gram[self.group, column])
+
+    def _gaps(self, codes: Tensor, upward: Tensor) -> Tensor:
+        """From each level to the next one above, or below; of one without it any will do."""
+        assert self.problem.levels is not None
+        values = self.problem.levels[0]
+        gaps = values.diff() if len(values) > 1 else torch.zeros_like(values)
+        lower = torch.where(upward, codes, codes - 1).long()
+        return gaps[lower.clamp(0, len(gaps) - 1)]

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from qcompile.methods.tuning import Tuning
+from qcompile.policy.number_format import NormalFormat
 from qcompile.quant.grid import Grid
+from qcompile.quant.learned_grid import LearnedGrid
+from qcompile.quant.level_grid import LevelGrid
+from qcompile.quant.level_learned import LevelLearned
 from qcompile.quant.optimizers.rate import set_rate, share_left
 from qcompile.quant.optimizers.registry import optimizer
 from qcompile.quant.quadratic import Quadratic
@@ -28,9 +32,9 @@ def gram_descent(problem: Quadratic, codes: Tensor | None, tuning: Tuning) -> Te
 
     Arithmetic of the steps is in float32, that of the comparison in the problem's own type.
     """
-    grid = UniformLearned(_grid(problem))
+    grid = _grid(problem)
     target, gram = problem.target.float(), problem.gram.float()
-    steps = None if codes is None else (codes - problem.zero_point).float()
+    steps = None if codes is None else grid.position_of(codes).float()
     best = _Best(problem, problem.nearest() if codes is None else codes)
     with torch.enable_grad():
         strength = tuning.hardening * OF_MEAN / target.numel()
@@ -52,10 +56,13 @@ def gram_descent(problem: Quadratic, codes: Tensor | None, tuning: Tuning) -> Te
     return best.of(grid.codes(learned.steps()).to(problem.target))
 
 
-def _grid(problem: Quadratic) -> Grid:
+def _grid(problem: Quadratic) -> LearnedGrid:
     scale = problem.scale.expand_as(problem.target).float()
+    if problem.levels is not None:
+        # no parameter of the format is learned here: any that has none will do
+        return LevelLearned(LevelGrid(problem.levels[0], scale), NormalFormat())
     zero_point = problem.zero_point.expand_as(problem.target).float()
-    return Grid(scale, zero_point, problem.qmin, problem.qmax)
+    return UniformLearned(Grid(scale, zero_point, problem.qmin, problem.qmax))
 
 
 class _Best:
@@ -70,7 +77,7 @@ class _Best:
         self.passed = start.clone()
         self._least: Tensor | None = None
 
-    def note(self, learned: Variable, grid: UniformLearned, by_row: Tensor) -> None:
+    def note(self, learned: Variable, grid: LearnedGrid, by_row: Tensor) -> None:
         if learned.has_gap:
             return
         if self._least is None:

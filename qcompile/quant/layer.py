@@ -1,16 +1,22 @@
 """A layer's weight in the two shapes that matter: as rows of a product, and as scale groups."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from qcompile.policy.number_format import has_blocks
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.policy.size import channel_axis
 from qcompile.quant.geometry import Geometry, weight_of_rows, weight_rows
 from qcompile.quant.grid import Grid, smallest_scale
 from qcompile.quant.grouping import Grouping, grouping
+from qcompile.quant.level_grid import LevelGrid, level_table
 from qcompile.quant.range_search import weight_range
+
+LayerGrid: TypeAlias = Grid | LevelGrid
+"""Parameters ``[outer, groups, 1]`` (see ``Grouping``)."""
 
 STRIDE = 5
 """Of the range search on a solved target, in factors."""
@@ -41,6 +47,11 @@ class Layer:
             case _:
                 return None
 
+    @property
+    def has_free_scale(self) -> bool:
+        """That of a block format is one byte, and given by the largest number."""
+        return not has_blocks(self.spec.format)
+
     def rows(self) -> Tensor:
         """``[groups, rows, k]`` in float64."""
         return weight_rows(self.weight.double(), self.geometry)
@@ -59,13 +70,17 @@ class Layer:
         size = (view.outer, view.groups, view.size)
         return weight_rows(view.restore(parameter.double().expand(size)), self.geometry)
 
-    def grid_of(self, scale: Tensor, zero_point: Tensor, like: Grid) -> Grid:
+    def grid_of(self, scale: Tensor, zero_point: Tensor, like: LayerGrid) -> LayerGrid:
         """The inverse of ``spread`` for a scale and a zero point, in float32 as on disk."""
 
         def gathered(rows: Tensor) -> Tensor:
             return self._grouped(rows)[..., :1].float()
 
+        if not self.has_free_scale:
+            return like
         step = gathered(scale).clamp(min=smallest_scale(torch.ones((), dtype=torch.float32)))
+        if isinstance(like, LevelGrid):
+            return LevelGrid(like.levels, step)
         return Grid(step, gathered(zero_point), like.qmin, like.qmax)
 
     def codes_of(self, rows: Tensor) -> Tensor:
@@ -82,3 +97,15 @@ class Layer:
             return False
         rank = self.weight.dim()
         return channel_axis(self.spec.granularity, self.output_axis, rank) == self.output_axis
+
+
+def zero_of(grid: LayerGrid) -> Tensor:
+    return torch.zeros_like(grid.scale) if isinstance(grid, LevelGrid) else grid.zero_point
+
+
+def codes_of(grid: LayerGrid) -> tuple[int, int, tuple[Tensor, Tensor] | None]:
+    """Least and last code of a ``Quadratic``, and its levels: codes are then their places."""
+    if not isinstance(grid, LevelGrid):
+        return grid.qmin, grid.qmax, None
+    values, edges = level_table(grid.levels)
+    return 0, len(values) - 1, (values, edges)

@@ -7,7 +7,7 @@ form, and every step below lowers it or leaves it. Where the bias is refitted, m
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -17,8 +17,8 @@ from qcompile.methods.tuning import Solver, Tuning
 from qcompile.quant.coordinate_descent import Descent, coordinate_descent
 from qcompile.quant.elimination import Elimination, eliminate
 from qcompile.quant.gram_descent import gram_descent
-from qcompile.quant.grid import Grid
-from qcompile.quant.layer import Layer
+from qcompile.quant.layer import Layer, LayerGrid, codes_of, zero_of
+from qcompile.quant.level_grid import LevelGrid
 from qcompile.quant.moments import Moments
 from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic
@@ -82,9 +82,12 @@ class LayerFit:
     """Codes ``[groups, rows, k]`` with scale and zero point of the same shape, in float32."""
 
     codes: Tensor
+    """Of levels: their places in order."""
     scale: Tensor
     zero_point: Tensor
-    grid: Grid
+    weight: Tensor
+    """What the codes stand for, in float64."""
+    grid: LayerGrid
     """Whose code range it is."""
     bias: Tensor | None
     """What is added to the layer's bias, ``[groups, rows]``; ``None``: nothing is refitted."""
@@ -93,15 +96,11 @@ class LayerFit:
     raised: bool = False
     """The damping that was asked for did not make the Gram matrix positive definite."""
 
-    @property
-    def weight(self) -> Tensor:
-        return (self.codes.double() - self.zero_point) * self.scale
-
 
 def fit_layer(
     layer: Layer,
     tuning: Tuning,
-    nearest: Grid,
+    nearest: LayerGrid,
     fit: Moments,
     held: Moments | None,
     *,
@@ -161,7 +160,7 @@ class _Trial:
 
     layer: Layer
     tuning: Tuning
-    grid: Grid
+    grid: LayerGrid
     fit: Moments
     centred: Moments
     """Of the same samples, if the bias is refitted."""
@@ -180,53 +179,59 @@ class _Trial:
         return judge.of_rows(rows).error(values, bias)
 
 
-def _rounded(layer: Layer, nearest: Grid, fit: Moments, *, refits_bias: bool) -> LayerFit:
+def _rounded(layer: Layer, nearest: LayerGrid, fit: Moments, *, refits_bias: bool) -> LayerFit:
+    scale, zero_point = layer.spread(nearest.scale), layer.spread(zero_of(nearest))
+    qmin, qmax, levels = codes_of(nearest)
     rows = layer.rows()
-    scale, zero_point = layer.spread(nearest.scale), layer.spread(nearest.zero_point)
-    codes = (torch.round(rows / scale) + zero_point).clamp(nearest.qmin, nearest.qmax)
-    bias = fit.bias((codes - zero_point) * scale) if refits_bias else None
-    return LayerFit(codes, scale, zero_point, nearest, bias, 0.0)
+    # of the Gram matrix nothing is needed
+    problem = Quadratic(rows, rows.new_empty(0), scale, zero_point, qmin, qmax, levels)
+    codes = problem.nearest()
+    weight = problem.values(codes)
+    bias = fit.bias(weight) if refits_bias else None
+    return LayerFit(codes, scale, zero_point, weight, nearest, bias, 0.0)
 
 
 def _fitted(
     layer: Layer,
     tuning: Tuning,
-    nearest: Grid,
+    nearest: LayerGrid,
     fit: Moments,
     ridge: "Ridge",
     *,
     refits_bias: bool,
 ) -> LayerFit:
     """One fit: grid, codes, then scales and codes in turns, then the bias."""
-    keeps_grid = tuning.target == "symmetric"
+    keeps_grid = tuning.target == "symmetric" or isinstance(nearest, LevelGrid)
     grid = nearest if keeps_grid else layer.range_of(ridge.target)
     setting = Setting(tuning, ridge.elimination)
     problem = _problem(layer, grid, ridge)
-    problem, codes = _best_start(problem, setting, tied=layer.scale_size is None)
+    problem, codes = _best_start(problem, setting, layer)
     steps = dict(STEPS)
     for name in tuning.solvers[1:]:
         if name in steps:
             codes = steps[name](problem, codes, setting)
-    if "scale" in tuning.learn and layer.scale_size is not None:
+    if "scale" in tuning.learn and layer.has_free_scale and layer.scale_size is not None:
         fitted = _rescaled if tuning.fits_nearest else _refitted
         problem, codes = fitted(problem, codes, setting, layer.scale_size)
+    scale, zero_point = problem.scale.expand_as(codes), problem.zero_point.expand_as(codes)
+    weight = problem.steps(codes.double(), zero_point).double() * scale
     bias = fit.bias(problem.values(codes).double()) if refits_bias else None
-    scale = problem.scale.expand_as(codes)
-    zero_point = problem.zero_point.expand_as(codes)
     used = ridge.elimination
-    return LayerFit(codes, scale, zero_point, grid, bias, used.damping, used.raised)
+    return LayerFit(codes, scale, zero_point, weight, grid, bias, used.damping, used.raised)
 
 
-def _problem(layer: Layer, grid: Grid, ridge: "Ridge", rows: slice = ALL_ROWS) -> Quadratic:
+def _problem(layer: Layer, grid: LayerGrid, ridge: "Ridge", rows: slice = ALL_ROWS) -> Quadratic:
     """In float32: damping has bounded how much of the Gram matrix is lost by that."""
     width = 1 if layer.scale_size == ridge.target.shape[2] else None
+    qmin, qmax, levels = codes_of(grid)
     return Quadratic(
         target=ridge.target.float(),
         gram=ridge.elimination.gram.float(),
         scale=layer.spread(grid.scale)[:, rows, :width].float(),
-        zero_point=layer.spread(grid.zero_point)[:, rows, :width].float(),
-        qmin=grid.qmin,
-        qmax=grid.qmax,
+        zero_point=layer.spread(zero_of(grid))[:, rows, :width].float(),
+        qmin=qmin,
+        qmax=qmax,
+        levels=levels,
     )
 
 
@@ -247,22 +252,21 @@ def ridge_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridg
     return Ridge(elimination.solved(fit.cross + bump * weight), elimination)
 
 
-def _best_start(problem: Quadratic, setting: Setting, *, tied: bool) -> tuple[Quadratic, Tensor]:
+def _best_start(problem: Quadratic, setting: Setting, layer: Layer) -> tuple[Quadratic, Tensor]:
     """The first solver at each scale factor: each row keeps the best, tied rows one for all."""
-    factors = setting.tuning.scale_factors
+    factors = setting.tuning.scale_factors if layer.has_free_scale else (1.0,)
+    tied = layer.scale_size is None
     first = dict(STEPS)[setting.tuning.solvers[0]]
     if len(factors) == 1:
         scaled = problem.with_scale(problem.scale * factors[0])
         return scaled, first(scaled, None, setting)
     groups, rows, _ = problem.target.shape
     count = len(factors)
-    many = Quadratic(
+    many = replace(
+        problem,
         target=problem.target.repeat(1, count, 1),
-        gram=problem.gram,
         scale=torch.cat([problem.scale * factor for factor in factors], 1),
         zero_point=problem.zero_point.repeat(1, count, 1),
-        qmin=problem.qmin,
-        qmax=problem.qmax,
     )
     codes = first(many, None, setting)
     errors = many.objective(codes).view(groups, count, rows)

@@ -1,7 +1,7 @@
 """Activations on levels: the nearest one, as functions that may stand in an ``fx`` graph.
 
-A value goes to the level that ``LevelGrid`` gives it, ties included. The search for it is one
-``bucketize``, which ``torch.export`` takes as it is: what decides about ties lies in the edges.
+A value goes to the level that ``LevelGrid`` gives it, ties included. ``values`` and ``edges`` are
+those of a ``level_table``: the search is one ``bucketize``, which ``torch.export`` takes as it is.
 """
 
 import torch
@@ -11,18 +11,6 @@ from torch.nn import functional
 from qcompile.policy.number_format import BlockFormat, named
 from qcompile.quant.block_scale import block_parts, true_scale
 from qcompile.quant.grid import smallest_scale
-from qcompile.quant.level_grid import in_order
-
-
-def level_table(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Values ``[n]`` that rise, and ``[n - 1]`` edges: at most an edge is below the next value.
-
-    In the middle of two values, or just under it where a tie goes up, to the even code.
-    """
-    values, codes = in_order(levels)
-    middles = (values[1:] + values[:-1]) / 2
-    under = torch.nextafter(middles, torch.full_like(middles, -torch.inf))
-    return values, torch.where(codes[:-1] % 2 == 1, under, middles)
 
 
 def fake_quantize_levels(

@@ -39,3 +39,14 @@ def in_order(levels: Tensor) -> tuple[Tensor, Tensor]:
     first = torch.ones_like(values, dtype=torch.bool)
     first[1:] = values[1:] != values[:-1]
     return values[first].contiguous(), codes[first].to(torch.int16)
+
+
+def level_table(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Values ``[n]`` that rise, and ``[n - 1]`` edges: at most an edge is below the next value.
+
+    In the middle of two values, or just under it where a tie goes up, to the even code.
+    """
+    values, codes = in_order(levels)
+    middles = (values[1:] + values[:-1]) / 2
+    under = torch.nextafter(middles, torch.full_like(middles, -torch.inf))
+    return values, torch.where(codes[:-1] % 2 == 1, under, middles)

@@ -1,7 +1,7 @@
 """A weight on a grid of levels as it lies on disk, one set of tensors for each term."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -50,10 +50,28 @@ class LevelWeight:
 
     def _sum(self, count: int, dtype: torch.dtype) -> Tensor:
         axis = channel_axis(self.spec.granularity, self.output_axis, len(self.shape))
-        numbers = terms_of(self.spec.format)[:count]
-        terms = zip(numbers, self.terms, strict=False)
-        stored = [stored_term(number, parts) for number, parts in terms]
-        return dequantize_levels(stored, self.shape, axis, dtype)
+        return dequantize_levels(self._stored()[:count], self.shape, axis, dtype)
+
+    def _stored(self) -> list[StoredTerm]:
+        terms = zip(terms_of(self.spec.format), self.terms, strict=True)
+        return [stored_term(number, parts) for number, parts in terms]
+
+    @property
+    def grid(self) -> LevelGrid:
+        """Of the only term, with scales ``[outer, groups, 1]`` (see ``Grouping``)."""
+        ((_, scale, tensor_scale, table, _),) = self._stored()
+        view = grouping(self.spec.granularity, self.shape, self.output_axis)
+        true = true_scale(scale, tensor_scale).reshape(view.outer, view.groups, 1)
+        return LevelGrid(table, true)
+
+    def with_codes(self, codes: Tensor, scale: Tensor) -> "LevelWeight":
+        """Other codes ``[outer, groups, size]`` of the only term, and scales that may move."""
+        view = grouping(self.spec.granularity, self.shape, self.output_axis)
+        (parts,) = self.terms
+        found: dict[Part, Tensor] = {"codes": pack(view.restore(codes), self.spec.bits)}
+        if parts["scale"].is_floating_point():
+            found["scale"] = scale.reshape(view.scale_shape)
+        return replace(self, terms=({**parts, **found},))
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Artifact tensors; ``prefix`` is the path of the parameter."""

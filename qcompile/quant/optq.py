@@ -37,11 +37,11 @@ def optq(
         return x.expand(groups, rows, k).transpose(1, 2).gather(1, index)
 
     work = _Columns(
+        problem=problem,
         factor=known.factor.to(problem.target.dtype),
         weight=by_column(problem.target),
         scale=by_column(problem.scale),
         zero_point=by_column(problem.zero_point),
-        limits=(problem.qmin, problem.qmax),
         leaf=leaf,
     )
     work.round(0, k)
@@ -54,16 +54,17 @@ class _Columns:
 
     def __init__(
         self,
+        problem: Quadratic,
         factor: Tensor,
         weight: Tensor,
         scale: Tensor,
         zero_point: Tensor,
-        limits: tuple[int, int],
         leaf: int,
     ) -> None:
+        self._problem = problem
         self._factor = factor
         self._weight = weight
-        self._scale, self._zero_point, self._limits = scale, zero_point, limits
+        self._scale, self._zero_point = scale, zero_point
         self._leaf = leaf
         self.codes = torch.empty_like(weight)
         self.errors = torch.empty_like(weight)
@@ -84,8 +85,8 @@ class _Columns:
     def _round_one(self, column: int, stop: int) -> None:
         current, scale = self._weight[:, column], self._scale[:, column]
         zero_point, factor = self._zero_point[:, column], self._factor[:, column]
-        code = (torch.round(current / scale) + zero_point).clamp_(*self._limits)
-        error = (current - (code - zero_point) * scale) / factor[:, column, None]
+        code = self._problem.codes(current / scale, zero_point)
+        error = (current - self._problem.steps(code, zero_point) * scale) / factor[:, column, None]
         self.codes[:, column], self.errors[:, column] = code, error
         behind = self._weight[:, column + 1 : stop]
         behind.addcmul_(factor[:, column + 1 : stop, None], error[:, None, :], value=-1)

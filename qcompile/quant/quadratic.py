@@ -17,7 +17,8 @@ class Quadratic:
 
     ``target`` is ``[groups, rows, k]``, ``gram`` is ``[groups, k, k]``, symmetric and positive
     semi-definite; ``scale`` (> 0) and ``zero_point`` broadcast to ``target``. A code ``c`` in
-    ``[qmin, qmax]`` stands for ``scale * (c - zero_point)``.
+    ``[qmin, qmax]`` stands for ``scale * (c - zero_point)``, or with ``levels`` for
+    ``scale * values[c]``: codes are then the places of levels in their order, from 0.
     """
 
     target: Tensor
@@ -26,13 +27,24 @@ class Quadratic:
     zero_point: Tensor
     qmin: int
     qmax: int
+    levels: tuple[Tensor, Tensor] | None = None
+    """Values and edges of a ``level_table``."""
 
     def nearest(self) -> Tensor:
-        codes = torch.round(self.target / self.scale) + self.zero_point
-        return codes.clamp(self.qmin, self.qmax)
+        return self.codes(self.target / self.scale, self.zero_point)
+
+    def codes(self, ratio: Tensor, zero_point: Tensor) -> Tensor:
+        """Nearest ones, in the dtype of ``ratio``, which is in units of the scale."""
+        if self.levels is None:
+            return (torch.round(ratio) + zero_point).clamp_(self.qmin, self.qmax)
+        return torch.bucketize(ratio.contiguous(), self.levels[1]).to(ratio.dtype)
+
+    def steps(self, codes: Tensor, zero_point: Tensor) -> Tensor:
+        """What codes stand for, in units of the scale."""
+        return codes - zero_point if self.levels is None else self.levels[0][codes.long()]
 
     def values(self, codes: Tensor) -> Tensor:
-        return (codes - self.zero_point) * self.scale
+        return self.steps(codes, self.zero_point) * self.scale
 
     def residual(self, codes: Tensor) -> Tensor:
         """Half of the objective's gradient by the values, ``[groups, rows, k]``."""

@@ -31,7 +31,7 @@ def refit_scale(
     piece keeps its own where ``k G k^T`` is zero or the best scale is not positive. ``residual`` is
     that of the codes with the problem's scale, where it is at hand.
     """
-    steps = codes - problem.zero_point
+    steps = problem.steps(codes, problem.zero_point)
     scale = problem.scale.expand_as(problem.target).clone()
     width = codes.shape[-1]
     residual = problem.residual(codes) if residual is None else residual.clone()

@@ -5,6 +5,8 @@ of the layer's inputs. (The baseline that a solver has to beat: most of what a s
 range search, a better scale gains too.)
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -29,13 +31,12 @@ def search_scale(problem: Quadratic, size: int | None = None) -> Tensor:
     residual = off @ problem.gram
     for start in range(0, width, size or width):
         piece = slice(start, start + (size or width))
-        own = Quadratic(
+        own = replace(
+            problem,
             target=problem.target[:, :, piece],
             gram=problem.gram[:, piece, piece],
             scale=scale[:, :, piece],
             zero_point=zero_point[:, :, piece],
-            qmin=problem.qmin,
-            qmax=problem.qmax,
         )
         factor = _best_factor(own, off[:, :, piece], residual[:, :, piece])
         scale[:, :, piece] *= factor

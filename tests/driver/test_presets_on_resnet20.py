@@ -60,6 +60,11 @@ def test_preset_lowers_the_error_of_nearest_rounding_on_images_it_has_not_seen(n
     assert unseen_error(weight, name) < MOST.get(name, 0.6) * unseen_error(*nearest)
 
 
+@pytest.mark.parametrize("weight", ["codebook2", "power3", "nf4"])
+def test_hybrid_lowers_the_error_on_levels_too(weight):
+    assert unseen_error(weight, "hybrid") < 0.8 * unseen_error(weight, DEFAULT_PRESET)
+
+
 def test_a_fitted_scale_beats_the_range_search_and_the_full_range():
     """At two bits the range search, which looks at weights alone, loses to the full range."""
     whole = unseen_error("int2 symmetric observer=minmax", DEFAULT_PRESET)

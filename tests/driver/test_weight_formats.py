@@ -65,26 +65,38 @@ def test_every_family_runs_stops_continues_loads_and_keeps_the_decisions():
     assert float((found == expected).double().mean()) >= 0.9
 
 
-def test_solvers_of_uniform_grids_say_which_would_serve_the_format():
-    data = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; seed = 1 }\n'
+DATA = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; batch = 4; seed = 1 }\n'
+
+
+@pytest.mark.parametrize(
+    ("tune", "what"),
+    [("optq", "the solver `optq`"), ("rtn_gram", "`learn = scale` of nearest rounding")],
+)
+def test_solvers_of_one_term_say_which_would_serve_a_sum(tune, what):
     with pytest.raises(CompileError) as refused:
-        plan_recipe(recipe({"fc": "nf4"}, data + "tune optq\n"))
+        plan_recipe(recipe({"fc": "int2 + int2"}, f"{DATA}tune {tune}\n"))
     errors = [one for one in refused.value.diagnostics if one.code.number == "QR290"]
-    assert marked(errors) == [("QR290", "weight nf4")]
+    assert marked(errors) == [("QR290", "weight int2 + int2")]
+    assert errors[0].message.startswith(f"{what} on `int2 + int2`")
     assert "`rtn` and `gradient`" in (errors[0].help or "")
     assert errors[0].notes == ("asked for: fc",)
 
 
-def test_a_fitted_scale_of_nearest_rounding_on_levels_is_refused():
-    data = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; seed = 1 }\n'
-    with pytest.raises(CompileError) as refused:
-        plan_recipe(recipe({"fc": "nf4"}, data + "tune rtn_gram\n"))
-    (error,) = [one for one in refused.value.diagnostics if one.is_error]
-    assert error.code.number == "QR290"
-    assert error.message.startswith("`learn = scale` of nearest rounding on `nf4`")
+def test_another_tune_for_the_layers_on_sums_is_enough():
+    tunes = 'tune optq\ntune brecq for "fc" { variable = weight; learn = [rounding, scale] }\n'
+    assert plan_recipe(recipe({"fc": "int2 + int2"}, DATA + tunes)).plan.core.sites
 
 
-def test_another_tune_for_the_layers_on_levels_is_enough():
-    data = 'calibrate { data = "zoo:fashion_mnist/calib"; samples = 8; seed = 1 }\n'
-    tunes = 'tune optq\ntune nupes for "fc" { learn = [rounding, scale] }\n'
-    assert plan_recipe(recipe({"fc": "nf4"}, data + tunes)).plan.core.sites
+@pytest.mark.parametrize(
+    "tune", ["hybrid", "rtn_gram", "hybrid { solver = [gram, cd]; steps = 4 }"]
+)
+def test_the_layer_solvers_serve_every_family(tune):
+    slots = {path: slot for path, slot in SLOTS.items() if "+" not in slot}
+    planned = plan_recipe(recipe(slots, f"{DATA}tune {tune}\n"))
+    execute(planned, Path("out"), RunOptions(work=Path("state")))
+    assert verify("out") == []
+    images = fashion_mnist.test()[0][:256]
+    with torch.no_grad():
+        found = qcompile.load("out")(images).argmax(1)
+        expected = planned.bound.graph(images).argmax(1)
+    assert float((found == expected).double().mean()) >= 0.9

@@ -145,6 +145,16 @@ def test_dynamic_activations_have_no_scale_to_learn():
     assert compiled(scheme.replace("per_token", "per_tensor") + text)[1] == []
 
 
+def test_the_layer_solvers_choose_ranges_of_integers_alone():
+    scheme = "scheme d { weight int4; act power4 }\npolicy main { use d for linear }\n"
+    scheme += 'calibrate { data = "a.b:c"; samples = 32; seed = 1 }\n'
+    text = "tune hybrid { learn = [rounding, act_scale] }"
+    assert marked(compiled(scheme + text)[1]) == [("QR405", "learn = [rounding, act_scale]")]
+    assert compiled(scheme.replace("power4", "uint4") + text)[1] == []
+    by_gradient = "tune hybrid { solver = [optq, gradient]; learn = [rounding, act_scale] }"
+    assert compiled(scheme + by_gradient)[1] == []
+
+
 @pytest.mark.parametrize(
     ("weight", "tune", "marks"),
     [

@@ -12,9 +12,8 @@ from qcompile.quant.level_activation import (
     fake_quantize_blocks,
     fake_quantize_levels,
     fake_quantize_levels_dynamic,
-    level_table,
 )
-from qcompile.quant.level_grid import LevelGrid
+from qcompile.quant.level_grid import LevelGrid, level_table
 from qcompile.quant.level_weight import quantize_levels
 from qcompile.quant.levels import float_levels, largest_exponent, levels, log_levels
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from qcompile.quant.level_activation import level_table
+from qcompile.quant.level_grid import level_table
 from qcompile.quant.lsq import LearnedLevels, LearnedStep, drop_mask, gradient_scale
 
 V = torch.tensor([-1.3, -0.2, 0.04, 0.37, 0.9, 2.2], dtype=torch.float64)
