@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-stages bench-steps bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-grids bench-stages bench-steps bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -80,6 +80,10 @@ bench-engine: $(VENV)/.hard-models $(VENV)/.photos
 # finished rows are kept; LONG=1 runs 20,000 steps too, elsewhere their time is extrapolated
 bench-blocks: $(VENV)/.hard-models
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.blocks $(if $(LONG),--long,--minutes $(BENCH_MINUTES))
+
+# what other grids than integers are worth: build/bench/grids.json
+bench-grids: $(VENV)/.runtime
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.grids --threads 1 --minutes $(BENCH_MINUTES)
 
 # where the layer solver's time goes, against the arithmetic it has to do: build/bench/stages.json
 bench-stages: $(VENV)/.hard-models

@@ -73,7 +73,7 @@ class Bench:
             plain_images=model.plain_images,
             threads=self.threads,
         )
-        return self._result(cell, request, f"{model.name} float")
+        return self.result(cell, request, f"{model.name} float")
 
     def quantized_result(self, row: Row, of_float: Document) -> Document | None:
         if not row.preset.endswith(f"@{EQUAL}"):
@@ -104,11 +104,11 @@ class Bench:
         )
         if time:
             cell, label = {**cell, "kind": "timing", "threads": self.threads}, f"{row.label}, time"
-            return self._result(cell, request, label)
-        found = self._result(cell, request, row.label)
+            return self.result(cell, request, label)
+        found = self.result(cell, request, row.label)
         return None if found is None else {**found, "steps": made.recipe().tuning.steps}
 
-    def _result(self, cell: Document, request: Request, label: str) -> Document | None:
+    def result(self, cell: Document, request: Request, label: str) -> Document | None:
         found = self.store.find(cell)
         if found is not None or self.budget.is_spent:
             return found
