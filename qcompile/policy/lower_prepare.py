@@ -90,7 +90,7 @@ def _transform(node: Prepare, checker: Checker) -> Transform | None:
         checker.report(no_power_of_two(block, at.value.span))
     clip = given.attr("clip")
     if clip is not None and given.flag("clip"):
-        way_out = "leave it out: the observer of the scheme looks for the range"
+        way_out = "leave it out: the observer looks for the range, `tune rtn_gram` by the output"
         checker.report(not_available("`clip = true`", clip.span, way_out))
     settings = {**DEFAULTS.get(name.text, {}), **given.values()}
     return Transform(name.text, settings, selector, node.span)
