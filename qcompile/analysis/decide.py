@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from torch import fx
 
+from qcompile.analysis.block_axis import block_axis
 from qcompile.analysis.shared_operands import Shares
 from qcompile.capture.node_meta import facts
 from qcompile.capture.unit import Unit
@@ -59,7 +60,7 @@ def decide(
                 unit=unit_of[site.node],
                 scheme=decision.scheme,
                 decided_by=decision.rule.reference,
-                tensors=tuple(_tensors(site, decision, nodes, shares)),
+                tensors=tuple(_tensors(site, decision, nodes, graph, shares)),
             )
         )
     return tuple(plans)
@@ -72,7 +73,11 @@ def quantizes_weight(site: Site, decision: Decision) -> bool:
 
 
 def _tensors(
-    site: Site, decision: Decision, nodes: Mapping[str, fx.Node], shares: Shares
+    site: Site,
+    decision: Decision,
+    nodes: Mapping[str, fx.Node],
+    graph: fx.GraphModule,
+    shares: Shares,
 ) -> Iterator[TensorPlan]:
     if quantizes_weight(site, decision):
         yield _weight(site, decision)
@@ -84,12 +89,15 @@ def _tensors(
         assert decision.rule is not None, "an untouched site has no quantized slot"
         channels = _channels(nodes[operand], spec)
         share = shares.get((site.key, position))
+        axis = None
+        if has_blocks(spec.format):
+            axis = block_axis(nodes[site.node], site.kind, nodes[operand], graph)
         yield TensorPlan(
             slot=slot,
             spec=spec,
             operand=operand,
             channels=channels,
-            block_axis=_block_axis(site, position) if has_blocks(spec.format) else None,
+            block_axis=axis,
             bytes_before=0,
             bytes_after=activation_bytes(spec, channels),
             decided_by=decision.rule.reference,
@@ -115,14 +123,6 @@ def _weight(site: Site, decision: Decision) -> TensorPlan:
         decided_by=decision.rule.reference,
         patched_by=tuple(rule.reference for rule in decision.patched_by("weight")),
     )
-
-
-def _block_axis(site: Site, position: int) -> int:
-    """The axis of an operand that the operation sums over, from the end: blocks lie along it."""
-    if site.kind is Kind.CONV and site.weight is not None:
-        return 1 - len(site.weight.shape)
-    is_second = (site.kind, position) in {(Kind.MATMUL, 1), (Kind.ATTENTION, 2)}
-    return -2 if is_second else -1
 
 
 def _channels(node: fx.Node, spec: QuantSlot) -> int | None:

@@ -202,11 +202,12 @@ OF_EXPONENT = 400
 
 def candidates(spec: QuantSlot, stride: int = 1) -> int:
     """Grids that a range search compares."""
-    if not isinstance(spec.observer, Mse | Lsq):
-        return 0
+    searches = isinstance(spec.observer, Mse | Lsq)
     if not isinstance(spec.format, IntFormat):
-        searched = isinstance(spec.format, PowerFormat) and spec.format.exponent is None
-        return ON_LEVELS + (OF_EXPONENT if searched else 0)
+        of_exponent = isinstance(spec.format, PowerFormat) and spec.format.exponent is None
+        return (ON_LEVELS if searches else 0) + (OF_EXPONENT if of_exponent else 0)
+    if not searches:
+        return 0
     signed = spec.format.signed
     ends = 2 if spec.symmetric and signed and spec.bits <= BOTH_ENDS else 1
     return ends * len(SHRINK_FACTORS[::stride]) + 2 * (stride - 1)

@@ -19,7 +19,8 @@ from qcompile.audit.strict_json import (
 )
 
 OF_ACTIVATIONS = frozenset({"int", "power", "log", "minifloat", "block"})
-"""Kinds of number formats; weights have all but ``log``."""
+OF_WEIGHTS = (OF_ACTIVATIONS - {"log"}) | {"nf4", "codebook", "sum"}
+"""Kinds of number formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,16 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
     form = cast("dict[str, Json]", field(spec, "format", dict))
     step = cast("dict[str, Json]", field(spec, "granularity", dict))
     at_run_time = field(spec, "dynamic", bool) or step.get("kind") == "per_token"
-    number = field(form, "kind", str)
-    if number not in OF_ACTIVATIONS if slot != "weight" else number == "log":
-        what = "weights" if slot == "weight" else "activations"
-        raise MalformedError(f"has `{number}` {what}, which no auditor knows")
+    known = OF_WEIGHTS if slot == "weight" else OF_ACTIVATIONS
+    terms = tables(form, "terms") if form.get("kind") == "sum" else []
+    for number in (field(one, "kind", str) for one in (form, *terms)):
+        if number not in known:
+            what = "weights" if slot == "weight" else "activations"
+            raise MalformedError(f"has `{number}` {what}, which no auditor knows")
+    has_axis = slot != "weight" and form.get("kind") == "block"
+    axis_of_blocks = optional(stated, "block_axis", int)
+    if (axis_of_blocks is not None) != has_axis or (axis_of_blocks or -1) >= 0:
+        raise MalformedError(f"has a wrong axis for the blocks of `{slot}`")
     shape = naturals(stated, "shape")
     kind = field(step, "kind", str)
     output_axis = field(stated, "output_axis", int)

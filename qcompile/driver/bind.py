@@ -36,7 +36,7 @@ from qcompile.driver.tunes import as_tuned, plan_tunes, tunings_by_key
 from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
-from qcompile.policy.executable import not_executable, unserved_formats
+from qcompile.policy.executable import not_executable, unserved_blocks, unserved_formats
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.idle_limits import idle_limits
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe, TargetName
@@ -150,6 +150,7 @@ def bind_seen(
     moved, missing = rescalings(recipe, graph, sites, resolution, planned, tunings)
     problems += missing
     diagnostics += [*found, *problems, *unserved_formats(recipe, planned, tunings)]
+    diagnostics += unserved_blocks(recipe, planned)
     diagnostics += _claims(recipe, sites, resolution, measured)
     in_float = sum(unit.bytes_before for unit in sizes)
     diagnostics += idle_limits(recipe.budget, sites, resolution, measured, in_float)

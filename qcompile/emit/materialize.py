@@ -160,6 +160,8 @@ class _Rewrite:
             for name, tensor in zip(("values", "edges"), table, strict=True)
         )
         if isinstance(spec.format, BlockFormat):
+            if plan.block_axis is None:
+                self.problems.append(not_met(f"`{prefix}` has no axis for its blocks", prefix))
             given = (source, values, edges, spec.format.name, plan.block_axis)
             return self.graph.call_function(fake_quantize_blocks, given)
         if has_run_time_range(spec):

@@ -20,6 +20,8 @@ class LearnedQuantizer:
     """``None``: the range is found at run time, and there is nothing to learn."""
     keep_quantized: float
     generator: torch.Generator
+    table: tuple[Tensor, Tensor] | None = None
+    """Of levels, once it was needed."""
 
     @classmethod
     def of(
@@ -41,7 +43,8 @@ class LearnedQuantizer:
         axis = static_axis(self.start.spec)
         scale = _along(self.log_scale.exp(), x, axis)
         if not isinstance(self.start.spec.format, IntFormat):
-            values, edges = self.start.table(x.device)
+            self.table = self.start.table(x.device) if self.table is None else self.table
+            values, edges = self.table
             step = gradient_scale(x.numel(), int((values > 0).sum()))
             found = LearnedLevels.apply(x.float(), scale, values, edges, mask, step)
             return cast("Tensor", found)

@@ -37,8 +37,9 @@ class TensorPlan(Frozen):
     shape: tuple[int, ...] = ()
     output_axis: int = 0
     channels: int | None = None
-    block_axis: int | None = None
-    """Along which neighbours share a scale: of an activation in a block format."""
+    block_axis: int | None = Field(default=None, lt=0, exclude_if=lambda axis: axis is None)
+    """Along which neighbours share a scale, counted from the end: of an activation in a block
+    format. Written only there, so that plans without one keep their hash."""
     bytes_before: int
     bytes_after: int
     """Codes, scales and zero points as they lie on disk."""

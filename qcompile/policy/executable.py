@@ -8,8 +8,8 @@ from qcompile.diagnostics.source import Span
 from qcompile.methods.axes import Solver
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan
-from qcompile.policy.number_format import SumFormat
-from qcompile.policy.recipe import Recipe, UseScheme
+from qcompile.policy.number_format import SumFormat, has_blocks
+from qcompile.policy.recipe import Recipe, SlotName, UseScheme
 from qcompile.policy.scheme import QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
@@ -55,10 +55,37 @@ def unserved_formats(
             "give these layers a `tune ... for` with the solvers `rtn` and `gradient`, of which"
             " every `variable` serves every format, or use one format, such as `int4`",
         )
-        paths = tuple(f"asked for: {site.path}" for site in tuned[:SHOWN])
-        more = (f"and {len(tuned) - SHOWN} more",) if len(tuned) > SHOWN else ()
-        found.append(replace(problem, notes=(*paths, *more)))
+        found.append(replace(problem, notes=_asked_for(tuned)))
     return found
+
+
+def unserved_blocks(recipe: Recipe, planned: Sequence[SitePlan]) -> list[Diagnostic]:
+    """Operands in a block format of which no single axis is known to be summed over."""
+    sites: dict[tuple[str, SlotName, str], list[SitePlan]] = {}
+    for site in planned:
+        for tensor in site.tensors:
+            if tensor.slot == "weight" or not has_blocks(tensor.spec.format):
+                continue
+            if tensor.block_axis is None:
+                place = (site.scheme or "", tensor.slot, str(tensor.spec.format))
+                sites.setdefault(place, []).append(site)
+    found: list[Diagnostic] = []
+    for (scheme, slot, number), asking in sites.items():
+        spans = (recipe.scheme_spans.get((scheme, name)) for name in (slot, "act"))
+        problem = not_available(
+            f"`{slot} {number}` of an operation that does not sum over one axis of it",
+            next((span for span in spans if span is not None), None) or _of_model(recipe),
+            "blocks are for what convolutions, linear layers, products and attentions read:"
+            " give these operations another scheme, such as `fp8_e4m3` with `per_token`",
+        )
+        found.append(replace(problem, notes=_asked_for(asking)))
+    return found
+
+
+def _asked_for(sites: Sequence[SitePlan]) -> tuple[str, ...]:
+    paths = tuple(dict.fromkeys(f"asked for: {site.path}" for site in sites))
+    more = (f"and {len(paths) - SHOWN} more",) if len(paths) > SHOWN else ()
+    return (*paths[:SHOWN], *more)
 
 
 def _asks_for_one_term(tuning: Tuning) -> str:

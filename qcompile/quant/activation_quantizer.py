@@ -31,10 +31,10 @@ from qcompile.quant.level_grid import level_table
 from qcompile.quant.level_search import fitted_exponent, fitted_scale
 from qcompile.quant.levels import levels
 from qcompile.quant.range_search import activation_range
-from qcompile.quant.sampling import Sample, sample
+from qcompile.quant.sampling import LIMIT, Sample, sample
 
 OF_EXPONENT = 8
-"""One of so many sampled numbers is looked at in the search for an exponent."""
+"""The search for an exponent looks at so many times fewer numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,33 +96,36 @@ def fit(
         return ActivationQuantizer(spec, block_axis=block_axis)
     drawn = sample(batches, static_axis(spec))
     if not isinstance(spec.format, IntFormat):
-        return _fit_levels(drawn, spec)
+        return _fit_levels(drawn, batches, spec)
     grid = activation_range(drawn, spec)
     zero_point = None if spec.symmetric else stored_zero_point(grid)
     return ActivationQuantizer(spec, grid.scale, zero_point)
 
 
-def _fit_levels(drawn: Sample, spec: QuantSlot) -> ActivationQuantizer:
+def _fit_levels(drawn: Sample, batches: Sequence[Tensor], spec: QuantSlot) -> ActivationQuantizer:
     number, exponent = cast("SingleFormat", spec.format), None
-    values = drawn.values
     if isinstance(number, PowerFormat) and number.exponent is None:
-        few = torch.cat([values[:, ::OF_EXPONENT], drawn.low, drawn.high], 1)
-        exponent = values.new_tensor([fitted_exponent(few, number.bits, spec.observer)])
-    rows = torch.cat([values, drawn.low, drawn.high], 1)
+        few = _with_ends(sample(batches, static_axis(spec), LIMIT // OF_EXPONENT))
+        exponent = few.new_tensor([fitted_exponent(few, number.bits, spec.observer)])
+    rows = _with_ends(drawn)
     scale = fitted_scale(rows, levels(number, exponent).to(rows.device), spec.observer)
     return ActivationQuantizer(spec, scale.view(-1), exponent=exponent)
+
+
+def _with_ends(drawn: Sample) -> Tensor:
+    return torch.cat([drawn.values, drawn.low, drawn.high], 1)
 
 
 def from_tensors(
     tensors: Mapping[str, Tensor], prefix: str, spec: QuantSlot
 ) -> ActivationQuantizer:
-    """The inverse of ``ActivationQuantizer.tensors``."""
+    """The inverse of ``ActivationQuantizer.tensors``; the axis of blocks lies on no disk."""
     if has_run_time_range(spec):
         return ActivationQuantizer(spec)
-    scale, zero_point, exponent = (
-        tensors.get(f"{prefix}.{name}") for name in ("scale", "zero_point", "exponent")
-    )
-    return ActivationQuantizer(spec, scale, zero_point, exponent)
+    zero_point = None if spec.symmetric else tensors[f"{prefix}.zero_point"]
+    searched = isinstance(spec.format, PowerFormat) and spec.format.exponent is None
+    exponent = tensors[f"{prefix}.exponent"] if searched else None
+    return ActivationQuantizer(spec, tensors[f"{prefix}.scale"], zero_point, exponent)
 
 
 def is_e4m3_at_run_time(spec: QuantSlot) -> bool:

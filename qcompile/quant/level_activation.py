@@ -41,7 +41,8 @@ def fake_quantize_levels_dynamic(
 def fake_quantize_blocks(x: Tensor, values: Tensor, edges: Tensor, name: str, axis: int) -> Tensor:
     """``x`` in the block format ``name``: neighbours along ``axis`` share the scale of the largest.
 
-    The last block of a row may be shorter; ``nvfp4`` has one more scale of all of ``x``.
+    The last block of a row may be shorter; ``nvfp4`` has one more scale of all of ``x``. A block
+    with a number that is not finite has no scale, and becomes NaN.
     """
     if x.numel() == 0:
         return x
@@ -50,10 +51,12 @@ def fake_quantize_blocks(x: Tensor, values: Tensor, edges: Tensor, name: str, ax
     rows = x.to(torch.float32).movedim(axis, -1)
     length = rows.shape[-1]
     blocks = functional.pad(rows, (0, -length % number.block)).unflatten(-1, (-1, number.block))
-    parts = block_parts(blocks.abs().amax(-1, keepdim=True), number)
+    largest = blocks.abs().amax(-1, keepdim=True)
+    parts = block_parts(largest, number)
     scale = true_scale(parts["scale"], parts.get("tensor_scale"))
     # where a scale is zero so is the block, or next to nothing
     found = nearest(blocks, torch.where(scale == 0, 1, scale), values, edges) * (scale != 0)
+    found = torch.where(largest.isfinite(), found, torch.nan)
     return found.flatten(-2)[..., :length].movedim(-1, axis).to(x.dtype)
 
 

@@ -58,6 +58,7 @@ class LearnedLevels(torch.autograd.Function):
     ) -> Tensor:
         ratio = x / scale
         found = values[torch.bucketize(ratio.contiguous(), edges)]
+        found = torch.where(ratio.isnan(), ratio, found)
         inside = (ratio > values[0]) & (ratio < values[-1])
         return _mixed(ctx, x, scale, _Found(ratio, found, inside), mask, gradient_scale)
 

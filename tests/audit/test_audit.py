@@ -15,6 +15,7 @@ from torch import nn
 from qcompile.audit.audit import audit
 from qcompile.audit.codes import has_code
 from qcompile.audit.findings import MalformedError
+from qcompile.audit.plan_lines import promises
 from qcompile.audit.strict_json import table
 from qcompile.audit.tensor_file import tensors as tensors_of
 from qcompile.emit.artifact import model_bytes, write_artifact
@@ -173,6 +174,25 @@ def test_an_unknown_number_format_is_not_passed_over(artifact):
     manifest["seal"] = sha256_hex(canonical_json(manifest))
     (artifact / "manifest.json").write_bytes(canonical_json(manifest))
     assert "`log` weights, which no auditor knows" in messages(audit(artifact), "QR902")[0]
+
+
+MX = {"kind": "block", "name": "mxfp4"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda act: act["spec"].update(format=MX, dynamic=True),
+        lambda act: act.update(block_axis=-1),
+        lambda act: (act["spec"].update(format=MX, dynamic=True), act.update(block_axis=1)),
+    ],
+    ids=["missing", "of integers", "counted from the front"],
+)
+def test_a_wrong_axis_of_blocks_is_not_passed_over(artifact, change):
+    core = json.loads((artifact / "plan.json").read_bytes())["core"]
+    change(core["sites"][0]["tensors"][1])
+    with pytest.raises(MalformedError, match="wrong axis for the blocks of `act`"):
+        promises({"core": core})
 
 
 # ---- formats that are no integers ----------------------------------------------------------------

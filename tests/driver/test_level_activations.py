@@ -38,7 +38,7 @@ SHAPES = {Mlp: (8,), AttentionBlock: (5, 16), ConvNet: (3, 8, 8)}
 def planned(act, tune="tune rtn", weight="int8", sites="linear", net=None):
     torch.manual_seed(0)
     net = seeded(Mlp() if net is None else net).eval().requires_grad_(False)
-    x = torch.randn(64, *SHAPES[type(net)])
+    x = torch.randn(64, *SHAPES.get(type(net), (8,)))
     text = TEXT.format(act=act, tune=tune, weight=weight, sites=sites)
     checked = check_source(Source("r.qrecipe", text))
     assert checked.recipe is not None, checked.diagnostics
@@ -145,3 +145,22 @@ def test_what_is_refused_comes_with_a_way_out(act, code, words):
             planned(act)
         found = refused.value.diagnostics
     assert [(one.code.number, words in one.help) for one in found] == [(code, True)]
+
+
+@pytest.mark.parametrize("act", ["mxfp4", "nvfp4"])
+def test_rows_of_several_blocks_with_a_shorter_last_one(tmp_path, act):
+    net = torch.nn.Sequential(torch.nn.Linear(8, 72), torch.nn.ReLU(), torch.nn.Linear(72, 4))
+    net, x, plan, bound = planned(act, net=net)
+    made = qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    expected = qcompile.load(tmp_path / "out")(x)
+    assert torch.equal(made(x), expected)
+    assert 0 < relative(expected, net(x)) < 0.1
+    qcompile.export(tmp_path / "out", "pt2", tmp_path / "out.pt2")
+    assert torch.equal(torch.export.load(tmp_path / "out.pt2").module()(x), expected)
+
+
+def test_a_plan_without_blocks_says_nothing_of_their_axis(tmp_path):
+    """So that its hash is what it was before there were any."""
+    _, x, plan, bound = planned("power4")
+    qcompile.run(plan, tmp_path / "out", bound=bound, data=x)
+    assert "block_axis" not in (tmp_path / "out" / "plan.json").read_text()

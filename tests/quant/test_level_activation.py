@@ -139,8 +139,16 @@ def test_what_is_no_number_stays_so_in_a_block():
     x[3] = torch.nan
     table = level_table(levels(named("mxfp8")))
     found = fake_quantize_blocks(x, *table, "mxfp8", -1)
-    assert found[3].isnan()
+    assert found[:32].isnan().all()
     assert torch.equal(found[32:], x[32:])
+
+
+@pytest.mark.parametrize("name", ["mxfp8", "mxfp4", "nvfp4"])
+def test_what_is_infinite_is_not_hidden_in_a_block(name):
+    x = torch.full((64,), 100.0)
+    x[3] = torch.inf
+    found = fake_quantize_blocks(x, *level_table(levels(named(name))), name, -1)
+    assert found[: named(name).block].isnan().all()
 
 
 BATCHES = [torch.randn(3, 4, 5).exp(), torch.randn(2, 4, 5).exp() * 3]
@@ -180,6 +188,16 @@ def test_a_searched_exponent_is_that_of_the_numbers():
     found = float(fit([x], QuantSlot(PowerFormat(4), True, PerTensor(), Mse(2.0))).exponent)
     assert 0.3 < found < 1
     assert errors[None] <= min(errors[1.0], errors[0.3])
+
+
+@pytest.mark.parametrize("offset", [0, 1, 5])
+def test_the_exponent_is_searched_over_all_channels(offset):
+    """One channel in eight is even, the others have wide tails, whichever it is that is even."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1000, 384, generator=generator) ** 3
+    x[:, offset::8] = torch.rand(1000, 48, generator=generator) * 2 - 1
+    found = float(fit([x], QuantSlot(PowerFormat(4), True, PerTensor(), Mse(2.0))).exponent)
+    assert found < 0.9
 
 
 def test_a_signed_number_at_a_log_format_is_cut_and_does_not_widen_the_range():

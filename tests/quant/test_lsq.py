@@ -79,3 +79,11 @@ def test_levels_that_are_the_integers_learn_as_the_integers_do(keep):
         found.append((made.detach(), one.grad, scale.grad))
     for ours, theirs in zip(*found, strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_levels_do_not_hide_what_is_no_number():
+    table = level_table(torch.arange(-4, 4, dtype=torch.float64))
+    x = torch.tensor([torch.nan, 0.3], dtype=torch.float64)
+    found = LearnedLevels.apply(x, torch.tensor(0.3, dtype=torch.float64), *table, None, 1.0)
+    assert found[0].isnan()
+    assert found[1] == 0.3

@@ -71,5 +71,5 @@ def negatives_cut(span: Span, found: list[str]) -> Diagnostic:
         f"a symmetric unsigned grid has nothing below zero, which {count} may be",
         Label(span, "unsigned and symmetric"),
         notes=_some(found),
-        help="use a signed format, or `asymmetric`",
+        help="use a signed format, or `asymmetric` integers",
     )
