@@ -57,21 +57,21 @@ class ActivationQuantizer:
         if is_e4m3_at_run_time(self.spec):
             return fake_quantize_e4m3(x, per_token)
         if not isinstance(self.spec.format, IntFormat):
-            values, edges = self.table(x.device)
-            if isinstance(self.spec.format, BlockFormat):
-                assert self.block_axis is not None
-                return fake_quantize_blocks(
-                    x, values, edges, self.spec.format.name, self.block_axis
-                )
-            if self.scale is not None:
-                return fake_quantize_levels(x, self.scale, values, edges, static_axis(self.spec))
-            signed = has_signs(self.spec.format)
-            return fake_quantize_levels_dynamic(x, values, edges, signed, per_token)
+            return self._on_levels(x, per_token)
         number = self.spec.integer
         if self.scale is None:
             return fake_quantize_dynamic(x, number.qmin, number.qmax, symmetric, per_token)
         axis = static_axis(self.spec)
         return fake_quantize(x, self.scale, self.zero_point, number.qmin, number.qmax, axis)
+
+    def _on_levels(self, x: Tensor, per_token: bool) -> Tensor:
+        number, table = self.spec.format, self.table(x.device)
+        if isinstance(number, BlockFormat):
+            assert self.block_axis is not None
+            return fake_quantize_blocks(x, *table, number.name, self.block_axis)
+        if self.scale is None:
+            return fake_quantize_levels_dynamic(x, *table, has_signs(number), per_token)
+        return fake_quantize_levels(x, self.scale, *table, static_axis(self.spec))
 
     def table(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Values and edges of a format that is none of integers: ``level_table``."""
