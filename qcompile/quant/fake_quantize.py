@@ -21,10 +21,8 @@ def fake_quantize(
     x: Tensor, scale: Tensor, zero_point: Tensor | None, qmin: int, qmax: int, axis: int | None
 ) -> Tensor:
     """``x`` on a static grid; ``scale`` is ``[1]``, or ``[x.shape[axis]]``."""
-    shape = [1] * x.dim()
-    if axis is not None:
-        shape[axis] = scale.numel()
-    return stored_grid(scale, zero_point, qmin, qmax, tuple(shape)).fake_quantize(x)
+    shape = along(axis, x.dim())
+    return stored_grid(scale, zero_point, qmin, qmax, shape).fake_quantize(x)
 
 
 def fake_quantize_dynamic(
@@ -50,8 +48,21 @@ def fake_quantize_e4m3(x: Tensor, per_token: bool) -> Tensor:
 def e4m3_scale(x: Tensor, per_token: bool) -> Tensor:
     """One for each vector of the last axis, or for all; 1 where all is zero."""
     largest = x.abs().amax(dim=-1, keepdim=True) if per_token else x.abs().amax()
-    scale = (largest / E4M3_MAX).clamp(min=smallest_scale(largest))
+    return scale_reaching(largest, E4M3_MAX)
+
+
+def scale_reaching(largest: Tensor, end: Tensor | float) -> Tensor:
+    """That at which ``end`` stands for ``largest``; 1 where that is zero."""
+    scale = (largest / end).clamp(min=smallest_scale(largest))
     return torch.where(largest == 0, torch.ones_like(scale), scale)
+
+
+def along(axis: int | None, rank: int) -> tuple[int, ...]:
+    """The shape in which one parameter an index of ``axis``, or one in all, meets a tensor."""
+    shape = [1] * rank
+    if axis is not None:
+        shape[axis] = -1
+    return tuple(shape)
 
 
 def dequantize_weight(

@@ -10,17 +10,16 @@ from torch.nn import functional
 
 from qcompile.policy.number_format import BlockFormat, named
 from qcompile.quant.block_scale import block_parts, true_scale
-from qcompile.quant.grid import smallest_scale
+from qcompile.quant.fake_quantize import along, scale_reaching
+from qcompile.quant.level_grid import nearest_level
 
 
 def fake_quantize_levels(
     x: Tensor, scale: Tensor, values: Tensor, edges: Tensor, axis: int | None
 ) -> Tensor:
     """``x`` at ``scale * values``; ``scale`` is ``[1]``, or ``[x.shape[axis]]``."""
-    shape = [1] * x.dim()
-    if axis is not None:
-        shape[axis] = scale.numel()
-    return nearest(x.to(torch.float32), scale.reshape(shape), values, edges).to(x.dtype)
+    step = scale.reshape(along(axis, x.dim()))
+    return _rounded(x.to(torch.float32), step, values, edges).to(x.dtype)
 
 
 def fake_quantize_levels_dynamic(
@@ -30,12 +29,9 @@ def fake_quantize_levels_dynamic(
     if x.numel() == 0:
         return x
     wide = x.to(torch.float32)
-    largest = (wide.abs() if signed else wide.clamp(min=0)).amax(
-        dim=-1 if per_token else tuple(range(x.dim())), keepdim=True
-    )
-    scale = (largest / values[-1]).clamp(min=smallest_scale(wide))
-    scale = torch.where(largest == 0, torch.ones_like(scale), scale)
-    return nearest(wide, scale, values, edges).to(x.dtype)
+    size = wide.abs() if signed else wide.clamp(min=0)
+    largest = size.amax(dim=-1, keepdim=True) if per_token else size.amax()
+    return _rounded(wide, scale_reaching(largest, values[-1]), values, edges).to(x.dtype)
 
 
 def fake_quantize_blocks(x: Tensor, values: Tensor, edges: Tensor, name: str, axis: int) -> Tensor:
@@ -55,13 +51,10 @@ def fake_quantize_blocks(x: Tensor, values: Tensor, edges: Tensor, name: str, ax
     parts = block_parts(largest, number)
     scale = true_scale(parts["scale"], parts.get("tensor_scale"))
     # where a scale is zero so is the block, or next to nothing
-    found = nearest(blocks, torch.where(scale == 0, 1, scale), values, edges) * (scale != 0)
+    found = _rounded(blocks, torch.where(scale == 0, 1, scale), values, edges) * (scale != 0)
     found = torch.where(largest.isfinite(), found, torch.nan)
     return found.flatten(-2)[..., :length].movedim(-1, axis).to(x.dtype)
 
 
-def nearest(x: Tensor, scale: Tensor, values: Tensor, edges: Tensor) -> Tensor:
-    """What is no number stays so."""
-    scaled = x / scale
-    found = values[torch.bucketize(scaled.contiguous(), edges)] * scale
-    return torch.where(scaled.isnan(), scaled, found)
+def _rounded(x: Tensor, scale: Tensor, values: Tensor, edges: Tensor) -> Tensor:
+    return nearest_level(x / scale, values, edges) * scale

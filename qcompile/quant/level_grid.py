@@ -50,3 +50,9 @@ def level_table(levels: Tensor) -> tuple[Tensor, Tensor]:
     middles = (values[1:] + values[:-1]) / 2
     under = torch.nextafter(middles, torch.full_like(middles, -torch.inf))
     return values, torch.where(codes[:-1] % 2 == 1, under, middles)
+
+
+def nearest_level(ratio: Tensor, values: Tensor, edges: Tensor) -> Tensor:
+    """Of a ``level_table``, for numbers in units of the scale; what is no number stays so."""
+    found = values[torch.bucketize(ratio.contiguous(), edges)]
+    return torch.where(ratio.isnan(), ratio, found)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from qcompile.quant.level_grid import nearest_level
+
 
 class LearnedStep(torch.autograd.Function):
     """Fake quantization of ``x`` whose gradient reaches a scalar (or broadcastable) ``scale``.
@@ -57,10 +59,9 @@ class LearnedLevels(torch.autograd.Function):
         gradient_scale: float,
     ) -> Tensor:
         ratio = x / scale
-        found = values[torch.bucketize(ratio.contiguous(), edges)]
-        found = torch.where(ratio.isnan(), ratio, found)
         inside = (ratio > values[0]) & (ratio < values[-1])
-        return _mixed(ctx, x, scale, _Found(ratio, found, inside), mask, gradient_scale)
+        found = _Found(ratio, nearest_level(ratio, values, edges), inside)
+        return _mixed(ctx, x, scale, found, mask, gradient_scale)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
