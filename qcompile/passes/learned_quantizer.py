@@ -36,6 +36,11 @@ class LearnedQuantizer:
         return cls(start, log_scale, keep_quantized, generator)
 
     def __call__(self, x: Tensor) -> Tensor:
+        """In the type of ``x``; under autocast in float32, from which each product casts."""
+        found = self._quantized(x)
+        return found if torch.is_autocast_enabled(x.device.type) else found.to(x.dtype)
+
+    def _quantized(self, x: Tensor) -> Tensor:
         mask = drop_mask(x, self.keep_quantized, self.generator)
         if self.log_scale is None:
             quantized = x + (self.start(x) - x).detach()

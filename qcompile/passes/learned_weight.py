@@ -51,12 +51,13 @@ class LearnedWeight:
         return self.code.grid.learned()
 
     def soft(self) -> Tensor:
-        """The weight as the loss sees it."""
+        """The weight as the loss sees it, in the model's type."""
         value = self.variable.value()
         if self.moves is not None:
             value = torch.where(self.moves, value, self.code.grid.at(self.kept))
         found = self.code.view.restore(value)
-        return found if self.code.base is None else self.code.base + found
+        found = found if self.code.base is None else self.code.base + found
+        return found.to(self.solved.weight.dtype)
 
     def beside(self) -> Mapping[str, Tensor]:
         return {path: bias() for path, bias in self.biases.items()}

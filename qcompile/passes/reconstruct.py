@@ -119,7 +119,7 @@ def reconstruct(
         soft_share=learned.soft_share,
         soft_shares=learned.soft_shares,
         held_out_samples=0 if fit == held else sum(len(block.targets[n]) for n in held),
-        note=note or "; ".join(_remarks(learned, judged=held, fitted=fit)),
+        note=note or "; ".join(_remarks(block, tuning, learned, judged=held, fitted=fit)),
         losses=None if losses is None else Losses(**losses),
     )
     if kept == "learned":
@@ -134,7 +134,12 @@ def _undecided(tuning: Tuning, learned: Learned) -> str:
     return f"{learned.soft_share:.1%} of a layer lies between codes when learning ends"
 
 
-def _remarks(learned: Learned, *, judged: list[int], fitted: list[int]) -> Iterator[str]:
+def _remarks(
+    block: Block, tuning: Tuning, learned: Learned, *, judged: list[int], fitted: list[int]
+) -> Iterator[str]:
+    types = _other_types(block)
+    if types and tuning.precision != "auto":
+        yield f"`precision` has no effect on a model in {' and '.join(types)}"
     if fitted == judged:
         yield ONE_BATCH
     if learned.soft_share > MOST_UNDECIDED:
@@ -266,7 +271,7 @@ class _Learner:
             for quantizer in self.quantizers.values():
                 quantizer.keep_quantized = kept_quantized(self.tuning, step)
         fed = self.inputs(number, step)
-        with _precision(self.tuning, self.block.device):
+        with _precision(self.tuning, self.block):
             pairs = self.objective.pairs(partial(self.block.run, choice), fed, number)
         return self.objective.values(pairs)
 
@@ -300,10 +305,19 @@ class _Learner:
             yield from (self.batches[place] for place in drawn.tolist())
 
 
-def _precision(tuning: Tuning, device: torch.device) -> AbstractContextManager[object]:
-    if tuning.precision == "fp32" or (tuning.precision == "auto" and not fast_bf16(device)):
+def _precision(tuning: Tuning, block: Block) -> AbstractContextManager[object]:
+    """Autocast if it pays, or is asked for. A model that is not of float32 keeps its own types."""
+    if tuning.precision == "fp32" or _other_types(block):
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    if tuning.precision == "auto" and not fast_bf16(block.device):
+        return nullcontext()
+    return torch.autocast(block.device.type, torch.bfloat16)
+
+
+def _other_types(block: Block) -> list[str]:
+    """Of weights that are not of float32."""
+    found = {str(solved.weight.dtype).removeprefix("torch.") for solved in block.solved}
+    return sorted(found - {"float32"})
 
 
 def fast_bf16(device: torch.device) -> bool:

@@ -83,3 +83,25 @@ def test_gram_is_run_layer_by_layer(project):
         for name in ("gram", "nearest")
     ]
     assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["auto", "bf16", "fp32"])
+def test_a_model_of_another_type_is_learned_in_it(project, tmp_path, dtype, precision, monkeypatch):
+    monkeypatch.setattr("qcompile.passes.reconstruct.best", lambda errors: "learned")
+    drop = "learn = [rounding, bias, act_scale]"
+    path = project("int3 per_channel", f"qdrop {{ {SHORT}; {drop}; precision = {precision} }}")
+    factories = tmp_path / "factories.py"
+    own = factories.read_text()
+    for made in ("model.eval()", "torch.randn(48, 1, 6, 6, generator=generator)"):
+        own = own.replace(f"return {made}", f"return {made}.to(torch.{dtype})")
+    factories.write_text(own)
+    execute(plan_recipe(path), Path("out"), QUIET)
+    assert verify("out") == []
+    report = json.loads(Path("out/report.json").read_text())
+    notes = [one["note"] for unit in report["units"] for one in unit["reconstructions"]]
+    assert notes
+    said = f"`precision` has no effect on a model in {dtype}"
+    assert all((said in note) == (precision != "auto") for note in notes)
+    x = torch.zeros(2, 1, 6, 6, dtype=getattr(torch, dtype))
+    assert qcompile.load("out")(x).dtype == x.dtype
