@@ -202,10 +202,16 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
         start=outcomes[-1].state if outcomes else None,
         progress=listen,
     )
+    outcomes = [_without_state(outcome) for outcome in outcomes]
     for outcome in units:
         _raise(state.commit(outcome.unit, result_bytes(outcome), chain_bytes(outcome.state)))
-        outcomes.append(replace(outcome, state=ChainState(outcome.unit, {}, "")))
+        outcomes.append(_without_state(outcome))
+        del outcome  # its state are the streams: they are not held while the next unit runs
     return _Swept(tuple(outcomes), resumed)
+
+
+def _without_state(outcome: UnitOutcome) -> UnitOutcome:
+    return replace(outcome, state=ChainState(outcome.unit, {}, ""))
 
 
 def _committed(state: RunState) -> Iterator[UnitOutcome]:

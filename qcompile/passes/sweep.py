@@ -6,8 +6,8 @@ arrives there, behind everything quantized before it (the asymmetric setting of 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import partial
 from types import MappingProxyType
 from typing import cast
 
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.capture.unit import Unit
+from qcompile.compat.heap import give_back_freed
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, first_batches
 from qcompile.passes.held_out import leading
+from qcompile.passes.lifetimes import Lifetimes
 from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.row_importance import row_importance
 from qcompile.passes.solvers import unit_seed
@@ -110,11 +112,13 @@ def sweep(
     else:
         first = 1 + [unit.name for unit in units].index(start.unit)
         walk.resume(start, units[:first])
+        del start
     for unit in units[first:]:
         # not around the yield: the mode would leak into the caller
         with torch.no_grad():
             outcome = walk.run(unit)
         yield outcome
+        del outcome  # its state holds values that the next unit lets go of
 
 
 class _Walk:
@@ -144,9 +148,7 @@ class _Walk:
         self.device = device
         self.progress = progress
         self.nodes = {node.name: node for node in module.graph.nodes}
-        order = [name for unit in units for name in unit.nodes]
-        self.position = {name: index for index, name in enumerate(order)}
-        self.last_use = {name: self._last_use(node) for name, node in self.nodes.items()}
+        self.lifetimes = Lifetimes(self.nodes.values(), units)
         self.total = sum(self._pieces(unit) for unit in units)
         self.done = 0
         self.storage_last_use = self._storage_last_use()
@@ -183,7 +185,7 @@ class _Walk:
                 self.streams.put(name, values, None)
         with torch.no_grad():
             for name, node in self.nodes.items():
-                if node.op.startswith("call_") and name not in self.position:
+                if node.op.startswith("call_") and name not in self.lifetimes.place:
                     self._evaluate(name)
 
     def resume(self, start: ChainState, finished: Sequence[Unit]) -> None:
@@ -195,6 +197,7 @@ class _Walk:
                 self.weights[storage] = (code, plan)
 
     def run(self, unit: Unit) -> UnitOutcome:
+        give_back_freed()
         generator = torch.Generator(self.device).manual_seed(unit_seed(self.seed, unit.name))
         context = SiteContext(
             module=self.module,
@@ -214,16 +217,16 @@ class _Walk:
         held = set(unit.outputs)
         for name in unit.nodes:
             if name in self.sites:
-                work.figures.append(self._quantize(unit, work, name))
+                work.figures.append(self._quantize(unit, work, name, held))
             else:
-                self._evaluate(name)
-            self._free(self.position[name], held)
+                self._evaluate(name, held)
+            self._free(self.lifetimes.place[name], held)
         main = self._main_output(unit)
         self._check_outputs(unit, main)
         if main is not None and whole is not None:
             self._reconstruct(unit, work, whole, work.inputs, unit.name, unit.nodes, main)
         error = None if main is None else self._error(main)
-        self._free(self.position[unit.nodes[-1]], set())
+        self._free(self.lifetimes.place[unit.nodes[-1]], set())
         self.streams.settle()
         tensors = {name: tensor.cpu() for name, tensor in work.tensors().items()}
         accounts = tuple(work.accounts)
@@ -231,11 +234,12 @@ class _Walk:
             unit.name, tensors, error, tuple(work.figures), accounts, self._state(unit)
         )
 
-    def _quantize(self, unit: Unit, work: UnitWork, name: str) -> SiteFigures:
-        """The quantized stream first where a node works in place: it may spoil the float one."""
+    def _quantize(
+        self, unit: Unit, work: UnitWork, name: str, held: AbstractSet[str]
+    ) -> SiteFigures:
         node, site = self.nodes[name], self.sites[name]
         if not site.tensors:
-            self._evaluate(name)
+            self._evaluate(name, held)
             return SiteFigures(site.key, None, self._error(name))
         self._report(unit, site.key)
         self._split_if_in_place(node)
@@ -252,7 +256,8 @@ class _Walk:
         if result.site.solved is not None:
             solved = result.site.solved
             self.weights[solved.storage] = (solved.start.code, solved.plan)
-        self.streams.put(name, plain or self._values(node, quantized=False), result.values)
+        evaluate = plain.__getitem__ if plain else self._evaluation(node, quantized=False)
+        self._put(name, evaluate, result.value, held)
         if by_layer:
             self._reconstruct(unit, work, tuning, inputs, site.key, (name,), name)
         return replace(result.figures, output_error=self._error(name))
@@ -262,7 +267,7 @@ class _Walk:
         solves = tuning.uses_moments and site.has_weight
         if not solves or is_in_place(self.module, node):
             return []
-        return self._values(node, quantized=False)
+        return list(map(self._evaluation(node, quantized=False), range(len(self.batches))))
 
     def _inputs(self, names: Sequence[str], nodes: Sequence[str]) -> Inputs:
         """The cached values that a reconstruction starts from; copies if it works in place."""
@@ -339,25 +344,48 @@ class _Walk:
             return None
         return tail_behind(self.module, output, self.streams, self.device)
 
-    def _evaluate(self, name: str) -> None:
+    def _evaluate(self, name: str, held: AbstractSet[str] = frozenset()) -> None:
         """A node without a plan: once, or once a stream where its inputs differ."""
         node = self.nodes[name]
         inputs = [used.name for used in node.all_input_nodes if used.op != "get_attr"]
+        plain = self._evaluation(node, quantized=False)
         if all(self.streams.is_shared(used) for used in inputs):
-            self.streams.put(name, self._values(node, quantized=False), None)
+            self._put(name, plain, None, held)
             return
         self._split_if_in_place(node)
-        float_values = self._values(node, quantized=False)
-        self.streams.put(name, float_values, self._values(node, quantized=True))
+        self._put(name, plain, self._evaluation(node, quantized=True), held)
 
-    def _values(self, node: fx.Node, *, quantized: bool) -> list[Value]:
+    def _evaluation(self, node: fx.Node, *, quantized: bool) -> Callable[[int], Value]:
+        """By batch, of one stream; reads it when it is called."""
         run = operation(self.module, node, self.device, {})
         read = self.streams.quantized_values if quantized else self.streams.float_values
 
-        def lookup(batch: int, _: int, used: fx.Node) -> Value:
-            return read(used.name)[batch]
+        def value(batch: int) -> Value:
+            return run(lambda _, used: read(used.name)[batch])
 
-        return [run(partial(lookup, batch)) for batch in range(len(self.batches))]
+        return value
+
+    def _put(
+        self,
+        name: str,
+        plain: Callable[[int], Value],
+        quantized: Callable[[int], Value] | None,
+        held: AbstractSet[str],
+    ) -> None:
+        """Evaluate a node batch by batch; what it reads last is let go of as it is read.
+
+        The quantized stream first: where a node works in place, it may spoil the float one.
+        """
+        read = [used.name for used in self.nodes[name].all_input_nodes if used.op != "get_attr"]
+        place = self.lifetimes.place.get(name)  # ``None``: of sizes, before the first unit
+        over = [] if place is None else self.lifetimes.over(read, place, held)
+        found: tuple[list[Value], list[Value]] = ([], [])
+        for batch in range(len(self.batches)):
+            if quantized is not None:
+                found[1].append(quantized(batch))
+            found[0].append(plain(batch))
+            self.streams.give_up(over, batch)
+        self.streams.put(name, found[0], None if quantized is None else found[1])
 
     def _split_if_in_place(self, node: fx.Node) -> None:
         if is_in_place(self.module, node):
@@ -365,12 +393,11 @@ class _Walk:
                 if used.op != "get_attr":
                     self.streams.split(used.name)
 
-    def _free(self, position: int, held: set[str]) -> None:
-        for name in self.streams.live:
-            if self.last_use[name] <= position and name not in held:
-                self.streams.free(name)
+    def _free(self, place: int, held: AbstractSet[str]) -> None:
+        for name in self.lifetimes.over(self.streams.live, place, held):
+            self.streams.free(name)
         for storage in list(self.weights):
-            if self.storage_last_use[storage] <= position:
+            if self.storage_last_use[storage] <= place:
                 del self.weights[storage]
 
     def _error(self, name: str) -> float | None:
@@ -381,7 +408,7 @@ class _Walk:
 
     def _main_output(self, unit: Unit) -> str | None:
         """The output made last that holds floating-point numbers; the others are side values."""
-        inside = sorted(unit.outputs, key=lambda name: self.position[name], reverse=True)
+        inside = sorted(unit.outputs, key=lambda name: self.lifetimes.place[name], reverse=True)
         return next((n for n in inside if floats_in(self.streams.float_values(n)[:1])), None)
 
     def _check_inputs(self, unit: Unit) -> None:
@@ -447,20 +474,16 @@ class _Walk:
             return node.args[0]
         return batch[node.name].detach().to(self.device, copy=copy)
 
-    def _last_use(self, node: fx.Node) -> int:
-        """Position of the last node that reads this one; -1 where only the output does."""
-        return max((self.position.get(user.name, -1) for user in node.users), default=-1)
-
     def _storage_last_use(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for name in self.position:
+        for name in self.lifetimes.place:
             for storage, _ in self._weight_plans([name]):
-                found[storage] = self.position[name]
+                found[storage] = self.lifetimes.place[name]
         return found
 
     def _weight_plans(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, TensorPlan]]:
         """Planned weights by storage, in the order of the walk."""
-        for name in self.position if names is None else names:
+        for name in self.lifetimes.place if names is None else names:
             for plan in self.sites[name].tensors if name in self.sites else ():
                 if plan.slot == "weight":
                     yield weight_names(plan)[1], plan

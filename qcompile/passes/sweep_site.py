@@ -1,6 +1,6 @@
 """Quantize one site: ranges of its operands, codes of its weight, its value behind both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -43,8 +43,8 @@ class SiteFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteResult:
-    values: list[Value]
-    """Of the node, behind quantization."""
+    value: Callable[[int], Value]
+    """Of the node, behind quantization, for a batch; reads the streams when it is called."""
     site: BlockSite
     """With the weight that was newly quantized here, if any."""
     figures: SiteFigures
@@ -57,11 +57,10 @@ def quantize_site(
     known: Mapping[str, StoredWeight],
     plain: Sequence[Value] = (),
 ) -> SiteResult:
-    """Quantize operands, then the weight, then evaluate; ``known`` weights are by storage.
+    """Quantize operands, then the weight; ``known`` weights are by storage.
 
     ``plain`` are the node's float outputs, where the tuning's solvers fit them.
     """
-    streams = context.streams
     quantized = operands(node, site)
     quantizers = fit_operands(context, node, site, quantized)
     slots = {place: item.slot for item in quantized for place in item.positions}
@@ -86,15 +85,16 @@ def quantize_site(
         error = relative_error([weights[path]], [weight])
         figures = SiteFigures(site.key, error, None, solved is None, fallback, damping, note)
     run = operation(context.module, node, context.device, weights)
-    values = [
-        run(partial(quantized_operand, streams, at, batch)) for batch in range(context.batches)
-    ]
+
+    def value(batch: int) -> Value:
+        return run(partial(quantized_operand, context.streams, at, batch))
+
     reused: dict[str, tuple[str, Tensor]] = {}
     if plan is not None and solved is None:
         path, storage = weight_names(plan)
         reused[path] = (storage, weights[path])
     parts = BlockSite(site.key, node.name, slots, quantizers, solved, reused)
-    return SiteResult(values, parts, figures)
+    return SiteResult(value, parts, figures)
 
 
 def weight_names(plan: TensorPlan) -> tuple[str, str]:

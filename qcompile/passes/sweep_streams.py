@@ -1,5 +1,7 @@
 """The two cached streams of a sweep: each live node in the float model and behind quantization."""
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from qcompile.passes.sweep_values import Value, map_tensors
@@ -45,6 +47,13 @@ class Streams:
         if self.is_shared(name):
             copies = [map_tensors(value, Tensor.clone) for value in self._float[name]]
             self._quantized[name] = copies
+
+    def give_up(self, names: Iterable[str], batch: int) -> None:
+        """Let go of one batch of values that are read for the last time; ``free`` comes later."""
+        for name in names:
+            self._float[name][batch] = None
+            if name in self._quantized:
+                self._quantized[name][batch] = None
 
     def free(self, name: str) -> None:
         self._float.pop(name, None)

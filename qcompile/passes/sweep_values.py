@@ -50,6 +50,6 @@ def relative_error(found: list[Tensor], wanted: list[Tensor]) -> float | None:
         # half precision would overflow in the squares
         wide = torch.promote_types(b.dtype, torch.float32)
         # float32 sums are pairwise: exact to 1e-7, and three times as fast as float64
-        distance += float((a.to(wide) - b.to(wide)).square().sum())
+        distance += float((a.to(wide) - b.to(wide)).square_().sum())
         power += float(b.to(wide).square().sum())
     return distance / power if power else None

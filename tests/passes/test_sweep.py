@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -301,6 +302,33 @@ def test_values_are_freed_after_their_last_use():
     ]
     # x is read again by the mean; a name with ' is of the quantized stream
     assert held == [{"x", "relu", "relu'"}, {"add", "add'"}, set()]
+
+
+def test_what_a_node_reads_last_goes_batch_by_batch(monkeypatch):
+    module, _, sites, batches = conv_case()
+    order = [name for unit in CONV_UNITS for name in unit]
+    gone = {}
+    give_up = Streams.give_up
+
+    def watched(self, names, batch):
+        streams = (self.float_values, self.quantized_values)
+        refs = [
+            (name, weakref.ref(stream(name)[batch]))
+            for name in names
+            for stream in streams
+            if name != "size"
+        ]
+        give_up(self, names, batch)
+        for name, ref in refs:
+            gone.setdefault(name, []).append(ref() is None)
+
+    monkeypatch.setattr(Streams, "give_up", watched)
+    run(module, units_of(module, order), sites, batches)
+    assert {name: set(found) for name, found in gone.items()} == {
+        "add": {False},  # what `reshape` is a view of
+        **{name: {True} for name in ("x", "conv", "relu", "mean", "reshape", "head")},
+    }
+    assert all(len(found) == 2 * len(batches) for found in gone.values())
 
 
 def test_nothing_is_held_inside_a_unit_longer_than_needed(monkeypatch):
