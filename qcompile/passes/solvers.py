@@ -7,6 +7,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
+from qcompile.compat.heap import give_back_freed
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.held_out import ONE_BATCH, split
 from qcompile.policy.scheme import QuantSlot
@@ -24,6 +25,9 @@ from qcompile.quant.moments import (
     tells_by_inputs,
 )
 from qcompile.quant.rounding import nearest
+
+WIDE = 16 << 20
+"""Bytes of a Gram matrix from which it fits into none of the holes that streams leave."""
 
 Samples = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -98,6 +102,8 @@ def solve(problem: LayerProblem) -> LayerSolution:
 
 def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> LayerSolution:
     layer = Layer(problem.weight, problem.spec, problem.output_axis, geometry)
+    if layer.rows().shape[-1] ** 2 * torch.float64.itemsize > WIDE:
+        give_back_freed()
     chooses = len(problem.tuning.damping) > 1
     fit, held = split(problem.batches) if chooses else (range(problem.batches), None)
     importance = problem.importance

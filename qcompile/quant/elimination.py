@@ -6,7 +6,7 @@ target. Reversed, ``G = U U^T`` with ``U`` upper is a plain Cholesky factorisati
 inverse of ``U``: two thirds of ``k^3`` operations instead of four thirds by way of ``G^-1``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -27,10 +27,10 @@ class NotPositiveDefiniteError(ArithmeticError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Elimination:
-    """Of ``groups`` Gram matrices of width ``k``; float64."""
+    """Of ``groups`` damped Gram matrices of width ``k``; float64."""
 
-    gram: Tensor
-    """Damped, ``[groups, k, k]``, in the order of the layer's inputs."""
+    diagonal: Tensor
+    """``[groups, k]``: all in which the damped matrix differs, in the order of the inputs."""
     columns: Tensor
     """``[groups, k]``: the order in which columns are rounded."""
     factor: Tensor
@@ -39,6 +39,16 @@ class Elimination:
     """That made it positive definite."""
     raised: bool = False
     """It is more than was asked for."""
+
+    def damped(self, gram: Tensor) -> Tensor:
+        """The damped matrix in float32, of the one that it was made from."""
+        found = gram.to(torch.float32, copy=True)
+        found.diagonal(dim1=-2, dim2=-1).copy_(self.diagonal)
+        return found
+
+    def single(self) -> "Elimination":
+        """With the factor in float32."""
+        return replace(self, factor=self.factor.float())
 
     def solved(self, right: Tensor) -> Tensor:
         """``right @ gram^-1`` for rows ``[groups, rows, k]``."""
@@ -55,10 +65,12 @@ def eliminate(gram: Tensor, order: Order, damping: float) -> Elimination:
         used = damping * 10**retry
         safe = damped(gram, used)
         columns = _order(safe, order)
-        lower, info = torch.linalg.cholesky_ex(_permuted(safe, columns.flip(1)))
+        triangle, info = torch.linalg.cholesky_ex(_permuted(safe, columns.flip(1)))
         if int(info.abs().max()) == 0:
-            factor = upper_inverse(lower.flip(1, 2))
-            return Elimination(safe, columns, factor, used, raised=retry > 0)
+            diagonal = safe.diagonal(dim1=-2, dim2=-1).clone()
+            del safe  # wide layers: of what is needed no more, nothing is held
+            triangle = triangle.flip(1, 2)
+            return Elimination(diagonal, columns, upper_inverse(triangle), used, raised=retry > 0)
     raise NotPositiveDefiniteError
 
 

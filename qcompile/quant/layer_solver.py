@@ -6,9 +6,9 @@ target ``W* = (E[t q^T] + lambda W) (G + lambda)^-1``: what remains for rounding
 form, and every step below lowers it or leaves it. Where the bias is refitted, moments are centred.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from qcompile.quant.elimination import Elimination, eliminate
 from qcompile.quant.gram_descent import gram_descent
 from qcompile.quant.layer import Layer, LayerGrid, codes_of, zero_of
 from qcompile.quant.level_grid import LevelGrid
-from qcompile.quant.moments import Moments
+from qcompile.quant.moments import Means, Moments
 from qcompile.quant.optq import optq
 from qcompile.quant.quadratic import Quadratic
 from qcompile.quant.scale_refit import refit_scale
@@ -120,18 +120,20 @@ def fit_layer(
         held = None if held is None else held.of_product(layer.rows())
     centred = fit.centred() if refits_bias else fit
     weight = layer.rows()
-    damped = (eliminate(centred.gram, tuning.order, one) for one in tuning.damping)
     judge = None if held is None else _Judge(held, importance)
     if judge is None or len(tuning.damping) == 1:
-        best = next(damped)
+        best = eliminate(centred.gram, tuning.order, tuning.damping[0])
     else:
         trial = _Trial(layer, tuning, nearest, fit, centred, refits_bias=refits_bias)
-        best = min(damped, key=partial(trial.error, judge))
+        best = trial.best(judge)
+        del trial
     ridge = ridge_target(weight, centred, best)
-    found = _fitted(layer, tuning, nearest, fit, ridge, refits_bias=refits_bias)
+    means = fit.means if refits_bias else None
+    del fit, centred, best  # wide layers: matrices that are needed no more are not held
+    found = _fitted(layer, tuning, nearest, means, ridge)
     if judge is None:
         return found
-    plain = _rounded(layer, nearest, fit, refits_bias=refits_bias)
+    plain = _rounded(layer, nearest, means)
     return min(found, plain, key=judge.error_of)
 
 
@@ -166,20 +168,33 @@ class _Trial:
     """Of the same samples, if the bias is refitted."""
     refits_bias: bool
 
+    def best(self, judge: _Judge) -> Elimination:
+        """Of all dampings of the tuning; besides the one at work only the best is held."""
+        best, least = None, math.inf
+        for damping in self.tuning.damping:
+            tried = eliminate(self.centred.gram, self.tuning.order, damping)
+            error = self.error(judge, tried)
+            if best is None or error < least:
+                best, least = tried, error
+            del tried
+        assert best is not None
+        return best
+
     def error(self, judge: _Judge, elimination: Elimination) -> float:
         weight = self.layer.rows()
         rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
         ridge = ridge_target(weight[:, rows], self.centred.of_rows(rows), elimination)
         problem = _problem(self.layer, self.grid, ridge, rows)
+        setting = Setting(self.tuning, ridge.elimination)
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
         first = dict(STEPS)[name]
-        values = problem.values(first(problem, None, Setting(self.tuning, elimination))).double()
-        bias = self.fit.of_rows(rows).bias(values) if self.refits_bias else None
+        values = problem.values(first(problem, None, setting)).double()
+        bias = self.fit.of_rows(rows).means.bias(values) if self.refits_bias else None
         return judge.of_rows(rows).error(values, bias)
 
 
-def _rounded(layer: Layer, nearest: LayerGrid, fit: Moments, *, refits_bias: bool) -> LayerFit:
+def _rounded(layer: Layer, nearest: LayerGrid, means: Means | None) -> LayerFit:
     scale, zero_point = layer.spread(nearest.scale), layer.spread(zero_of(nearest))
     qmin, qmax, levels = codes_of(nearest)
     rows = layer.rows()
@@ -187,20 +202,14 @@ def _rounded(layer: Layer, nearest: LayerGrid, fit: Moments, *, refits_bias: boo
     problem = Quadratic(rows, rows.new_empty(0), scale, zero_point, qmin, qmax, levels)
     codes = problem.nearest()
     weight = problem.values(codes)
-    bias = fit.bias(weight) if refits_bias else None
+    bias = None if means is None else means.bias(weight)
     return LayerFit(codes, scale, zero_point, weight, nearest, bias, 0.0)
 
 
 def _fitted(
-    layer: Layer,
-    tuning: Tuning,
-    nearest: LayerGrid,
-    fit: Moments,
-    ridge: "Ridge",
-    *,
-    refits_bias: bool,
+    layer: Layer, tuning: Tuning, nearest: LayerGrid, means: Means | None, ridge: "Ridge"
 ) -> LayerFit:
-    """One fit: grid, codes, then scales and codes in turns, then the bias."""
+    """One fit: grid, codes, then scales and codes in turns, then the bias, if it is refitted."""
     keeps_grid = tuning.target == "symmetric" or isinstance(nearest, LevelGrid)
     grid = nearest if keeps_grid else layer.range_of(ridge.target)
     setting = Setting(tuning, ridge.elimination)
@@ -215,18 +224,18 @@ def _fitted(
         problem, codes = fitted(problem, codes, setting, layer.scale_size)
     scale, zero_point = problem.scale.expand_as(codes), problem.zero_point.expand_as(codes)
     weight = problem.steps(codes.double(), zero_point).double() * scale
-    bias = fit.bias(problem.values(codes).double()) if refits_bias else None
+    bias = None if means is None else means.bias(problem.values(codes).double())
     used = ridge.elimination
     return LayerFit(codes, scale, zero_point, weight, grid, bias, used.damping, used.raised)
 
 
 def _problem(layer: Layer, grid: LayerGrid, ridge: "Ridge", rows: slice = ALL_ROWS) -> Quadratic:
-    """In float32: damping has bounded how much of the Gram matrix is lost by that."""
+    """In float32."""
     width = 1 if layer.scale_size == ridge.target.shape[2] else None
     qmin, qmax, levels = codes_of(grid)
     return Quadratic(
         target=ridge.target.float(),
-        gram=ridge.elimination.gram.float(),
+        gram=ridge.gram,
         scale=layer.spread(grid.scale)[:, rows, :width].float(),
         zero_point=layer.spread(zero_of(grid))[:, rows, :width].float(),
         qmin=qmin,
@@ -243,13 +252,17 @@ class Ridge:
     """
 
     target: Tensor
+    """In float64."""
+    gram: Tensor
+    """In float32, as is the factor: damping has bounded how much is lost by that."""
     elimination: Elimination
 
 
 def ridge_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:
     """Of rows ``[groups, rows, k]`` of the layer's weight and the moments of their outputs."""
-    bump = (elimination.gram - fit.gram).diagonal(dim1=-2, dim2=-1)[:, None, :]
-    return Ridge(elimination.solved(fit.cross + bump * weight), elimination)
+    bump = (elimination.diagonal - fit.gram.diagonal(dim1=-2, dim2=-1))[:, None, :]
+    target = elimination.solved(fit.cross + bump * weight)
+    return Ridge(target, elimination.damped(fit.gram), elimination.single())
 
 
 def _best_start(problem: Quadratic, setting: Setting, layer: Layer) -> tuple[Quadratic, Tensor]:

@@ -24,6 +24,18 @@ AS_MANY = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Means:
+    """Of inputs ``[groups, k]`` and of wanted outputs ``[groups, rows]``; float64."""
+
+    input: Tensor
+    target: Tensor
+
+    def bias(self, weight: Tensor) -> Tensor:
+        """The bias ``[groups, rows]`` with which the mean error of ``weight`` is zero."""
+        return self.target - (weight @ self.input[:, :, None])[..., 0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Moments:
     """Of ``groups`` groups of ``rows`` outputs over ``k`` inputs; float64."""
 
@@ -68,22 +80,24 @@ class Moments:
         )
 
     def moved(self, input_by: Tensor, target_by: Tensor) -> "Moments":
-        """Of ``q + input_by`` and ``t + target_by``."""
+        """Of ``q + input_by`` and ``t + target_by``; the matrices are changed in place."""
         a, b = input_by[:, None, :], target_by[:, :, None]
         q, t = self.mean_input[:, None, :], self.mean_target[:, :, None]
         outer = q.transpose(1, 2) @ a
+        self.gram.add_(outer).add_(outer.transpose(1, 2)).add_(a.transpose(1, 2) @ a)
+        self.cross.add_(t @ a).add_(b @ q).add_(b @ a)
         return Moments(
-            self.gram + outer + outer.transpose(1, 2) + a.transpose(1, 2) @ a,
-            self.cross + t @ a + b @ q + b @ a,
+            self.gram,
+            self.cross,
             self.mean_input + input_by,
             self.mean_target + target_by,
             self.power + target_by * (2 * self.mean_target + target_by),
             self.samples,
         )
 
-    def bias(self, weight: Tensor) -> Tensor:
-        """The bias ``[groups, rows]`` with which the mean error of ``weight`` is zero."""
-        return self.mean_target - (weight @ self.mean_input[:, :, None])[..., 0]
+    @property
+    def means(self) -> Means:
+        return Means(self.mean_input, self.mean_target)
 
     def error(self, weight: Tensor, bias: Tensor | float = 0.0) -> Tensor:
         """``E |W q + b - t|^2`` for each output, ``[groups, rows]``."""
@@ -139,15 +153,18 @@ def moments(
             continue
         if around is None:
             around = _means(q, t, f, of_inputs)
+        q, t = _less(q, around[0], inputs), _less(t, around[1], wanted)
         f = None if f is None or around[2] is None else f - around[2]
-        part = _sums(q - around[0], t - around[1], weight, f)
+        part = _sums(q, t, weight, f)
         total = [a.add_(b) for a, b in zip(total, part, strict=True)] if total else part
         samples += q.shape[1]
+        del inputs, wanted, q, t, f  # not held while the next batch is made
     if around is None or not all(bool(torch.isfinite(part).all()) for part in total):
         raise UnusableSamplesError
     gram, cross, *vectors, whole = total
     mean_input, mean_target, power = (part / whole[:, None] for part in vectors)
-    gram, cross = gram / whole[:, None, None], cross / whole[:, None, None]
+    gram.div_(whole[:, None, None])
+    cross.div_(whole[:, None, None])
     if of_inputs is not None:
         cross = of_inputs.weight @ cross
     near = Moments(gram, cross, mean_input, mean_target, power, samples)
@@ -156,6 +173,12 @@ def moments(
 
 def _beside(first: Iterable[A], second: Iterable[B] | None) -> Iterator[tuple[A, B | None]]:
     return zip(first, repeat(None)) if second is None else zip(first, second, strict=True)
+
+
+def _less(rows_: Tensor, mean: Tensor, source: Tensor) -> Tensor:
+    """``rows_ - mean``; in place if they are a copy, which of patches is many times the source."""
+    own = rows_.untyped_storage().data_ptr() != source.untyped_storage().data_ptr()
+    return rows_.sub_(mean) if own else rows_ - mean
 
 
 def _means(

@@ -45,8 +45,10 @@ def optq(
         leaf=leaf,
     )
     work.round(0, k)
+    codes, loss = work.codes, work.errors.square_().sum(1)
+    del work
     back = known.columns.argsort(dim=1)[:, None, :].expand(groups, rows, k)
-    return work.codes.transpose(1, 2).gather(2, back), work.errors.square().sum(1)
+    return codes.transpose(1, 2).gather(2, back), loss
 
 
 class _Columns:

@@ -98,7 +98,7 @@ def test_equal_streams_leave_the_target_at_the_weight():
     q, _ = samples(layer)
     fit = moments([(q, q @ layer.rows()[0].T)], Dense())
     exact = ridge(layer.rows(), fit, 0.01)
-    target, gram = exact.target, exact.elimination.gram
+    target, gram = exact.target, exact.gram.double()
     off = target - layer.rows()
     moved = ((off @ gram) * off).sum() / ((layer.rows() @ gram) * layer.rows()).sum()
     assert float(moved) < 1e-10  # what float32 sums over the samples leave
@@ -128,7 +128,7 @@ def test_a_tiny_layer_is_solved_as_well_as_brute_force():
     grid = layer.range_of(layer.rows())
     found = fit_layer(layer, tuning, grid, fit, None, refits_bias=False)
     exact = ridge(layer.rows(), fit, 0.01)
-    target, gram = exact.target, exact.elimination.gram
+    target, gram = exact.target, exact.gram.double()
     codes = torch.cartesian_prod(*[torch.arange(4.0, dtype=torch.float64)] * 5)
     for row in range(3):
         values = (codes - found.zero_point[0, row]) * found.scale[0, row]

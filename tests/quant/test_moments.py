@@ -43,7 +43,7 @@ def test_the_bias_makes_the_mean_error_zero_and_the_error_least(
 ):
     q, t, found = case(geometry, x_shape, y_shape)
     weight = draw(*w_shape, seed=2)
-    bias = found.bias(weight)
+    bias = found.means.bias(weight)
     off = rows(q, geometry).double() @ weight.transpose(1, 2) - output_rows(t, geometry)
     assert torch.allclose(off.mean(1), -bias, atol=1e-5)
     best = found.error(weight, bias)
