@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-grids bench-stages bench-steps bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-grids bench-stages bench-memory bench-steps bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -88,6 +88,11 @@ bench-grids: $(VENV)/.runtime
 # where the layer solver's time goes, against the arithmetic it has to do: build/bench/stages.json
 bench-stages: $(VENV)/.hard-models
 	$(BIN)/python -m tests.bench.stages
+
+# what streams, statistics and learning add to the memory of a run, beside the forecast: build/bench/memory.json
+# finished runs are kept, so call it again to continue; Linux alone
+bench-memory: $(VENV)/.hard-models
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.memory
 
 # one step of a reconstruction beside a plain loop: build/bench/steps.json
 bench-steps: $(VENV)/.runtime

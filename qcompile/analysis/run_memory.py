@@ -1,9 +1,10 @@
 """Bytes that are alive at once in a run, unit by unit."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
+from types import MappingProxyType
 
 from qcompile.analysis.layer_work import matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
@@ -13,22 +14,31 @@ from qcompile.quant.variables.categorical import NEIGHBOURS
 FLOAT, DOUBLE = 4, 8
 QUANTIZING = 4
 """Copies of an operand, a batch each, that a quantizer holds at once."""
-PATCHES = 4
-"""Copies of the patches of a batch, while statistics are taken."""
-SOLVING = 10
-"""Copies of the rows that the solvers work on, in double precision."""
+PATCHES = 1.25
+"""Copies of the patches of a batch, while statistics are taken: of one, and of what is padded."""
+OUTPUTS = 3
+"""Copies of the outputs of a batch: wanted ones, those around their mean, and a product."""
+ELIMINATED = (6, 8)
+"""Copies of the Gram matrix and of the weight in double precision, while one is factorised."""
+SOLVED = (2, 5)
+"""The same, while the solvers work on rows at all scales."""
+ROWS = 5
+"""Copies of these rows, in single precision."""
+SCATTERED = 1.5
+"""Bytes that a process keeps for each byte of such copies, which leave holes as well."""
 LEARNING = 12
 """Copies of a weight that is learned: variable, gradient, Adam's two, and what is saved."""
 RECORDED = 3
 """Copies of each value of a block that the backward pass needs."""
 RECORDED_BEHIND = 1
 """The same of the float network behind it: neither quantizers nor weights to be learned."""
-RETAINED = 1.5
+RETAINED = 1.35
 """Bytes that a process keeps for each byte of the streams: freed values leave holes behind."""
 MAPPED = 32 << 20
 """Bytes from which a tensor has pages of its own, which it gives back: it leaves no hole."""
 SAVING = 2
 """Copies of the state while it is turned into a file."""
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +48,16 @@ class UnitMemory:
     state: int
     """Of what is saved after the unit."""
     pooled: int
-    """Of the streams alone, at their most, in memory that is not given back."""
+    """Of the streams alone, at their most and beyond those before: what comes from the heap."""
     mapped: int
-    """All that is asked of the system for the values of the unit, and given back with them."""
+    """All that is asked of the system for single values of the unit, and given back with them."""
 
 
 def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
-    """In the order of the walk; values are held from the node that makes them to their last use."""
+    """In the order of the walk; values are held from the node that makes them to their last use.
+
+    What a node reads for the last time goes batch by batch, as its own value comes.
+    """
     order = list(chain.from_iterable(unit.nodes for unit in walk.units))
     position = {name: at for at, name in enumerate(order)}
     dies: dict[int, list[str]] = {}
@@ -54,25 +67,28 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
     inputs = walk.graph.graph.find_nodes(op="placeholder")
     streams, results = _Streams(walk, (node.name for node in inputs)), 0
     for unit in walk.units:
-        kept, late = set(unit.outputs), list[str]()
-        again = streams.once_more(_inputs(walk, unit))
-        peak, pooled = streams.resident, streams.pooled
+        kept, late = {*unit.outputs, *_inputs(walk, unit)}, list[str]()
+        peak = streams.resident()
         for name in unit.nodes:
+            fitted = _fitted(walk, name)
+            peak = max(peak, streams.resident(fitted) + _aside(walk, name))
             streams.add(name)
-            peak = max(peak, streams.resident + again + _aside(walk, name))
-            pooled = max(pooled, streams.pooled)
             for dead in dies.get(position[name], ()):
                 if dead in kept:
                     late.append(dead)
                 else:
                     streams.drop(dead)
+            peak = max(peak, streams.resident() + _one_batch(walk, name))
         for stretch in walk.learned(unit):
-            peak = max(peak, streams.resident + again + _learning(walk, stretch))
+            again = {stretch.output: held(walk, stretch.output) // walk.streams(stretch.output)}
+            peak = max(peak, streams.resident() + _learning(walk, stretch))
+            peak = max(peak, streams.resident(again))
+        pooled, mapped = streams.most
         for dead in late:
             streams.drop(dead)
         results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
         state = streams.alive
-        mapped = sum(held(walk, name) for name in unit.nodes if is_mapped(walk, name))
+        streams.begin()
         yield UnitMemory(max(peak, state * (1 + SAVING)) + results, state, pooled, mapped)
 
 
@@ -82,37 +98,44 @@ class _Streams:
     def __init__(self, walk: RunWalk, names: Iterable[str]) -> None:
         self._walk = walk
         self._live: dict[str, int] = {}
-        self.alive = self._mapped = self._pool = 0
+        self.alive = self._mapped = self._asked = self._most = 0
         for name in names:
             self.add(name)
+        self.begin()
+
+    def begin(self) -> None:
+        """A unit, before which all that was freed is given back."""
+        self._asked = 0
+        self._start = self._most = self._pooled
+
+    def resident(self, further: Mapping[str, int] = NOTHING) -> int:
+        """With ``further`` bytes of values, by name; what the heap had once, it keeps."""
+        pooled = sum(size for name, size in further.items() if not is_mapped(self._walk, name))
+        mapped = sum(further.values()) - pooled + self._mapped
+        self._most = max(self._most, self._pooled + round(RETAINED * pooled))
+        return mapped + self._most
 
     @property
-    def pooled(self) -> int:
-        """What the process keeps for values without pages of their own, those before included."""
-        return max(round(RETAINED * (self.alive - self._mapped)), self._pool)
-
-    @property
-    def resident(self) -> int:
-        return self._mapped + self.pooled
+    def most(self) -> tuple[int, int]:
+        """Since the last ``begin``: see ``UnitMemory.pooled`` and ``mapped``."""
+        return self._most - self._start, self._asked
 
     def add(self, name: str) -> None:
         size = held(self._walk, name)
         self._live[name] = size
         self._count(name, size)
+        self._asked += size if is_mapped(self._walk, name) else 0
 
     def drop(self, name: str) -> None:
         self._count(name, -self._live.pop(name, 0))
 
-    def once_more(self, names: Iterable[str]) -> int:
-        """What second copies of the values that are held among ``names`` would take."""
-        found = [(one, self._live[one]) for one in names if one in self._live]
-        sizes = (size * (1 if is_mapped(self._walk, one) else RETAINED) for one, size in found)
-        return round(sum(sizes))
+    @property
+    def _pooled(self) -> int:
+        return round(RETAINED * (self.alive - self._mapped))
 
     def _count(self, name: str, size: int) -> None:
         self.alive += size
         self._mapped += size if is_mapped(self._walk, name) else 0
-        self._pool = max(self._pool, self.alive - self._mapped)
 
 
 def is_mapped(walk: RunWalk, name: str) -> bool:
@@ -132,6 +155,18 @@ def _inputs(walk: RunWalk, unit: Unit) -> Sequence[str]:
     return unit.inputs if whole else ()
 
 
+def _one_batch(walk: RunWalk, name: str) -> int:
+    """Of a value, in both streams: what it is made of is there still, or it is compared."""
+    return walk.sizes.nbytes(walk.nodes[name]) * walk.streams(name)
+
+
+def _fitted(walk: RunWalk, name: str) -> Mapping[str, int]:
+    """Float outputs of a layer, which its solvers need before its inputs can go."""
+    if walk.weight(name) is None or not walk.tuning_of(name).uses_moments:
+        return NOTHING
+    return {name: held(walk, name) // walk.streams(name)}
+
+
 def _aside(walk: RunWalk, name: str) -> int:
     """What is held besides the streams while a node is quantized."""
     aside = QUANTIZING * FLOAT * sum(walk.sizes.elements(used) for _, used in walk.operands(name))
@@ -144,10 +179,11 @@ def _aside(walk: RunWalk, name: str) -> int:
         return aside + QUANTIZING * FLOAT * prod(weight.shape)
     patches = layer.groups * layer.positions * layer.k
     outputs = layer.groups * layer.positions * layer.rows
-    moments = FLOAT * (PATCHES * patches + 2 * outputs)
-    grams = 3 * layer.groups * layer.k**2
-    rows = layer.groups * layer.rows * layer.k * len(tuning.scale_factors)
-    return aside + max(moments, DOUBLE * (grams + SOLVING * rows))
+    gram, rows = layer.groups * layer.k**2, layer.groups * layer.rows * layer.k
+    moments = FLOAT * (PATCHES * patches + OUTPUTS * outputs) + 2 * DOUBLE * (gram + rows)
+    steps = [DOUBLE * (grams * gram + copies * rows) for grams, copies in (ELIMINATED, SOLVED)]
+    steps[1] += ROWS * FLOAT * rows * len(tuning.scale_factors)
+    return aside + round(max(moments, SCATTERED * max(steps)))
 
 
 def _learning(walk: RunWalk, stretch: Stretch) -> int:

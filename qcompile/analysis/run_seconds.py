@@ -29,10 +29,8 @@ def unit_seconds(walk: RunWalk, speeds: Speeds, memory: Sequence[UnitMemory]) ->
     """In the order of the walk, for the units of ``memory``."""
     timer = _Timer(walk, LayerWork(walk.graph, walk.sites, walk.sizes, speeds))
     solved: set[str] = set()
-    pooled = 0
     for unit, sizes in zip(walk.units, memory, strict=True):
-        asked = sizes.mapped + max(sizes.pooled - pooled, 0) + ASKED_TO_SAVE * sizes.state
-        pooled = max(sizes.pooled, pooled)
+        asked = sizes.mapped + sizes.pooled + ASKED_TO_SAVE * sizes.state
         seconds = sum(timer.node(walk.nodes[name], solved) for name in unit.nodes)
         seconds += sum(map(timer.learn, walk.learned(unit)))
         yield seconds + timer.end(unit, sizes.state) + asked / FLOAT * speeds.new

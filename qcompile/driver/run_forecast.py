@@ -21,7 +21,7 @@ from qcompile.policy.run_limits import resources, run_over_budget, too_little_me
 
 STATES = 2
 """States that a run keeps on disk at a time, beside the one that is being written."""
-LOADED_BY_RUN = 16 << 20
+LOADED_BY_RUN = 28 << 20
 """Kernels and programs that a process loads only when it runs."""
 
 
