@@ -14,6 +14,7 @@ import pstats
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -117,13 +118,14 @@ def main() -> None:
     speed = machine_speed()
     output = OUTPUT.parent / "artifacts" / "stages"
     profile = cProfile.Profile()
-    before = time.perf_counter()
-    profile.runcall(execute, planned, output, RunOptions(replace=True, fresh=True))
-    total = time.perf_counter() - before
+    run = partial(execute, planned, output, RunOptions(replace=True, fresh=True))
+    total = _timed(lambda: profile.runcall(run))
     found = stages(profile, speed, images)
     rest = total - sum(stage.seconds for stage in found)
     found.append(Stage("the rest", rest, None, None))
-    found.append(Stage("in all", total, sum(operations(images).values()), None))
+    for name, seconds in (("in all", total), ("in all, without the profile", _timed(run))):
+        work = sum(operations(images).values())
+        found.append(Stage(name, seconds, work, seconds * speed / work))
     document = {
         "threads": threads,
         "torch": torch.__version__,
