@@ -14,11 +14,13 @@ from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.submodules import module_at
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
-from qcompile.policy.number_format import IntFormat, PowerFormat
+from qcompile.policy.number_format import CodebookFormat, IntFormat, PowerFormat
 from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
 from qcompile.policy.site import Kind, Site
+from qcompile.quant.activation_quantizer import OF_EXPONENT
 from qcompile.quant.layer import STRIDE
 from qcompile.quant.layer_solver import TRIAL_ROWS
+from qcompile.quant.level_search import CANDIDATES, COARSE_FACTORS, EXPONENT_STEPS
 from qcompile.quant.moments import tells_by_inputs
 from qcompile.quant.output_range import LOOKED_AT, ROWS
 from qcompile.quant.range_search import SHRINK_FACTORS
@@ -86,11 +88,15 @@ class LayerWork:
     def range_search(
         self, spec: QuantSlot, elements: int, limit: int | None = LIMIT, stride: int = 1
     ) -> float:
-        """Of a static range; a search looks at ``limit`` elements at most."""
+        """Of a static range; a search looks at ``limit`` elements at most, of an activation."""
         looked_at = elements if limit is None else min(elements, limit)
         calls = ceil(looked_at / LIMIT)
         seen = self.speeds.over("plain", elements) * elements
-        return seen + candidates(spec, stride) * self.speeds.search.seconds(looked_at, calls)
+        if isinstance(spec.format, IntFormat):
+            return seen + candidates(spec, stride) * self.speeds.search.seconds(looked_at, calls)
+        seen += candidates(spec) * self.speeds.levels.seconds(looked_at, calls)
+        few = looked_at if limit is None else looked_at / OF_EXPONENT
+        return seen + behind_exponents(spec) * self.speeds.levels.seconds(few, ceil(few / LIMIT))
 
     def statistics(self, layer: MatrixLayer) -> float:
         """The moments of one batch: patches, then two products, then sums of the outputs."""
@@ -118,7 +124,7 @@ class LayerWork:
         else:
             total = ridge.seconds(k, rows)
         total += self._first(tuning, k, rows * len(tuning.scale_factors))
-        if tuning.target != "symmetric":
+        if tuning.target != "symmetric" and isinstance(spec.format, IntFormat):
             total += self.range_search(spec, weights, limit=None, stride=STRIDE)
         descents = tuning.solvers[1:].count("cd")
         if "scale" in tuning.learn and tuning.fits_nearest:
@@ -194,23 +200,24 @@ def matrix_layer(site: Site, elements: int) -> MatrixLayer | None:
     return MatrixLayer(groups, elements // out, prod(site.weight.shape) // out, out // groups)
 
 
-ON_LEVELS = 300
-"""Grids of equal steps whose comparison takes as long as the search for a scale on levels."""
-OF_EXPONENT = 400
-"""And as long as that for an exponent."""
-
-
 def candidates(spec: QuantSlot, stride: int = 1) -> int:
-    """Grids that a range search compares."""
+    """Grids that a range search compares; of a power grid, once its exponent is known."""
     searches = isinstance(spec.observer, Mse | Lsq)
+    if isinstance(spec.format, CodebookFormat) or not searches:
+        return 0  # what Lloyd's algorithm takes is next to nothing
     if not isinstance(spec.format, IntFormat):
-        of_exponent = isinstance(spec.format, PowerFormat) and spec.format.exponent is None
-        return (ON_LEVELS if searches else 0) + (OF_EXPONENT if of_exponent else 0)
-    if not searches:
-        return 0
+        return CANDIDATES
     signed = spec.format.signed
     ends = 2 if spec.symmetric and signed and spec.bits <= BOTH_ENDS else 1
     return ends * len(SHRINK_FACTORS[::stride]) + 2 * (stride - 1)
+
+
+def behind_exponents(spec: QuantSlot) -> int:
+    """Scales that a search for an exponent compares."""
+    if not isinstance(spec.format, PowerFormat) or spec.format.exponent is not None:
+        return 0
+    searches = isinstance(spec.observer, Mse | Lsq)
+    return (2 + EXPONENT_STEPS) * (1 + (len(COARSE_FACTORS) if searches else 0))
 
 
 def is_static(plan: TensorPlan) -> bool:

@@ -30,6 +30,8 @@ from qcompile.compat.cpu_features import attends_bf16
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import Mse, PerTensor, QuantSlot
 from qcompile.quant.fake_quantize import fake_quantize
+from qcompile.quant.level_search import CANDIDATES, fitted_scale
+from qcompile.quant.levels import power_levels
 from qcompile.quant.lsq import LearnedStep, drop_mask
 from qcompile.quant.range_search import SHRINK_FACTORS, Rows, search
 from qcompile.quant.rounding_gate import SoftRound
@@ -65,6 +67,7 @@ def measure_speeds(machine: Mapping[str, str]) -> Speeds:
             solvers=measure_solvers(generator),
             call=_call(),
             search=_search(generator),
+            levels=_levels(generator),
             step=_step(generator),
             new=_new(),
             commit=COMMIT,
@@ -233,6 +236,17 @@ def _search(generator: torch.Generator) -> Rate:
         values = torch.randn(1, size, generator=generator)
         rows = Rows(values, *values.aminmax(dim=1, keepdim=True))
         return mean_seconds(lambda: search(rows, spec)) / len(SHRINK_FACTORS)
+
+    return _rate(once(FEW), once(SAMPLE), SAMPLE)
+
+
+def _levels(generator: torch.Generator) -> Rate:
+    """The search of a scale for sixteen levels, by candidate."""
+    table = power_levels(4, 0.5)
+
+    def once(size: int) -> float:
+        values = torch.randn(1, size, generator=generator)
+        return mean_seconds(lambda: fitted_scale(values, table, Mse())) / CANDIDATES
 
     return _rate(once(FEW), once(SAMPLE), SAMPLE)
 

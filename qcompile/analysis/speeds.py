@@ -74,6 +74,8 @@ class Speeds(Frozen):
     """Of evaluating one node, without its arithmetic."""
     search: Rate
     """One candidate of a range search; items are elements."""
+    levels: Rate
+    """The same on the levels of a format that is none of integers."""
     step: Rate
     """One step on the gates of one layer; items are weights."""
     new: float

@@ -19,6 +19,8 @@ from qcompile.quant.range_search import SHRINK_FACTORS
 COARSE_FACTORS = SHRINK_FACTORS[::4]
 FINE_STEPS = (0.03, 0.02, 0.01, -0.01, -0.02, -0.03)
 """Of the widest scale, around the best coarse factor of each row."""
+CANDIDATES = len(COARSE_FACTORS) + len(FINE_STEPS)
+"""Scales that are looked at; without the fine steps, behind each exponent."""
 NEGLIGIBLE = 1e-12
 EXPONENTS = (0.3, 1.2)
 EXPONENT_STEPS = 12

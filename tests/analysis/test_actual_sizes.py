@@ -49,6 +49,7 @@ def test_speeds_between_measured_widths_follow_a_power_law():
         solvers=(SolverSpeed(kind="optq", column=2.0, product=3.0, cube=5.0),),
         call=0.0,
         search=Rate(per_call=7.0, per_item=0.5),
+        levels=Rate(per_call=4e-4, per_item=2e-8),
         step=Rate(per_call=0.0, per_item=0.0),
         new=0.0,
         commit=0.0,

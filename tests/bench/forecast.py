@@ -22,7 +22,16 @@ DEMO, HARD = ("resnet20-w4a8", "vit_small-w4a8"), ("efficientnet_lite0-w4", "vit
 TUNES = ("rtn", "hybrid", "brecq { steps = 100 }")
 """Time grows in proportion to the steps: a hundred of them tell what a thousand take."""
 FEWER = ("rtn", "hybrid", "brecq { steps = 20 }")
-REQUESTS = (*product(DEMO, TUNES), *product(HARD, FEWER))
+LEVELS = (
+    {"weight": "nf4 per_channel"},
+    {"weight": "power4 per_channel", "act": "power4 per_tensor"},
+    {"weight": "codebook4 per_channel"},
+)
+"""Formats that stand in for those of the first demo recipe, by slot."""
+REQUESTS: tuple[dict[str, str], ...] = (
+    *({"recipe": r, "tune": t} for r, t in (*product(DEMO, TUNES), *product(HARD, FEWER))),
+    *({"recipe": DEMO[0], "tune": t, **slots} for slots, t in product(LEVELS, TUNES[:2])),
+)
 TERMS = (("statistics and solvers", "hybrid"), ("learning", "brecq"))
 """Of memory: what a run takes beyond that of `rtn`, which has the streams alone."""
 LIMITS = (("seconds", 0.30), ("peak_mb", 0.15), ("bytes", 0.0))
@@ -42,10 +51,9 @@ def main() -> None:
     only: str = parser.parse_args().only
     store = Store(BUILD / "forecast-cells")
     version = code_version(ROOT, SOURCES)
-    requests = [{"recipe": recipe, "tune": tune} for recipe, tune in REQUESTS]
     rows: list[Document] = []
-    for request in requests:
-        if only in f"{request['recipe']} {request['tune']}":
+    for request in REQUESTS:
+        if only in " ".join(request.values()):
             rows.append({**request, **_row(store, request, version)})
             print(line(rows[-1]), flush=True)
     (BUILD / "forecast.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
@@ -76,8 +84,9 @@ def off(row: Document, figure: str) -> float:
 
 def term_lines(rows: Sequence[Document]) -> Iterator[str]:
     """Memory that solvers and learning add to the streams, in MB: measured, and as forecast."""
-    for recipe in dict.fromkeys(row["recipe"] for row in rows):
-        of_preset = {str(r["tune"]).partition(" ")[0]: r for r in rows if r["recipe"] == recipe}
+    plain = [row for row in rows if "weight" not in row]
+    for recipe in dict.fromkeys(row["recipe"] for row in plain):
+        of_preset = {str(r["tune"]).partition(" ")[0]: r for r in plain if r["recipe"] == recipe}
         streams = of_preset.get("rtn")
         for term, preset in TERMS if streams is not None else ():
             row = of_preset.get(preset)
@@ -99,7 +108,8 @@ def line(row: Document) -> str:
         f"({_number(row, f'{name}_forecast') / _number(row, name) - 1:+.0%})"
         for name, _ in LIMITS
     ]
-    return f"{row['recipe']} tune {row['tune']}: {'; '.join(figures)}"
+    slots = "".join(f" {slot} {row[slot]}" for slot in ("weight", "act") if slot in row)
+    return f"{row['recipe']}{slots} tune {row['tune']}: {'; '.join(figures)}"
 
 
 def _number(row: Document, name: str) -> float:

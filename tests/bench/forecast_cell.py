@@ -1,6 +1,7 @@
 """Measure one row of ``make bench-forecast`` in a process of its own: a forecast, then the run.
 
-Reads ``{"recipe", "tune"}`` as JSON from standard input, writes its figures to standard output.
+Reads ``{"recipe", "tune"}``, and formats that stand in for its own as ``"weight"`` and ``"act"``, as
+JSON from standard input, and writes its figures to standard output.
 Seconds are of processor time in one thread, so that a busy machine falsifies them less. The speeds
 of the machine are in the cache already.
 """
@@ -9,6 +10,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,12 +32,15 @@ def main() -> None:
     torch.set_num_threads(1)
     request: dict[str, str] = json.load(sys.stdin)
     with TemporaryDirectory() as folder:
-        json.dump(_measured(request["recipe"], request["tune"], Path(folder)), sys.stdout)
+        json.dump(_measured(request, Path(folder)), sys.stdout)
 
 
-def _measured(name: str, tune: str, folder: Path) -> dict[str, Json]:
-    path = recipe_path(name)
-    text = re.sub(r"\ntune .*", f"\ntune {tune}", path.read_text())
+def _measured(request: Mapping[str, str], folder: Path) -> dict[str, Json]:
+    path = recipe_path(request["recipe"])
+    text = re.sub(r"\ntune .*", f"\ntune {request['tune']}", path.read_text())
+    for slot in ("weight", "act"):
+        if slot in request:  # in the first scheme, on which the others build
+            text = re.sub(rf"\n  {slot} .*", f"\n  {slot} {request[slot]}", text, count=1)
     bound = qcompile.bind(Variant(path, text).recipe(), trusted=frozenset({"tests"}))
     planned = make_plan(bound, forecast=True)
     expected = planned.plan.beside.forecast

@@ -59,6 +59,15 @@ RESNET20 = HardModel(
     data_name=fashion_files.shipped_name,
 )
 
+UNROTATED = HardModel(
+    "ViT-S/14 unrotated",
+    "vit_s14_unrotated",
+    "tests.bench.hard_models:vit",
+    "tests.bench.fashion:test_vit",
+    2_000,
+)
+"""What presets reach that were published without rotations."""
+
 PHOTOS = HardModel(
     "EfficientNet-Lite0 ImageNet",
     "efficientnet_lite0_imagenet",
@@ -103,7 +112,7 @@ THOROUGH = f"{GRADIENT}@500"
 QUICK = (BASELINE, STRONGER, "hybrid", "optq", "gptaq")
 ENGINE = Matrix(
     "engine",
-    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS), PHOTOS),
+    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS), UNROTATED, PHOTOS),
     (
         ("w2a8", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
         ("w3a3", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),

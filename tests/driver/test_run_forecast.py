@@ -35,6 +35,7 @@ SPEEDS = Speeds(
     ),
     call=4e-5,
     search=Rate(per_call=2e-4, per_item=1e-8),
+    levels=Rate(per_call=4e-4, per_item=2e-8),
     step=Rate(per_call=8e-4, per_item=4e-8),
     new=0.0,
     commit=0.02,
