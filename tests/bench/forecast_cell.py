@@ -1,9 +1,8 @@
 """Measure one row of ``make bench-forecast`` in a process of its own: a forecast, then the run.
 
-Reads ``{"recipe", "tune"}``, and formats that stand in for its own as ``"weight"`` and ``"act"``, as
-JSON from standard input, and writes its figures to standard output.
-Seconds are of processor time in one thread, so that a busy machine falsifies them less. The speeds
-of the machine are in the cache already.
+Reads ``{"recipe", "tune"}`` as JSON from standard input, and formats that stand in for its own as
+``"weight"`` and ``"act"``; writes its figures to standard output. Seconds are of processor time in
+one thread, so that a busy machine falsifies them less. The speeds of the machine are in the cache.
 """
 
 import json
