@@ -1,11 +1,10 @@
-"""What the forecast benchmark makes of its rows."""
+"""What the benchmarks of forecasts make of their rows."""
 
-from tests.bench.forecast import line, term_lines
+from tests.bench.forecast import line
+from tests.bench.memory import lines
 
 ROW = {"recipe": "m-w4", "seconds": 10.0, "seconds_forecast": 9.0, "bytes": 7, "bytes_forecast": 7}
 STREAMS = {**ROW, "tune": "rtn", "peak_mb": 100.0, "peak_mb_forecast": 110.0}
-SOLVED = {**ROW, "tune": "hybrid", "peak_mb": 150.0, "peak_mb_forecast": 150.0}
-LEARNED = {**ROW, "tune": "brecq { steps = 20 }", "peak_mb": 120.0, "peak_mb_forecast": 140.0}
 
 
 def test_a_row_tells_measured_and_forecast_figures():
@@ -15,9 +14,14 @@ def test_a_row_tells_measured_and_forecast_figures():
     )
 
 
-def test_memory_terms_are_what_a_run_takes_beyond_the_streams():
-    assert list(term_lines([STREAMS, LEARNED, SOLVED])) == [
-        "m-w4 statistics and solvers: 50.0 MB more than `rtn`, forecast 40.0 (-6.7% of the peak)",
-        "m-w4 learning: 20.0 MB more than `rtn`, forecast 30.0 (+8.3% of the peak)",
+def test_each_term_is_that_of_the_unit_whose_forecast_is_largest():
+    units = {
+        "a": {"streams": (90, 80), "statistics": (5, 4), "learning": (0, 0), "peak": (100, 90)},
+        "b": {"streams": (50, 60), "statistics": (8, 9), "learning": (0, 0), "peak": (110, 120)},
+    }
+    assert list(lines("m-w4", {"units": units})) == [
+        "| m-w4 | streams | a | 90 | 80 | -11% |",
+        "| m-w4 | statistics | b | 8 | 9 | +12% |",
+        "| m-w4 | learning | a | 0 | 0 | - |",
+        "| m-w4 | peak | b | 110 | 120 | +9% |",
     ]
-    assert list(term_lines([LEARNED])) == []

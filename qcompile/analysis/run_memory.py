@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from qcompile.analysis.layer_work import matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
+from qcompile.capture.kinds import is_structural
 from qcompile.capture.unit import Unit
 from qcompile.quant.variables.categorical import NEIGHBOURS
 
@@ -24,15 +25,17 @@ SOLVED = (2, 5)
 """The same, while the solvers work on rows at all scales."""
 ROWS = 5
 """Copies of these rows, in single precision."""
-SCATTERED = 1.5
+SCATTERED = 1.75
 """Bytes that a process keeps for each byte of such copies, which leave holes as well."""
 LEARNING = 12
 """Copies of a weight that is learned: variable, gradient, Adam's two, and what is saved."""
-RECORDED = 3
-"""Copies of each value of a block that the backward pass needs."""
+RECORDED = 2.25
+"""Copies of each value of a block that the backward pass needs; views are none."""
+RECORDED_QUANTIZED = 2
+"""The same of each operand that is quantized: where it is within the range, and how far off."""
 RECORDED_BEHIND = 1
 """The same of the float network behind it: neither quantizers nor weights to be learned."""
-RETAINED = 1.35
+RETAINED = 1.27
 """Bytes that a process keeps for each byte of the streams: freed values leave holes behind."""
 MAPPED = 32 << 20
 """Bytes from which a tensor has pages of its own, which it gives back: it leaves no hole."""
@@ -44,7 +47,13 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 @dataclass(frozen=True, slots=True)
 class UnitMemory:
     peak: int
-    """Of tensors."""
+    """Of tensors and the holes between them."""
+    streams: int
+    """Values of both streams when the most of them are held, as a site is worked on."""
+    statistics: int
+    """What the solvers of a layer work on, at their most, and quantized operands."""
+    learning: int
+    """What is learned as one and what its steps record, at their most."""
     state: int
     """Of what is saved after the unit."""
     pooled: int
@@ -68,10 +77,14 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
     streams, results = _Streams(walk, (node.name for node in inputs)), 0
     for unit in walk.units:
         kept, late = {*unit.outputs, *_inputs(walk, unit)}, list[str]()
-        peak = streams.resident()
+        peak, most, statistics = streams.resident(), streams.alive, 0
         for name in unit.nodes:
-            fitted = _fitted(walk, name)
-            peak = max(peak, streams.resident(fitted) + _aside(walk, name))
+            fitted, solved = _fitted(walk, name), _statistics(walk, name)
+            aside = _quantizing(walk, name) + solved
+            peak = max(peak, streams.resident(fitted) + aside)
+            if walk.tensors(name):
+                most = max(most, streams.alive + sum(fitted.values()))
+            statistics = max(statistics, aside if solved else 0)
             streams.add(name)
             for dead in dies.get(position[name], ()):
                 if dead in kept:
@@ -79,9 +92,10 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
                 else:
                     streams.drop(dead)
             peak = max(peak, streams.resident() + _one_batch(walk, name))
+        learning = max((_learning(walk, one) for one in walk.learned(unit)), default=0)
+        peak = max(peak, streams.resident() + learning)
         for stretch in walk.learned(unit):
             again = {stretch.output: held(walk, stretch.output) // walk.streams(stretch.output)}
-            peak = max(peak, streams.resident() + _learning(walk, stretch))
             peak = max(peak, streams.resident(again))
         pooled, mapped = streams.most
         for dead in late:
@@ -89,7 +103,8 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
         results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
         state = streams.alive
         streams.begin()
-        yield UnitMemory(max(peak, state * (1 + SAVING)) + results, state, pooled, mapped)
+        peak = max(peak, state * (1 + SAVING)) + results
+        yield UnitMemory(peak, most, statistics, learning, state, pooled, mapped)
 
 
 class _Streams:
@@ -167,33 +182,44 @@ def _fitted(walk: RunWalk, name: str) -> Mapping[str, int]:
     return {name: held(walk, name) // walk.streams(name)}
 
 
-def _aside(walk: RunWalk, name: str) -> int:
-    """What is held besides the streams while a node is quantized."""
+def _quantizing(walk: RunWalk, name: str) -> int:
+    """Copies of operands, and of a weight that is rounded for itself."""
     aside = QUANTIZING * FLOAT * sum(walk.sizes.elements(used) for _, used in walk.operands(name))
     weight = walk.weight(name)
-    if weight is None:
+    if weight is None or _statistics(walk, name):
         return aside
+    return aside + QUANTIZING * FLOAT * prod(weight.shape)
+
+
+def _statistics(walk: RunWalk, name: str) -> int:
+    """Of a layer that is fitted: moments of a batch, one factorisation, rows at all scales."""
+    if walk.weight(name) is None:
+        return 0
     tuning = walk.tuning_of(name)
     layer = matrix_layer(walk.sites[name], walk.sizes.elements(walk.nodes[name]))
     if not tuning.uses_moments or layer is None:
-        return aside + QUANTIZING * FLOAT * prod(weight.shape)
+        return 0
     patches = layer.groups * layer.positions * layer.k
     outputs = layer.groups * layer.positions * layer.rows
     gram, rows = layer.groups * layer.k**2, layer.groups * layer.rows * layer.k
     moments = FLOAT * (PATCHES * patches + OUTPUTS * outputs) + 2 * DOUBLE * (gram + rows)
     steps = [DOUBLE * (grams * gram + copies * rows) for grams, copies in (ELIMINATED, SOLVED)]
     steps[1] += ROWS * FLOAT * rows * len(tuning.scale_factors)
-    return aside + round(max(moments, SCATTERED * max(steps)))
+    return round(max(moments, SCATTERED * max(steps)))
 
 
 def _learning(walk: RunWalk, stretch: Stretch) -> int:
     """Of the steps, and of what the loss keeps of every batch."""
-    recorded = RECORDED * sum(walk.sizes.elements(walk.nodes[name]) for name in stretch.nodes)
+    graph = walk.graph
+    made = [node for name in stretch.nodes if not is_structural(node := walk.nodes[name], graph)]
+    recorded = RECORDED * sum(map(walk.sizes.elements, made))
+    operands = (used for name in stretch.nodes for _, used in walk.operands(name))
+    recorded += RECORDED_QUANTIZED * sum(map(walk.sizes.elements, operands))
     recorded += RECORDED_BEHIND * sum(map(walk.sizes.elements, walk.tail(stretch)))
     weights = (walk.weight(name) for name in stretch.nodes)
     learned = sum(prod(weight.shape) for weight in weights if weight is not None)
     copies = LEARNING * (NEIGHBOURS if stretch.tuning.variable == "categorical" else 1)
-    return FLOAT * (recorded + copies * learned) + _of_loss(walk, stretch)
+    return round(FLOAT * (recorded + copies * learned)) + _of_loss(walk, stretch)
 
 
 def _of_loss(walk: RunWalk, stretch: Stretch) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from qcompile.analysis.actual_sizes import ActualSizes
-from qcompile.analysis.memory_terms import memory_terms
+from qcompile.analysis.run_memory import unit_memory
 from qcompile.analysis.run_seconds import rescaling_seconds, unit_seconds, weighing_seconds
 from qcompile.analysis.run_walk import RunWalk
 from qcompile.analysis.speeds import Speeds
@@ -70,8 +70,7 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
         batches=samples / batch,
         batch=batch,
     )
-    parts = memory_terms(walk)
-    memory = tuple(unit for unit, _ in parts)
+    memory = tuple(unit_memory(walk))
     seconds = None if speeds is None else [round(s, 3) for s in unit_seconds(walk, speeds, memory)]
     moves = any(item.value is not None for item in bound.transforms)
     before = 0.0
@@ -82,8 +81,9 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
             unit=unit.name,
             seconds=None if seconds is None else seconds[place],
             peak_bytes=memory[place].peak,
-            statistics_bytes=parts[place][1].statistics,
-            learning_bytes=parts[place][1].learning,
+            streams_bytes=memory[place].streams,
+            statistics_bytes=memory[place].statistics,
+            learning_bytes=memory[place].learning,
             state_bytes=memory[place].state,
         )
         for place, unit in enumerate(bound.units)

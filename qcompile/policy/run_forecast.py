@@ -10,18 +10,15 @@ class UnitForecast(Frozen):
     seconds: float | None
     """``None`` where the machine's speed is not known."""
     peak_bytes: int
-    """Of tensors that are alive at once while the unit is worked on."""
+    """Of tensors that are alive at once while the unit is worked on, with the holes they leave."""
+    streams_bytes: int = 0
+    """Of values of both streams, when the most of them are held as a site is worked on."""
     statistics_bytes: int = 0
-    """Of these, what the solvers of a layer add: Gram matrices, and rows that they work on."""
+    """Of Gram matrices, and of rows that the solvers of a layer work on, at their most."""
     learning_bytes: int = 0
-    """Of these, what learning adds: optimizer state, recorded values, cached inputs."""
+    """Of optimizer state and recorded values of what is learned as one, at their most."""
     state_bytes: int
     """Of what is saved after the unit, to go on from."""
-
-    @property
-    def streams_bytes(self) -> int:
-        """The rest of ``peak_bytes``: values of both streams, and what rounding needs beside."""
-        return self.peak_bytes - self.statistics_bytes - self.learning_bytes
 
 
 class RunForecast(Frozen):

@@ -7,7 +7,6 @@ call continues. Loads no torch.
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,8 +31,6 @@ REQUESTS: tuple[dict[str, str], ...] = (
     *({"recipe": r, "tune": t} for r, t in (*product(DEMO, TUNES), *product(HARD, FEWER))),
     *({"recipe": DEMO[0], "tune": t, **slots} for slots, t in product(LEVELS, TUNES[:2])),
 )
-TERMS = (("statistics and solvers", "hybrid"), ("learning", "brecq"))
-"""Of memory: what a run takes beyond that of `rtn`, which has the streams alone."""
 LIMITS = (("seconds", 0.30), ("peak_mb", 0.15), ("bytes", 0.0))
 """How far a forecast may be off, as a share of what was measured."""
 SOURCES = (
@@ -61,7 +58,6 @@ def main() -> None:
         name for name, _ in LIMITS if any(off(row, name) > dict(LIMITS)[name] for row in rows)
     ]
     print(f"further off than asked: {', '.join(missed) or 'none'}")
-    print("\n".join(term_lines(rows)))
 
 
 def _row(store: Store, request: dict[str, str], version: str) -> Document:
@@ -80,26 +76,6 @@ def _row(store: Store, request: dict[str, str], version: str) -> Document:
 def off(row: Document, figure: str) -> float:
     """Share of the measured figure by which the forecast is off."""
     return abs(_number(row, f"{figure}_forecast") / _number(row, figure) - 1)
-
-
-def term_lines(rows: Sequence[Document]) -> Iterator[str]:
-    """Memory that solvers and learning add to the streams, in MB: measured, and as forecast."""
-    plain = [row for row in rows if "weight" not in row]
-    for recipe in dict.fromkeys(row["recipe"] for row in plain):
-        of_preset = {str(r["tune"]).partition(" ")[0]: r for r in plain if r["recipe"] == recipe}
-        streams = of_preset.get("rtn")
-        for term, preset in TERMS if streams is not None else ():
-            row = of_preset.get(preset)
-            if row is not None and streams is not None:
-                more, expected = (
-                    _number(row, name) - _number(streams, name)
-                    for name in ("peak_mb", "peak_mb_forecast")
-                )
-                share = (expected - more) / _number(row, "peak_mb")
-                yield (
-                    f"{recipe} {term}: {more:.1f} MB more than `rtn`, forecast {expected:.1f} "
-                    f"({share:+.1%} of the peak)"
-                )
 
 
 def line(row: Document) -> str:

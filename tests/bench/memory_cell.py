@@ -1,16 +1,20 @@
 """Measure the memory of one run, unit by unit, in a process of its own; Linux alone.
 
 Reads ``{"recipe", "tune"}`` as JSON from standard input, writes ``{"start_mb", "units"}`` to
-standard output: by unit, in MB above what the process held before the first, the largest resident
-memory and what the plan's forecast says of it.
+standard output. By unit, in MB, measured and as forecast: what is resident beyond the start when a
+layer is about to be quantized; what fitting it, and learning, take beyond that; and the most that
+is resident beyond the start. A short run comes first, so that kernels are loaded.
 """
 
 import json
 import re
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ParamSpec, TypeVar
+from unittest.mock import patch
 
 import torch
 
@@ -21,65 +25,103 @@ from qcompile.driver.process_memory import resident_bytes
 from qcompile.driver.progress import Progress
 from qcompile.driver.recipes import recipe_path
 from qcompile.driver.run import RunOptions, execute
+from qcompile.passes import sweep
 from tests.bench.cells import Json
 from tests.bench.variant import Variant
 
 MIB = 1 << 20
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 FORGET_PEAK = "5"
+TERMS = ("streams", "statistics", "learning", "peak")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def main() -> None:
     torch.set_num_threads(1)
     request: dict[str, str] = json.load(sys.stdin)
     with TemporaryDirectory() as folder:
-        json.dump(_measured(request["recipe"], request["tune"], Path(folder)), sys.stdout)
+        json.dump(_measured(request, Path(folder)), sys.stdout)
 
 
 @dataclass
 class _Watch:
-    """Peaks between one unit's first word and the next one's."""
+    """The most of each term between one unit's first word and the next one's."""
 
     start: float = 0.0
-    peaks: dict[str, float] = field(default_factory=dict[str, float])
     unit: str = ""
+    found: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
 
     def __call__(self, moment: Progress) -> None:
-        if moment.unit == self.unit:
-            return
-        self.close()
-        give_back_freed()
-        self.start = self.start or resident_bytes() / MIB
-        self.unit = moment.unit
+        if moment.unit != self.unit:
+            self.note_peak()
+            give_back_freed()
+            self.start = self.start or resident_bytes() / MIB
+            self.unit = moment.unit
+            CLEAR.write_text(FORGET_PEAK)
+
+    def note_peak(self) -> float:
+        """In MB, since the last time that it was asked for."""
+        (line,) = re.findall(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+        peak = int(line) / 1024
+        self.note("peak", peak - self.start)
         CLEAR.write_text(FORGET_PEAK)
+        return peak
 
-    def close(self) -> None:
-        if self.unit:
-            (line,) = re.findall(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE)
-            self.peaks[self.unit] = int(line) / 1024
+    def note(self, term: str, value: float) -> None:
+        of_unit = self.found.setdefault(self.unit, dict.fromkeys(TERMS, 0.0))
+        of_unit[term] = max(of_unit[term], value)
+
+    def around(self, term: str, work: Callable[P, R]) -> Callable[P, R]:
+        def watched(*args: P.args, **kwargs: P.kwargs) -> R:
+            self.note_peak()
+            give_back_freed()
+            before = resident_bytes() / MIB
+            if term == "statistics":
+                self.note("streams", before - self.start)
+            CLEAR.write_text(FORGET_PEAK)
+            result = work(*args, **kwargs)
+            self.note(term, self.note_peak() - before)
+            return result
+
+        return watched
 
 
-def _measured(name: str, tune: str, folder: Path) -> dict[str, Json]:
-    path = recipe_path(name)
-    text = re.sub(r"\ntune .*", f"\ntune {tune}", path.read_text())
+def _warm_up(path: Path, text: str, folder: Path) -> None:
+    """What a process loads only when it runs is nobody's figure."""
+    few = re.sub(r"\n  samples = .*", "\n  samples = 64", text)
+    planned = make_plan(qcompile.bind(Variant(path, few).recipe(), trusted=frozenset({"tests"})))
+    execute(planned, folder / "out", RunOptions(work=folder / "runs"))
+
+
+def _measured(request: Mapping[str, str], folder: Path) -> dict[str, Json]:
+    path = recipe_path(request["recipe"])
+    text = re.sub(r"\ntune .*", f"\ntune {request['tune']}", path.read_text())
     bound = qcompile.bind(Variant(path, text).recipe(), trusted=frozenset({"tests"}))
     planned = make_plan(bound, forecast=True)
     expected = planned.plan.beside.forecast
     assert expected is not None
+    _warm_up(path, text, folder / "first")
     watch = _Watch()
-    options = RunOptions(work=folder / "runs", listener=watch)
-    execute(planned, folder / "out", options)
-    watch.close()
-    units: dict[str, Json] = {
-        unit.unit: {
-            "peak_mb": round(watch.peaks[unit.unit] - watch.start, 1),
-            "peak_mb_forecast": round(unit.peak_bytes / MIB, 1),
-            "statistics_mb_forecast": round(unit.statistics_bytes / MIB, 1),
-            "learning_mb_forecast": round(unit.learning_bytes / MIB, 1),
-        }
-        for unit in expected.units
-        if unit.unit in watch.peaks
-    }
+    with (
+        patch.object(sweep, "quantize_site", watch.around("statistics", sweep.quantize_site)),
+        patch.object(sweep, "reconstruct", watch.around("learning", sweep.reconstruct)),
+    ):
+        options = RunOptions(work=folder / "runs", listener=watch)
+        execute(planned, folder / "out", options)
+    watch.note_peak()
+    units: dict[str, Json] = {}
+    for unit in expected.units:
+        if unit.unit in watch.found:
+            forecasts = (
+                *(unit.streams_bytes, unit.statistics_bytes, unit.learning_bytes),
+                unit.peak_bytes,
+            )
+            units[unit.unit] = {
+                term: [round(watch.found[unit.unit][term], 1), round(count / MIB, 1)]
+                for term, count in zip(TERMS, forecasts, strict=True)
+            }
     return {"start_mb": round(watch.start, 1), "units": units, "torch": torch.__version__}
 
 

@@ -1,4 +1,4 @@
-"""The terms of a run's peak memory: what streams, statistics of a layer and steps each add."""
+"""The terms of a run's memory: streams, statistics of a layer, and steps."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from qcompile.analysis.run_memory import RETAINED, SCATTERED
+from qcompile.analysis.run_memory import SCATTERED
 from qcompile.cli.main import main
 from qcompile.diagnostics.quantities import human_bytes
 from qcompile.driver.plan import plan_recipe
@@ -31,31 +31,33 @@ def units(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("tune", ["rtn", "rtn_gram", "optq", "hybrid", "brecq", GENIE, BOTH])
-def test_terms_are_those_of_what_the_tuning_does_and_add_up(units, tune):
+def test_terms_are_those_of_what_the_tuning_does(units, tune):
     found = units(tune)
     for unit in found:
-        assert min(unit.streams_bytes, unit.statistics_bytes, unit.learning_bytes) >= 0
-        assert unit.streams_bytes + unit.statistics_bytes + unit.learning_bytes == unit.peak_bytes
+        terms = (unit.streams_bytes, unit.statistics_bytes, unit.learning_bytes)
+        assert all(0 <= term <= unit.peak_bytes for term in terms)
     solves = tune in ("rtn_gram", "optq", "hybrid", BOTH)
     learns = tune in ("brecq", GENIE, BOTH)
     assert any(unit.statistics_bytes for unit in found) == solves
     assert any(unit.learning_bytes for unit in found) == learns
 
 
-def test_streams_are_what_nearest_rounding_holds(units):
-    nearest = [unit.peak_bytes for unit in units("rtn")]
-    for tune in ("optq", BOTH):
-        assert [unit.streams_bytes for unit in units(tune)] == nearest
+def test_streams_are_the_values_that_are_held_in_both(units):
+    """8 samples of 8 channels on 6 x 6; the block's input waits for the sum behind it."""
+    value = 4 * 8 * 8 * 36
+    nearest, fitted = units("rtn")[1], units("optq")[1]
+    assert nearest.unit == "blocks.0"
+    assert nearest.streams_bytes == 2 * value + 2 * value  # it, and what the second layer reads
+    assert fitted.streams_bytes == nearest.streams_bytes + value  # and wanted outputs
 
 
 def test_statistics_are_of_the_widest_layer(units):
     """3 x 3 convolutions of 8 channels on 6 x 6: 8 rows of 72 columns."""
     block = units("optq")[1]
     assert block.unit == "blocks.0"
-    eliminated = SCATTERED * 8 * (6 * 72 * 72 + 8 * 8 * 72)
-    wanted = RETAINED * 4 * 8 * 36 * 8  # outputs of the only batch, before the inputs can go
-    instead = 4 * 4 * 8 * 72  # copies of the weight that nearest rounding holds
-    assert block.statistics_bytes == pytest.approx(eliminated + wanted - instead, abs=2)
+    eliminated = 8 * (6 * 72 * 72 + 8 * 8 * 72)
+    quantizing = 4 * 4 * 8 * 8 * 36
+    assert block.statistics_bytes == SCATTERED * eliminated + quantizing
 
 
 def test_what_a_loss_needs_is_a_part_of_the_learning(units):
