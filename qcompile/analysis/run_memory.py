@@ -10,6 +10,7 @@ from qcompile.analysis.layer_work import matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.unit import Unit
+from qcompile.quant.moments import is_wide
 from qcompile.quant.variables.categorical import NEIGHBOURS
 
 FLOAT, DOUBLE = 4, 8
@@ -81,7 +82,9 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
         for name in unit.nodes:
             fitted, solved = _fitted(walk, name), _statistics(walk, name)
             aside = _quantizing(walk, name) + solved
-            peak = max(peak, streams.resident(fitted) + aside)
+            wide = solved and _is_wide(walk, name)
+            values = streams.settled(fitted) if wide else streams.resident(fitted)
+            peak = max(peak, values + aside)
             if walk.tensors(name):
                 most = max(most, streams.alive + sum(fitted.values()))
             statistics = max(statistics, aside if solved else 0)
@@ -122,6 +125,11 @@ class _Streams:
         """A unit, before which all that was freed is given back."""
         self._asked = 0
         self._start = self._most = self._pooled
+
+    def settled(self, further: Mapping[str, int]) -> int:
+        """With ``further``, when what was freed has just been given back."""
+        self._most = self.alive - self._mapped
+        return self.alive + sum(further.values())
 
     def resident(self, further: Mapping[str, int] = NOTHING) -> int:
         """With ``further`` bytes of values, by name; what the heap had once, it keeps."""
@@ -180,6 +188,12 @@ def _fitted(walk: RunWalk, name: str) -> Mapping[str, int]:
     if walk.weight(name) is None or not walk.tuning_of(name).uses_moments:
         return NOTHING
     return {name: held(walk, name) // walk.streams(name)}
+
+
+def _is_wide(walk: RunWalk, name: str) -> bool:
+    """Its solvers have freed memory given back before they begin."""
+    layer = matrix_layer(walk.sites[name], walk.sizes.elements(walk.nodes[name]))
+    return layer is not None and is_wide(layer.k)
 
 
 def _quantizing(walk: RunWalk, name: str) -> int:

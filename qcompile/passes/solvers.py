@@ -21,13 +21,11 @@ from qcompile.quant.moments import (
     FromInputs,
     Moments,
     UnusableSamplesError,
+    is_wide,
     moments,
     tells_by_inputs,
 )
 from qcompile.quant.rounding import nearest
-
-WIDE = 16 << 20
-"""Bytes of a Gram matrix from which it fits into none of the holes that streams leave."""
 
 Samples = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -102,7 +100,7 @@ def solve(problem: LayerProblem) -> LayerSolution:
 
 def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> LayerSolution:
     layer = Layer(problem.weight, problem.spec, problem.output_axis, geometry)
-    if layer.rows().shape[-1] ** 2 * torch.float64.itemsize > WIDE:
+    if is_wide(layer.rows().shape[-1]):
         give_back_freed()
     chooses = len(problem.tuning.damping) > 1
     fit, held = split(problem.batches) if chooses else (range(problem.batches), None)

@@ -19,6 +19,8 @@ from qcompile.quant.second_moment import second_moment
 A = TypeVar("A")
 B = TypeVar("B")
 
+WIDE = 16 << 20
+"""Bytes of a Gram matrix."""
 AS_MANY = 2
 """Outputs for each input, from which wanted outputs are told by what they are made of."""
 
@@ -122,6 +124,11 @@ class FromInputs:
 def tells_by_inputs(groups: int, rows: int, k: int) -> bool:
     """Whether that is much the smaller product."""
     return groups == 1 and rows >= AS_MANY * k
+
+
+def is_wide(k: int) -> bool:
+    """A Gram matrix of so many inputs fits into none of the holes that values leave in memory."""
+    return k * k * torch.float64.itemsize > WIDE
 
 
 class UnusableSamplesError(ArithmeticError):
