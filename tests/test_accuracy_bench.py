@@ -32,7 +32,7 @@ from tests.bench.matrix import (
     rows,
 )
 from tests.bench.step_cost import TIMED_STEPS, StepClock, StepCost
-from tests.bench.variant import preset_name, variant
+from tests.bench.variant import GRADIENT, SYMMETRIC, preset_name, variant
 from tests.bench.vit_s14 import DEPTH, ViTS14
 
 CELL = {"model": "m", "seed": 1}
@@ -106,7 +106,8 @@ def test_every_row_is_its_recipe_with_preset_and_seed(row):
     name, _, steps = preset.partition("@")
     assert recipe.tuning.preset == preset_name(preset)
     assert ("gradient" in recipe.tuning.solvers) == recipe.tuning.learns
-    assert "+" not in name or recipe.tuning.solvers == ("optq", "cd", "gradient")
+    assert (name == GRADIENT) <= (recipe.tuning.solvers == ("optq", "cd", "gradient"))
+    assert (name == SYMMETRIC) <= (recipe.tuning.target == "symmetric")
     assert not steps or recipe.tuning.steps == int(steps)
     assert not row.preset.endswith("@equal") or recipe.tuning.learns
     assert recipe.calibration.seed == row.seed

@@ -17,6 +17,9 @@ PARTS = (
     "partition = block",
     "learn = [rounding, scale, bias, act_scale]",
 )
+SYMMETRIC = "hybrid+symmetric"
+"""The layer solver fitted to ``W q``, not to the float output: for few different images."""
+SETTINGS = {GRADIENT: PARTS, SYMMETRIC: ("target = symmetric",)}
 SEED = re.compile(r"^(\s*seed\s*=\s*)\d+$", re.MULTILINE)
 
 
@@ -45,7 +48,7 @@ def variant(path: Path, preset: str, seed: int) -> Variant:
     ``brecq@100`` takes 100 steps. How many ``brecq@equal`` takes is the caller's to find out.
     """
     name, _, steps = preset.partition("@")
-    settings = [*(PARTS if name == GRADIENT else ()), *([f"steps = {steps}"] if steps else ())]
+    settings = [*SETTINGS.get(name, ()), *([f"steps = {steps}"] if steps else ())]
     tune = "\n  ".join([f"tune {preset_name(preset)} {{", *settings]) + "\n}"
     tune = tune if settings else f"tune {name}"
     text = _once(TUNE, tune, path.read_text(), path)
