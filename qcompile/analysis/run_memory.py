@@ -1,6 +1,6 @@
 """Bytes that are alive at once in a run, unit by unit."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -66,16 +66,19 @@ class UnitMemory:
 def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
     """In the order of the walk; values are held from the node that makes them to their last use.
 
-    What a node reads for the last time goes batch by batch, as its own value comes.
+    What a node reads for the last time goes batch by batch, as its own value comes. The samples
+    are the caller's (``samples_bytes``), and in a state as long as they are read.
     """
     order = list(chain.from_iterable(unit.nodes for unit in walk.units))
     position = {name: at for at, name in enumerate(order)}
     dies: dict[int, list[str]] = {}
+    samples: dict[str, int] = {}
     for name, node in walk.nodes.items():
         last = max((position.get(user.name, -1) for user in node.users), default=-1)
         dies.setdefault(max(last, position.get(name, 0)), []).append(name)
-    inputs = walk.graph.graph.find_nodes(op="placeholder")
-    streams, results = _Streams(walk, (node.name for node in inputs)), 0
+        if node.op == "placeholder":
+            samples[name] = last
+    streams, results = _Streams(walk), 0
     for unit in walk.units:
         kept, late = {*unit.outputs, *_inputs(walk, unit)}, list[str]()
         peak, most, statistics = streams.resident(), streams.alive, 0
@@ -104,21 +107,26 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
         for dead in late:
             streams.drop(dead)
         results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
-        state = streams.alive
+        end = position[unit.nodes[-1]]
+        state = streams.alive + sum(held(walk, name) for name, at in samples.items() if at > end)
         streams.begin()
         peak = max(peak, state * (1 + SAVING)) + results
         yield UnitMemory(peak, most, statistics, learning, state, pooled, mapped)
 
 
+def samples_bytes(walk: RunWalk) -> int:
+    """Of the batches that go in."""
+    inputs = walk.graph.graph.find_nodes(op="placeholder")
+    return sum(held(walk, node.name) for node in inputs)
+
+
 class _Streams:
     """The values that are held at a time, in bytes of both streams."""
 
-    def __init__(self, walk: RunWalk, names: Iterable[str]) -> None:
+    def __init__(self, walk: RunWalk) -> None:
         self._walk = walk
         self._live: dict[str, int] = {}
         self.alive = self._mapped = self._asked = self._most = 0
-        for name in names:
-            self.add(name)
         self.begin()
 
     def begin(self) -> None:

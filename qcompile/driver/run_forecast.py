@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from qcompile.analysis.actual_sizes import ActualSizes
-from qcompile.analysis.run_memory import unit_memory
+from qcompile.analysis.run_memory import samples_bytes, unit_memory
 from qcompile.analysis.run_seconds import rescaling_seconds, unit_seconds, weighing_seconds
 from qcompile.analysis.run_walk import RunWalk
 from qcompile.analysis.speeds import Speeds
@@ -90,6 +90,7 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
     )
     after = sum(unit.bytes_after for unit in bound.forecast)
     missing = sum(unit.bytes_before for unit in bound.forecast) if bound.is_preview else 0
+    missing += 0 if used else samples_bytes(walk)
     nodes = len(walk.nodes)
     exports = sum(
         known(name).expected_bytes(bound.planned, after, nodes)
