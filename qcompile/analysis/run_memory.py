@@ -84,7 +84,7 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
         peak, most, statistics = streams.resident(), streams.alive, 0
         for name in unit.nodes:
             fitted, solved = _fitted(walk, name), _statistics(walk, name)
-            aside = _quantizing(walk, name) + solved
+            aside = solved + _quantizing(walk, name, is_fitted=solved > 0)
             wide = solved and _is_wide(walk, name)
             values = streams.settled(fitted) if wide else streams.resident(fitted)
             peak = max(peak, values + aside)
@@ -204,11 +204,11 @@ def _is_wide(walk: RunWalk, name: str) -> bool:
     return layer is not None and is_wide(layer.k)
 
 
-def _quantizing(walk: RunWalk, name: str) -> int:
+def _quantizing(walk: RunWalk, name: str, *, is_fitted: bool) -> int:
     """Copies of operands, and of a weight that is rounded for itself."""
     aside = QUANTIZING * FLOAT * sum(walk.sizes.elements(used) for _, used in walk.operands(name))
     weight = walk.weight(name)
-    if weight is None or _statistics(walk, name):
+    if weight is None or is_fitted:
         return aside
     return aside + QUANTIZING * FLOAT * prod(weight.shape)
 

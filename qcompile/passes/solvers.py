@@ -100,12 +100,12 @@ def solve(problem: LayerProblem) -> LayerSolution:
 
 def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> LayerSolution:
     layer = Layer(problem.weight, problem.spec, problem.output_axis, geometry)
-    if is_wide(layer.rows().shape[-1]):
+    groups, rows, k = layer.rows().shape
+    if is_wide(k):
         give_back_freed()
     chooses = len(problem.tuning.damping) > 1
     fit, held = split(problem.batches) if chooses else (range(problem.batches), None)
     importance = problem.importance
-    groups, rows, _ = layer.rows().shape
 
     def sums(batches: Sequence[int]) -> Moments:
         counts = problem.row_weights

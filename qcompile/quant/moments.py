@@ -81,22 +81,6 @@ class Moments:
             power=self.power[:, rows],
         )
 
-    def moved(self, input_by: Tensor, target_by: Tensor) -> "Moments":
-        """Of ``q + input_by`` and ``t + target_by``; the matrices are changed in place."""
-        a, b = input_by[:, None, :], target_by[:, :, None]
-        q, t = self.mean_input[:, None, :], self.mean_target[:, :, None]
-        outer = q.transpose(1, 2) @ a
-        self.gram.add_(outer).add_(outer.transpose(1, 2)).add_(a.transpose(1, 2) @ a)
-        self.cross.add_(t @ a).add_(b @ q).add_(b @ a)
-        return Moments(
-            self.gram,
-            self.cross,
-            self.mean_input + input_by,
-            self.mean_target + target_by,
-            self.power + target_by * (2 * self.mean_target + target_by),
-            self.samples,
-        )
-
     @property
     def means(self) -> Means:
         return Means(self.mean_input, self.mean_target)
@@ -175,7 +159,23 @@ def moments(
     if of_inputs is not None:
         cross = of_inputs.weight @ cross
     near = Moments(gram, cross, mean_input, mean_target, power, samples)
-    return near.moved(around[0][:, 0].double(), around[1][:, 0].double())
+    return _moved(near, around[0][:, 0].double(), around[1][:, 0].double())
+
+
+def _moved(near: Moments, input_by: Tensor, target_by: Tensor) -> Moments:
+    """Of ``q + input_by`` and ``t + target_by``; takes over the matrices of ``near``."""
+    a, b = input_by[:, None, :], target_by[:, :, None]
+    q, t = near.mean_input[:, None, :], near.mean_target[:, :, None]
+    outer = q.transpose(1, 2) @ a
+    near.gram.add_(outer).add_(outer.transpose(1, 2)).add_(a.transpose(1, 2) @ a)
+    near.cross.add_(t @ a).add_(b @ q).add_(b @ a)
+    power = near.power + target_by * (2 * near.mean_target + target_by)
+    return replace(
+        near,
+        mean_input=near.mean_input + input_by,
+        mean_target=near.mean_target + target_by,
+        power=power,
+    )
 
 
 def _beside(first: Iterable[A], second: Iterable[B] | None) -> Iterator[tuple[A, B | None]]:

@@ -27,12 +27,12 @@ from qcompile.driver.recipes import recipe_path
 from qcompile.driver.run import RunOptions, execute
 from qcompile.passes import sweep
 from tests.bench.cells import Json
+from tests.bench.memory import TERMS
 from tests.bench.variant import Variant
 
 MIB = 1 << 20
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 FORGET_PEAK = "5"
-TERMS = ("streams", "statistics", "learning", "peak")
 
 P = ParamSpec("P")
 R = TypeVar("R")
