@@ -119,7 +119,8 @@ class LayerWork:
         dampings = len(tuning.damping)
         if dampings > 1:  # each on some rows, and the best one's factor on all
             tried = layer.groups * ceil(layer.rows / max(layer.rows // TRIAL_ROWS, 1))
-            total = dampings * (ridge.seconds(k, tried) + self._first(tuning, k, tried))
+            targets = 1 if tuning.target == "symmetric" else 2
+            total = dampings * (ridge.seconds(k, tried) + self._first(tuning, k, targets * tried))
             total += ridge.product * k * k * rows
         else:
             total = ridge.seconds(k, rows)

@@ -72,6 +72,7 @@ def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
                 "reused_codes": figures.reused_codes,
                 "fallback": figures.fallback,
                 "damping": figures.damping,
+                "target": figures.target,
                 "note": figures.note,
             }
             for figures in outcome.sites

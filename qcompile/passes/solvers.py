@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qcompile.compat.heap import give_back_freed
-from qcompile.methods.tuning import Tuning
+from qcompile.methods.tuning import Target, Tuning
 from qcompile.passes.held_out import ONE_BATCH, split
 from qcompile.policy.scheme import QuantSlot
 from qcompile.quant.elimination import NotPositiveDefiniteError
@@ -73,6 +73,8 @@ class LayerSolution:
     """Why the solvers had to leave nearest rounding, for the report."""
     damping: float | None = None
     """That was used; ``None`` where nothing was fitted."""
+    target: Target | None = None
+    """The same; ``symmetric`` too where that did better on held-out batches."""
     note: str = ""
     """What else is to be said of the fit, for the report."""
 
@@ -129,6 +131,7 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         grid=layer.grid_of(found.scale, found.zero_point, found.grid),
         bias=None if found.bias is None else found.bias.flatten(),
         damping=found.damping,
+        target="symmetric" if found.keeps_own else problem.tuning.target,
         note="; ".join(_remarks(problem, found)),
     )
 

@@ -1,12 +1,13 @@
 """Quantize one site: ranges of its operands, codes of its weight, its value behind both."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
 from torch import Tensor, fx
 
+from qcompile.methods.tuning import Target
 from qcompile.passes.block import BlockSite, Rounded, SolvedWeight
 from qcompile.passes.layer_samples import LayerSamples, layer_samples
 from qcompile.passes.operand_range import fit_operands
@@ -37,6 +38,8 @@ class SiteFigures:
     """Why the layer's solvers left nearest rounding."""
     damping: float | None = None
     """With which the layer's solvers fitted; 0 where nearest rounding was better."""
+    target: Target | None = None
+    """What they fitted."""
     note: str = ""
     """What else is to be said of the layer's fit."""
 
@@ -73,17 +76,23 @@ def quantize_site(
         path, storage = weight_names(plan)
         weight = cast("Tensor", attribute(context.module, path)).detach().to(context.device)
         code = known.get(storage)
-        fallback, damping, note = None, None, ""
+        solution = None
         if code is None:
             samples = layer_samples(context, node, weight.shape[plan.output_axis], at, plain)
             solved, solution = _solve_weight(context, node, site, plan, weight, samples)
             code = solved.start.code
-            if solution is not None:
-                fallback, damping, note = solution.fallback, solution.damping, solution.note
             weights |= solved.start.beside
         weights[path] = code.dequantize(weight.dtype)
         error = relative_error([weights[path]], [weight])
-        figures = SiteFigures(site.key, error, None, solved is None, fallback, damping, note)
+        figures = SiteFigures(site.key, error, reused_codes=solved is None)
+        if solution is not None:
+            figures = replace(
+                figures,
+                fallback=solution.fallback,
+                damping=solution.damping,
+                target=solution.target,
+                note=solution.note,
+            )
     run = operation(context.module, node, context.device, weights)
 
     def value(batch: int) -> Value:

@@ -95,6 +95,8 @@ class LayerFit:
     """0 for nearest rounding."""
     raised: bool = False
     """The damping that was asked for did not make the Gram matrix positive definite."""
+    keeps_own: bool = False
+    """Fitted to ``W q``, which did better than the wanted output."""
 
 
 def fit_layer(
@@ -109,8 +111,10 @@ def fit_layer(
 ) -> LayerFit:
     """Fit on ``fit``; choose damping, and whether nearest rounding was better, on ``held``.
 
-    Dampings are compared by the first solver alone, on the grid of nearest rounding and on some of
-    the rows: a search of the grid and all further steps for each would take most of the time.
+    With each damping ``W`` itself stands beside ``W*``: what a target makes good on the samples
+    of the fit need not hold on others. They are compared by the first solver alone, on the grid of
+    nearest rounding and on some of the rows: a search of the grid and all further steps for each
+    would take most of the time.
 
     ``importance`` ``[groups, rows]`` weighs the outputs in that choice. Raises
     ``NotPositiveDefiniteError`` where the moments are no use.
@@ -122,12 +126,12 @@ def fit_layer(
     weight = layer.rows()
     judge = None if held is None else _Judge(held, importance)
     if judge is None or len(tuning.damping) == 1:
-        best = eliminate(centred.gram, tuning.order, tuning.damping[0])
+        best = _Start(eliminate(centred.gram, tuning.order, tuning.damping[0]))
     else:
         trial = _Trial(layer, tuning, nearest, fit, centred, refits_bias=refits_bias)
         best = trial.best(judge)
         del trial
-    ridge = ridge_target(weight, centred, best)
+    ridge = best.ridge(weight, centred)
     means = fit.means if refits_bias else None
     del fit, centred, best  # wide layers: matrices that are needed no more are not held
     found = _fitted(layer, tuning, nearest, means, ridge)
@@ -157,8 +161,20 @@ class _Judge:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """What a fit sets out from."""
+
+    elimination: Elimination
+    keeps_own: bool = False
+
+    def ridge(self, weight: Tensor, fit: Moments) -> "Ridge":
+        made = own_target if self.keeps_own else ridge_target
+        return made(weight, fit, self.elimination)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Trial:
-    """A cheap fit, from which a damping is judged."""
+    """A cheap fit, from which a damping and a target are judged."""
 
     layer: Layer
     tuning: Tuning
@@ -168,30 +184,49 @@ class _Trial:
     """Of the same samples, if the bias is refitted."""
     refits_bias: bool
 
-    def best(self, judge: _Judge) -> Elimination:
+    def best(self, judge: _Judge) -> _Start:
         """Of all dampings of the tuning; besides the one at work only the best is held."""
         best, least = None, math.inf
         for damping in self.tuning.damping:
             tried = eliminate(self.centred.gram, self.tuning.order, damping)
-            error = self.error(judge, tried)
+            start, error = min(self._errors(judge, tried), key=lambda found: found[1])
             if best is None or error < least:
-                best, least = tried, error
-            del tried
+                best, least = start, error
+            del tried, start
         assert best is not None
         return best
 
-    def error(self, judge: _Judge, elimination: Elimination) -> float:
+    def _errors(self, judge: _Judge, elimination: Elimination) -> list[tuple[_Start, float]]:
+        """Of the wanted output and, where that is another one, of the layer's own."""
         weight = self.layer.rows()
         rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
         ridge = ridge_target(weight[:, rows], self.centred.of_rows(rows), elimination)
         problem = _problem(self.layer, self.grid, ridge, rows)
+        starts = [_Start(elimination)]
+        if self.tuning.target != "symmetric":
+            starts.append(_Start(elimination, keeps_own=True))
+            problem = _beside(problem, weight[:, rows].float())
         setting = Setting(self.tuning, ridge.elimination)
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
         first = dict(STEPS)[name]
-        values = problem.values(first(problem, None, setting)).double()
-        bias = self.fit.of_rows(rows).means.bias(values) if self.refits_bias else None
-        return judge.of_rows(rows).error(values, bias)
+        values = problem.values(first(problem, None, setting)).double().chunk(len(starts), 1)
+        means = self.fit.of_rows(rows).means if self.refits_bias else None
+        of_rows = judge.of_rows(rows)
+        return [
+            (start, of_rows.error(part, None if means is None else means.bias(part)))
+            for start, part in zip(starts, values, strict=True)
+        ]
+
+
+def _beside(problem: Quadratic, target: Tensor) -> Quadratic:
+    """With more rows, of another target: the first solver takes a column of all in one step."""
+    return replace(
+        problem,
+        target=torch.cat([problem.target, target], 1),
+        scale=problem.scale.repeat(1, 2, 1),
+        zero_point=problem.zero_point.repeat(1, 2, 1),
+    )
 
 
 def _rounded(layer: Layer, nearest: LayerGrid, means: Means | None) -> LayerFit:
@@ -210,7 +245,8 @@ def _fitted(
     layer: Layer, tuning: Tuning, nearest: LayerGrid, means: Means | None, ridge: "Ridge"
 ) -> LayerFit:
     """One fit: grid, codes, then scales and codes in turns, then the bias, if it is refitted."""
-    keeps_grid = tuning.target == "symmetric" or isinstance(nearest, LevelGrid)
+    own = tuning.target == "symmetric" or ridge.keeps_own
+    keeps_grid = own or isinstance(nearest, LevelGrid)
     grid = nearest if keeps_grid else layer.range_of(ridge.target)
     setting = Setting(tuning, ridge.elimination)
     problem = _problem(layer, grid, ridge)
@@ -226,7 +262,17 @@ def _fitted(
     weight = problem.steps(codes.double(), zero_point).double() * scale
     bias = None if means is None else means.bias(problem.values(codes).double())
     used = ridge.elimination
-    return LayerFit(codes, scale, zero_point, weight, grid, bias, used.damping, used.raised)
+    return LayerFit(
+        codes=codes,
+        scale=scale,
+        zero_point=zero_point,
+        weight=weight,
+        grid=grid,
+        bias=bias,
+        damping=used.damping,
+        raised=used.raised,
+        keeps_own=ridge.keeps_own,
+    )
 
 
 def _problem(layer: Layer, grid: LayerGrid, ridge: "Ridge", rows: slice = ALL_ROWS) -> Quadratic:
@@ -256,6 +302,8 @@ class Ridge:
     gram: Tensor
     """In float32, as is the factor: damping has bounded how much is lost by that."""
     elimination: Elimination
+    keeps_own: bool = False
+    """The target is the layer's own weight."""
 
 
 def ridge_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:
@@ -263,6 +311,11 @@ def ridge_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridg
     bump = (elimination.diagonal - fit.gram.diagonal(dim1=-2, dim2=-1))[:, None, :]
     target = elimination.solved(fit.cross + bump * weight)
     return Ridge(target, elimination.damped(fit.gram), elimination.single())
+
+
+def own_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:
+    """``W`` for ``W*``: the limit of a target whose damping grows, rounded as ``fit`` weighs it."""
+    return Ridge(weight, elimination.damped(fit.gram), elimination.single(), keeps_own=True)
 
 
 def _best_start(problem: Quadratic, setting: Setting, layer: Layer) -> tuple[Quadratic, Tensor]:

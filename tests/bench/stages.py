@@ -31,7 +31,7 @@ RECIPE = RECIPES / "vit_s14-w4.qrecipe"
 TOKENS, DEPTH = 50, 12
 LINEAR = ((1152, 384), (384, 384), (1536, 384), (384, 1536))
 """``(outputs, inputs)`` of the four linear layers of a block."""
-DAMPINGS, SCALES, TRIAL_ROWS = 3, 5, 128
+DAMPINGS, TARGETS, SCALES, TRIAL_ROWS = 3, 2, 5, 128
 
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("range search", ("range_search.py:weight_range", "activation_quantizer.py:fit")),
@@ -68,7 +68,7 @@ def operations(images: int) -> dict[str, float]:
         work["Gram matrices"] += 2 * samples * k * (k / 2 + (k if rows >= 2 * k else rows))
         solved = rows + DAMPINGS * min(rows, TRIAL_ROWS)
         work["factorisation, target"] += DAMPINGS * 2 / 3 * k**3 + 4 * solved * k**2
-        work["OPTQ"] += k**2 * (SCALES * rows + DAMPINGS * min(rows, TRIAL_ROWS))
+        work["OPTQ"] += k**2 * (SCALES * rows + TARGETS * DAMPINGS * min(rows, TRIAL_ROWS))
         # the float stream, the quantized one, and the layer's wanted output
         work["two streams"] += 2 * 2 * samples * k * rows
     return {name: DEPTH * count / 1e9 for name, count in work.items()}

@@ -186,7 +186,7 @@ def test_nearest_rounding_is_kept_where_the_fit_does_not_carry_over():
     """Held-out samples that contradict the fit: whatever was learned is worse on them."""
     layer = layer_of(w(4))
     q, t = samples(layer, noise=0.0)
-    misled = moments([(q, t.flip(1))], Dense())
+    misled = moments([(q @ draw(16, 16, seed=3), t)], Dense())
     honest = moments([(q, q @ layer.rows()[0].T)], Dense())
     grid = layer.range_of(layer.rows())
     found = fit_layer(layer, HYBRID, grid, misled, honest, refits_bias=False)
@@ -197,9 +197,30 @@ def test_nearest_rounding_is_kept_where_the_fit_does_not_carry_over():
 
 def test_few_samples_take_more_damping_than_many():
     layer = layer_of(w(3), k=48)
-    few = fitted(layer, n=40).damping
+    few = fitted(layer, n=20).damping
     many = fitted(layer, n=4000).damping
     assert few > many
+
+
+def test_the_own_output_is_fitted_where_the_wanted_one_does_not_carry_over():
+    """Of few samples the wanted output is learned by heart, and of outputs that are not its own."""
+    layer = layer_of(w(3), k=48)
+    assert [fitted(layer, n=n).keeps_own for n in (20, 40, 400, 4000)] == [True, True, False, False]
+    grid = layer.range_of(layer.rows())
+    q, t = samples(layer)
+    own = q @ layer.rows()[0].T
+    one = replace(HYBRID, damping=(0.1,))
+
+    def fit(tuning, wanted, held):
+        sums = [moments([(q, values)], Dense()) for values in (wanted, held)]
+        return fit_layer(layer, tuning, grid, *sums, refits_bias=False)
+
+    found = fit(replace(one, damping=(0.1, 0.1)), t.flip(1), own)
+    symmetric = fit(replace(one, target="symmetric"), t, own)
+    assert found.keeps_own
+    assert not symmetric.keeps_own
+    assert torch.equal(found.codes, symmetric.codes)
+    assert torch.equal(found.scale, symmetric.scale)
 
 
 def test_dead_inputs_and_rank_deficiency_are_survived():
