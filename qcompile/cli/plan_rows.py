@@ -5,7 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from qcompile.diagnostics.quantities import human_bytes, human_count, several
-from qcompile.policy.core import Plan, PlanCore, SiteCompute, SitePlan, TensorPlan, UnitPlan
+from qcompile.policy.core import (
+    DataPlan,
+    Plan,
+    PlanCore,
+    SiteCompute,
+    SitePlan,
+    TensorPlan,
+    UnitPlan,
+)
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.scheme import QuantSlot
 from qcompile.targets.names import REFERENCE
@@ -47,10 +55,18 @@ def rows(plan: Plan, *, full: bool) -> Iterable[tuple[str, ...]]:
 
 def title(core: PlanCore) -> str:
     weights = "preview" if core.weights_sha256 is None else f"weights {core.weights_sha256[:6]}"
-    data = f", data {core.data.reference} {core.data.samples}" if core.data else ""
+    data = f", data {_samples(core.data)}" if core.data else ""
     return (
         f"{core.recipe[0].name} -> {core.model}   (graph {core.graph_sha256[:6]}, {weights}{data})"
     )
+
+
+def _samples(data: DataPlan) -> str:
+    parted = data.groups
+    shown = f"{data.reference} {data.samples}"
+    if parted is None:
+        return shown
+    return f"{shown} of {parted.count} groups, of which {parted.judging} judge"
 
 
 def summary(plan: Plan) -> Iterable[str]:

@@ -58,12 +58,12 @@ def row_problem(batch: Batch) -> str | None:
     return None
 
 
-def split_labels(batch: Batch, labels: str | None) -> tuple[Batch, Tensor | None]:
+def split_off(batch: Batch, name: str | None) -> tuple[Batch, Tensor | None]:
     """What goes into the model, and what does not.
 
-    ``labels`` is the key in a dict; in a tuple the last element has that name, whatever it is.
+    ``name`` is the key in a dict; in a tuple the last element has that name, whatever it is.
     """
-    if labels is None:
+    if name is None:
         return batch, None
     match batch:
         case Tensor():
@@ -71,7 +71,7 @@ def split_labels(batch: Batch, labels: str | None) -> tuple[Batch, Tensor | None
         case tuple():
             return (batch[:-1], batch[-1]) if len(batch) > 1 else (batch, None)
         case dict():
-            return {k: v for k, v in batch.items() if k != labels}, batch.get(labels)
+            return {k: v for k, v in batch.items() if k != name}, batch.get(name)
 
 
 def model_arguments(batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

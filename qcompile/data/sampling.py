@@ -1,12 +1,24 @@
 """The calibration samples: which, in what order, and the hash that pins their content."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from qcompile.data.batches import Batch, content_sha256, map_tensors, named_tensors, slice_rows
+from qcompile.data.batches import (
+    Batch,
+    content_sha256,
+    join,
+    map_tensors,
+    named_tensors,
+    rows,
+    slice_rows,
+    split_off,
+    take_rows,
+)
+from qcompile.data.groups import by_group, groups_problem
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import empty_data
 from qcompile.diagnostics.codes import Code
@@ -23,12 +35,30 @@ class CalibrationSet:
     indices: tuple[int, ...]
     sha256: str
     batches: tuple[Batch, ...]
+    groups: "Groups | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """How samples that come in groups are parted: the last batches judge, and share none."""
+
+    count: int
+    judging: int
+    judging_batches: int
 
 
 def select_samples(
-    reference: str, source: DataSource, samples: int, batch: int, seed: int | None
+    reference: str,
+    source: DataSource,
+    samples: int,
+    batch: int,
+    seed: int | None,
+    groups: str | None = None,
 ) -> tuple[CalibrationSet | None, list[Diagnostic]]:
-    """The first ``samples`` after a shuffle with ``seed``; labels stay in the batches."""
+    """The first ``samples`` after a shuffle with ``seed``; labels stay in the batches.
+
+    ``groups`` names the tensor that says of which group a sample is, and does not stay.
+    """
     available = len(source)
     if available == 0:
         return None, [empty_data(reference)]
@@ -43,8 +73,32 @@ def select_samples(
     problems += finite_problems(reference, selected, indices)
     if has_errors(problems):
         return None, problems
-    parts = [slice_rows(selected, at, at + batch) for at in range(0, len(indices), batch)]
-    return CalibrationSet(indices, content_sha256(selected), tuple(parts)), problems
+    if groups is None:
+        return _cut(indices, [selected], batch), problems
+    rest, named = split_off(selected, groups)
+    problem = groups_problem(named, groups, reference, selected)
+    if named is None or problem is not None:
+        return None, [*problems, *([problem] if problem else [])]
+    numbers = named.tolist()
+    fitted, judging = by_group(numbers)
+    order = tuple(indices[place] for place in (*fitted, *judging))
+    found = _cut(order, [take_rows(rest, fitted), take_rows(rest, judging)], batch)
+    parted = Groups(
+        count=len(set(numbers)),
+        judging=len({numbers[place] for place in judging}),
+        judging_batches=math.ceil(len(judging) / batch),
+    )
+    return replace(found, groups=parted), problems
+
+
+def _cut(indices: tuple[int, ...], parts: Sequence[Batch], size: int) -> CalibrationSet:
+    """No batch has samples of two parts."""
+    batches = [
+        slice_rows(part, start, start + size)
+        for part in parts
+        for start in range(0, rows(part), size)
+    ]
+    return CalibrationSet(indices, content_sha256(join(parts)), tuple(batches))
 
 
 def shuffled(count: int, seed: int) -> tuple[int, ...]:

@@ -137,6 +137,7 @@ class Code(Enum):
     NON_FINITE_DATA = ("QR712", "non-finite-data", Severity.ERROR)
     METRIC = ("QR713", "metric", Severity.ERROR)
     SPLIT_BLOCK = ("QR716", "split-block", Severity.ERROR)
+    GROUPS = ("QR717", "groups-do-not-fit", Severity.ERROR)
     PREVIEW = ("QR720", "preview-is-no-plan", Severity.ERROR)
     REVISION = ("QR721", "revision-not-readable", Severity.ERROR)
 

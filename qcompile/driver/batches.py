@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, fx
 
-from qcompile.data.batches import Batch, model_arguments, split_labels
+from qcompile.data.batches import Batch, model_arguments, split_off
 
 
 def placeholder_batches(
@@ -15,7 +15,7 @@ def placeholder_batches(
     by_target = {str(node.target): node.name for node in nodes}
     found: list[dict[str, Tensor]] = []
     for batch in batches:
-        args, kwargs = model_arguments(split_labels(batch, labels)[0])
+        args, kwargs = model_arguments(split_off(batch, labels)[0])
         named = {node.name: value for node, value in zip(nodes, args, strict=False)}
         found.append(named | {by_target[name]: value for name, value in kwargs.items()})
     return found

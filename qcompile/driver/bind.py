@@ -20,7 +20,7 @@ from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
 from qcompile.capture.trace import trace
 from qcompile.capture.unit import Unit
-from qcompile.data.batches import model_arguments, split_labels
+from qcompile.data.batches import model_arguments, split_off
 from qcompile.data.input_check import InputSpec, expected_inputs
 from qcompile.data.model_source import LoadedModel, load_empty_model, load_model
 from qcompile.data.sources import open_data
@@ -240,8 +240,9 @@ def _example(
     if source is None:
         raise CompileError(problems)
     rows = source.read(range(min(BATCH, len(source))))
+    rows, _ = split_off(rows, recipe.calibration.groups)
     labels = recipe.calibration.labels or source.labels
-    args, kwargs = model_arguments(split_labels(rows, labels)[0])
+    args, kwargs = model_arguments(split_off(rows, labels)[0])
     return Example(args, kwargs)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, fx
 
-from qcompile.data.batches import split_labels
+from qcompile.data.batches import split_off
 from qcompile.data.input_check import check_batch
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import DataSource
@@ -14,7 +14,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.batches import placeholder_batches
 from qcompile.driver.bind import Bound
-from qcompile.policy.core import DataPlan
+from qcompile.policy.core import DataPlan, GroupsPlan
 
 IN_MEMORY = "memory"
 """Reference of data that was passed as an object."""
@@ -27,6 +27,11 @@ class Calibration:
     """By placeholder of the graph, without labels."""
     diagnostics: tuple[Diagnostic, ...]
 
+    @property
+    def judging(self) -> int | None:
+        """How many batches, the last, judge a fit, where the data decides that."""
+        return None if self.plan.groups is None else self.plan.groups.judging_batches
+
 
 def calibration(bound: Bound, data: object | None) -> Calibration | None:
     """``None`` when the recipe asks for none. ``data`` stands in for the recipe's reference."""
@@ -36,16 +41,18 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     reference = asked.reference if data is None else IN_MEMORY
     source, problems = _source(reference, bound.root, bound.trusted, data)
     size = batch_size(bound, asked.batch)
-    selected, found = select_samples(reference, source, asked.samples, size, asked.seed)
+    selected, found = select_samples(
+        reference, source, asked.samples, size, asked.seed, asked.groups
+    )
     problems.extend(found)
     if selected is None:
         raise CompileError(problems)
     labels = asked.labels if asked.labels is not None else source.labels
-    problems.extend(check_batch(split_labels(selected.batches[0], labels)[0], bound.expected))
+    problems.extend(check_batch(split_off(selected.batches[0], labels)[0], bound.expected))
     if has_errors(problems):
         raise CompileError(problems)
     return Calibration(
-        plan=_plan(reference, selected, size),
+        plan=_plan(reference, selected, size, asked.groups),
         batches=_batches(bound.graph, selected, labels),
         diagnostics=tuple(problems),
     )
@@ -68,13 +75,22 @@ def _source(
     return opened, problems
 
 
-def _plan(reference: str, selected: CalibrationSet, batch: int) -> DataPlan:
+def _plan(reference: str, selected: CalibrationSet, batch: int, groups: str | None) -> DataPlan:
+    parted = selected.groups
     return DataPlan(
         reference=reference,
         samples=len(selected.indices),
         batch=batch,
         indices=selected.indices,
         sha256=selected.sha256,
+        groups=None
+        if groups is None or parted is None
+        else GroupsPlan(
+            tensor=groups,
+            count=parted.count,
+            judging=parted.judging,
+            judging_batches=parted.judging_batches,
+        ),
     )
 
 

@@ -79,6 +79,7 @@ def _of_plan(name: str, core: PlanCore) -> Side:
             "samples": core.data.samples,
             "batch": core.data.batch,
             "sha256": core.data.sha256,
+            "groups": core.data.groups.tensor if core.data.groups else None,
         }
     return Side(name, core, data)
 
@@ -99,6 +100,7 @@ def _of_recipe(name: str, checked: Checked, asked: Compare) -> Side:
             "reference": recipe.calibration.reference,
             "samples": recipe.calibration.samples,
             "batch": recipe.tuning.batch if learned else recipe.calibration.batch,
+            "groups": recipe.calibration.groups,
         }
     return Side(name, make_plan(bound).plan.core, data, lost)
 

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from qcompile.data.batches import model_arguments, rows, slice_rows, split_labels
+from qcompile.data.batches import model_arguments, rows, slice_rows, split_off
 from qcompile.data.metrics import Metric, Outcome, Tally, find_metric, unmeasurable
 from qcompile.data.sources import open_data
 from qcompile.diagnostics.codes import Code
@@ -80,7 +80,7 @@ def _measure(
                 break
             batch = slice_rows(batch, 0, limit - seen)
             seen += rows(batch)
-            inputs, target = split_labels(batch, labels)
+            inputs, target = split_off(batch, labels)
             args, kwargs = model_arguments(inputs)
             args = tuple(value.to(device) for value in args)
             kwargs = {name: value.to(device) for name, value in kwargs.items()}

@@ -199,6 +199,7 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
         norms={unit.name: unit.refits for unit in core.units},
         seed=core.seed,
         device=torch.device(options.device),
+        judging=planned.calibration.judging if planned.calibration else None,
         start=outcomes[-1].state if outcomes else None,
         progress=listen,
     )

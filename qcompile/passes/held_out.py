@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
-HELD_OUT = 8
-"""One batch in eight, at least one, is kept from the fit and decides what is kept."""
+from qcompile.data.groups import JUDGING
 
 ONE_BATCH = "one batch: it was fitted and judged"
 """For the report."""
 
 
-def split(batches: int) -> tuple[list[int], list[int]]:
-    """Batches of the fit and of the guard; with a single batch they are the same."""
-    held = max(batches // HELD_OUT, 1)
+def split(batches: int, judging: int | None = None) -> tuple[list[int], list[int]]:
+    """Batches of the fit and of the guard; with a single batch they are the same.
+
+    ``judging`` of them, the last, are kept from the fit and decide what is kept; ``None``: one in
+    eight, at least one.
+    """
+    held = max(batches // JUDGING, 1) if judging is None else judging
     numbers = list(range(batches))
     return (numbers[:-held], numbers[-held:]) if batches > 1 else (numbers, numbers)
 

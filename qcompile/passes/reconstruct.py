@@ -78,10 +78,14 @@ class Reconstruction:
 
 
 def reconstruct(
-    block: Block, tuning: Tuning, generator: torch.Generator, tick: Callable[[Tick], None]
+    block: Block,
+    tuning: Tuning,
+    generator: torch.Generator,
+    tick: Callable[[Tick], None],
+    judging: int | None = None,
 ) -> Reconstruction:
     """Fit on all batches but the held-out ones; see ``Account`` for what is kept."""
-    fit, held = split(len(block.targets))
+    fit, held = split(len(block.targets), judging)
     fit, watched = split(len(fit)) if tuning.patience is not None else (fit, [])
     nearest = {solved.storage: solved.nearest for solved in block.solved}
     start = {solved.storage: solved.start for solved in block.solved}

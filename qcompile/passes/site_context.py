@@ -18,11 +18,12 @@ class SiteContext:
     module: fx.GraphModule
     device: torch.device
     streams: Streams
-    batches: int
     fitted: int
     """Batches, from the first on, that the tuning's solvers look at."""
     tuning: Tuning
     generator: torch.Generator
+    judging: int | None = None
+    """How many of these, the last, take no part in a fit; ``None``: one in eight."""
     row_weights: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
     """By node and batch, ``[1, rows]``: how much an error of a layer's output counts."""
 

@@ -46,6 +46,8 @@ class LayerProblem:
     the layer is no product of rows and a weight."""
     batches: int
     tuning: Tuning
+    judging: int | None = None
+    """Batches that judge, see ``held_out``."""
     geometry: Geometry | None = None
     """``None``: the inputs are no rows of a matrix product."""
     refits_bias: bool = False
@@ -106,7 +108,9 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
     if is_wide(k):
         give_back_freed()
     chooses = len(problem.tuning.damping) > 1
-    fit, held = split(problem.batches) if chooses else (range(problem.batches), None)
+    fit, held = (
+        split(problem.batches, problem.judging) if chooses else (range(problem.batches), None)
+    )
     importance = problem.importance
 
     def sums(batches: Sequence[int]) -> Moments:

@@ -30,10 +30,10 @@ from qcompile.passes.sweep_state import ChainState, chain_state, restored
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import (
     Value,
+    batch_size,
     floats_in,
     map_tensors,
     relative_error,
-    tensors_in,
 )
 from qcompile.passes.sweep_work import Inputs, UnitWork
 from qcompile.passes.tail import Tail, tail_behind
@@ -95,6 +95,7 @@ def sweep(
     norms: Mapping[str, Sequence[str]] = NO_NORMS,
     seed: int,
     device: torch.device,
+    judging: int | None = None,
     start: ChainState | None = None,
     progress: Progress | None = None,
 ) -> Iterator[UnitOutcome]:
@@ -102,9 +103,12 @@ def sweep(
 
     ``tunings`` are those of single sites, by node name; they agree in a unit that is learned whole.
     ``norms`` are paths of the parameters of norms that are learned with a unit, by its name.
+    ``judging`` batches, the last, take no part in a fit; ``None``: one in eight.
     The module is only read. Going on from a saved state gives the bits of an unbroken sweep.
     """
-    walk = _Walk(module, units, sites, batches, tuning, tunings, norms, seed, device, progress)
+    walk = _Walk(
+        module, units, sites, batches, tuning, tunings, norms, seed, device, judging, progress
+    )
     first = 0
     walk.weigh_rows()
     if start is None:
@@ -135,6 +139,7 @@ class _Walk:
         norms: Mapping[str, Sequence[str]],
         seed: int,
         device: torch.device,
+        judging: int | None,
         progress: Progress | None,
     ) -> None:
         self.module = module
@@ -146,6 +151,7 @@ class _Walk:
         self.norms = norms
         self.seed = seed
         self.device = device
+        self.judging = judging
         self.progress = progress
         self.nodes = {node.name: node for node in module.graph.nodes}
         self.lifetimes = Lifetimes(self.nodes.values(), units)
@@ -155,7 +161,7 @@ class _Walk:
         self.streams = Streams()
         self.weights: dict[str, tuple[StoredWeight, TensorPlan]] = {}
         """By storage: kept as long as a later site uses the same weight."""
-        self.batch_sizes = [_batch_size(batch) for batch in batches]
+        self.batch_sizes = [batch_size(batch) for batch in batches]
         self.row_weights: Mapping[str, Sequence[Tensor]] = {}
 
     def weigh_rows(self) -> None:
@@ -203,10 +209,10 @@ class _Walk:
             module=self.module,
             device=self.device,
             streams=self.streams,
-            batches=len(self.batches),
             fitted=len(self.batches),
             tuning=self.tuning,
             generator=generator,
+            judging=self.judging,
             row_weights=self.row_weights,
         )
         self._check_inputs(unit)
@@ -315,7 +321,7 @@ class _Walk:
 
         seen = first_batches(block, leading(tuning.samples, self.batch_sizes))
         with torch.enable_grad():
-            result = reconstruct(seen, tuning, work.context.generator, tick)
+            result = reconstruct(seen, tuning, work.context.generator, tick, self.judging)
         work.replace(name, result)
         for storage, code in result.codes.items():
             if storage in self.weights:
@@ -487,9 +493,3 @@ class _Walk:
             for plan in self.sites[name].tensors if name in self.sites else ():
                 if plan.slot == "weight":
                     yield weight_names(plan)[1], plan
-
-
-def _batch_size(batch: Batch) -> int:
-    """Samples of a batch."""
-    first = next(tensor for value in batch.values() for tensor in tensors_in(value))
-    return first.shape[0] if first.dim() else 1

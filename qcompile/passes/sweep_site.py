@@ -141,6 +141,7 @@ def _solve_weight(
         grid=grid,
         samples=samples,
         batches=context.fitted,
+        judging=context.judging,
         tuning=context.tuning,
         geometry=None if samples is None else samples.form.geometry,
         refits_bias=bool(site.refits),

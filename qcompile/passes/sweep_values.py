@@ -1,6 +1,6 @@
 """Values of graph nodes: tensors, or tuples, lists and dicts of them, or plain numbers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -53,3 +53,9 @@ def relative_error(found: list[Tensor], wanted: list[Tensor]) -> float | None:
         distance += float((a.to(wide) - b.to(wide)).square_().sum())
         power += float(b.to(wide).square().sum())
     return distance / power if power else None
+
+
+def batch_size(batch: Mapping[str, Value]) -> int:
+    """Samples of a batch."""
+    first = next(tensor for value in batch.values() for tensor in tensors_in(value))
+    return first.shape[0] if first.dim() else 1

@@ -112,6 +112,15 @@ class FileHash(Frozen):
     sha256: str
 
 
+class GroupsPlan(Frozen):
+    """Samples of the last batches judge, and their groups have no others."""
+
+    tensor: str
+    count: int
+    judging: int
+    judging_batches: int
+
+
 class DataPlan(Frozen):
     """The calibration samples that will be used, by index and content."""
 
@@ -120,6 +129,8 @@ class DataPlan(Frozen):
     batch: int
     indices: tuple[int, ...]
     sha256: str
+    groups: GroupsPlan | None = Field(default=None, exclude_if=lambda groups: groups is None)
+    """Written only where the recipe names them, so that plans without keep their hash."""
 
 
 class EvaluationPlan(Frozen):

@@ -20,6 +20,7 @@ CALIBRATE = (
     Attribute("batch", Shape.INTEGER, low=1),
     Attribute("seed", Shape.INTEGER),
     Attribute("labels", Shape.TEXT),
+    Attribute("groups", Shape.TEXT),
     Attribute("mask", Shape.TEXT, carried_out=False),
     Attribute("seq_len", Shape.INTEGER, low=1, carried_out=False),
 )
@@ -48,6 +49,7 @@ def lower_calibrate(node: CalibrateBlock, checker: Checker) -> Calibration | Non
         batch=settings.integer("batch") or DEFAULT_BATCH,
         seed=settings.integer("seed") or DEFAULT_SEED,
         labels=settings.text("labels"),
+        groups=settings.text("groups"),
         span=node.span,
         reference_span=attr.value.span,
     )

@@ -147,6 +147,8 @@ class Calibration:
     batch: int
     seed: int
     labels: str | None
+    groups: str | None
+    """Name of the tensor that says of which group a sample is."""
     span: Span
     """The whole statement."""
     reference_span: Span

@@ -219,6 +219,12 @@ def against_recipe(
                 spans["samples"],
                 f"use a multiple of {batch}, or set `batch`",
             )
+    if calibration and calibration.groups and tuning.samples and "samples" in spans:
+        yield illegal(
+            "`samples` takes the first of the data, of which `groups` keeps the last to judge",
+            spans["samples"],
+            "leave it out, or take fewer `samples` in `calibrate`",
+        )
     schemes = list(schemes)
     yield from _nothing_to_learn(tuning, spans, schemes)
     slots = [slot for one in schemes for slot in (one.act, one.act2)]

@@ -25,16 +25,18 @@ TEST_CROPS = 500
 """The first 20 are the centre crops."""
 
 
-class Calibration(Dataset[Tensor]):
+class Calibration(Dataset[tuple[Tensor, Tensor]]):
+    """With the number of the photograph: crops of one are no news to each other."""
+
     def __init__(self) -> None:
         self._files = calibration_files()
 
     def __len__(self) -> int:
         return CALIBRATION_CROPS
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         crop = Crop(index, len(self._files), "calibration", first_is_centre=False)
-        return pixels(self._files[crop.photo], crop)
+        return pixels(self._files[crop.photo], crop), torch.tensor(crop.photo)
 
 
 class Test(Dataset[tuple[Tensor, Tensor]]):

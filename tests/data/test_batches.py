@@ -11,7 +11,7 @@ from qcompile.data.batches import (
     row_problem,
     rows,
     slice_rows,
-    split_labels,
+    split_off,
     take_rows,
 )
 
@@ -39,17 +39,17 @@ def test_tensors_must_agree_on_rows():
 
 
 def test_labels_are_split_off_by_key_or_as_last_element():
-    inputs, labels = split_labels({"x": X, "y": Y}, "y")
+    inputs, labels = split_off({"x": X, "y": Y}, "y")
     assert list(inputs) == ["x"]
     assert labels is Y
-    inputs, labels = split_labels((X, Y), "label")
+    inputs, labels = split_off((X, Y), "label")
     assert isinstance(inputs, tuple)
     assert inputs[0] is X
     assert labels is Y
-    assert split_labels(X, "y") == (X, None)
-    assert split_labels((X,), "y") == ((X,), None)
-    assert split_labels({"x": X}, "y") == ({"x": X}, None)
-    assert split_labels((X, Y), None) == ((X, Y), None)
+    assert split_off(X, "y") == (X, None)
+    assert split_off((X,), "y") == ((X,), None)
+    assert split_off({"x": X}, "y") == ({"x": X}, None)
+    assert split_off((X, Y), None) == ((X, Y), None)
 
 
 def test_a_batch_becomes_arguments():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qcompile.data.batches import join, split_labels
+from qcompile.data.batches import join, split_off
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import MemorySource
 from qcompile.data.sources import open_data
@@ -91,7 +91,7 @@ def test_memory_and_iteration_select_the_same(project, write):
 
 def test_labels_stay_with_their_rows():
     chosen = selected((ROWS, torch.arange(20)))
-    _, labels = split_labels(join(chosen.batches), "label")
+    _, labels = split_off(join(chosen.batches), "label")
     assert labels is not None
     assert tuple(labels.tolist()) == chosen.indices
 
