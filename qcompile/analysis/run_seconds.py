@@ -12,11 +12,10 @@ from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.analysis.speeds import Pace, Speeds
 from qcompile.capture.unit import Unit
 from qcompile.compat.cpu_features import multiplies_bf16
+from qcompile.data.groups import JUDGING
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
 
-HELD_OUT = 8
-"""One batch in so many judges what was learned."""
 CORRECTING = 50
 """Steps on the inputs of one batch, where distributions are corrected."""
 ASKED_TO_SAVE = 2
@@ -118,7 +117,7 @@ class _Timer:
         if tuning.augment.name != "none":
             step += through.forward
         batches = walk.fitted(tuning)
-        judged = JUDGED * max(int(batches) // HELD_OUT, 1)
+        judged = JUDGED * max(int(batches) // JUDGING, 1)
         guard = judged * through.forward
         if not stretch.is_mean_square:
             guard += judged * (through.forward + (behind.forward if network else 0.0))

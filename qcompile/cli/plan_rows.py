@@ -66,7 +66,8 @@ def _samples(data: DataPlan) -> str:
     shown = f"{data.reference} {data.samples}"
     if parted is None:
         return shown
-    return f"{shown} of {parted.count} groups, of which {parted.judging} judge"
+    judging = f"{parted.judging} with {several(parted.judging_samples, 'sample')}"
+    return f"{shown} of {parted.count} groups, of which {judging} judge"
 
 
 def summary(plan: Plan) -> Iterable[str]:

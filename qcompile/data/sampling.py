@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,12 +13,11 @@ from qcompile.data.batches import (
     join,
     map_tensors,
     named_tensors,
-    rows,
     slice_rows,
     split_off,
     take_rows,
 )
-from qcompile.data.groups import by_group, groups_problem
+from qcompile.data.groups import by_group, unfit_groups
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import empty_data
 from qcompile.diagnostics.codes import Code
@@ -44,7 +43,7 @@ class Groups:
 
     count: int
     judging: int
-    judging_batches: int
+    judging_samples: int
 
 
 def select_samples(
@@ -57,7 +56,8 @@ def select_samples(
 ) -> tuple[CalibrationSet | None, list[Diagnostic]]:
     """The first ``samples`` after a shuffle with ``seed``; labels stay in the batches.
 
-    ``groups`` names the tensor that says of which group a sample is, and does not stay.
+    ``groups`` names a tensor of the data (see ``lacks_groups``) that says of which group a sample
+    is, and does not stay.
     """
     available = len(source)
     if available == 0:
@@ -74,31 +74,41 @@ def select_samples(
     if has_errors(problems):
         return None, problems
     if groups is None:
-        return _cut(indices, [selected], batch), problems
+        parts = [slice_rows(selected, at, at + batch) for at in range(0, len(indices), batch)]
+        return CalibrationSet(indices, content_sha256(selected), tuple(parts)), problems
     rest, named = split_off(selected, groups)
-    problem = groups_problem(named, groups, reference, selected)
-    if named is None or problem is not None:
-        return None, [*problems, *([problem] if problem else [])]
-    numbers = named.tolist()
-    fitted, judging = by_group(numbers)
-    order = tuple(indices[place] for place in (*fitted, *judging))
-    found = _cut(order, [take_rows(rest, fitted), take_rows(rest, judging)], batch)
-    parted = Groups(
-        count=len(set(numbers)),
-        judging=len({numbers[place] for place in judging}),
-        judging_batches=math.ceil(len(judging) / batch),
-    )
-    return replace(found, groups=parted), problems
+    if named is None:
+        raise ValueError(f"the data has no tensor `{groups}`")
+    problem = unfit_groups(named, groups, reference)
+    if problem is not None:
+        return None, [*problems, problem]
+    return _parted(indices, rest, named.tolist(), batch), problems
 
 
-def _cut(indices: tuple[int, ...], parts: Sequence[Batch], size: int) -> CalibrationSet:
-    """No batch has samples of two parts."""
+def _parted(
+    indices: tuple[int, ...], selected: Batch, groups: Sequence[int], size: int
+) -> CalibrationSet:
+    """No batch has samples of both sides. Those of a side are as large as one another.
+
+    A step takes a batch, whatever its size: a small one would count for more.
+    """
+    sides = by_group(groups)
+    _, judging = sides
     batches = [
-        slice_rows(part, start, start + size)
-        for part in parts
-        for start in range(0, rows(part), size)
+        take_rows(selected, [int(place) for place in part])
+        for places in sides
+        for part in torch.tensor(places).tensor_split(math.ceil(len(places) / size))
     ]
-    return CalibrationSet(indices, content_sha256(join(parts)), tuple(batches))
+    return CalibrationSet(
+        indices=tuple(indices[place] for side in sides for place in side),
+        sha256=content_sha256(join(batches)),
+        batches=tuple(batches),
+        groups=Groups(
+            count=len(set(groups)),
+            judging=len({groups[place] for place in judging}),
+            judging_samples=len(judging),
+        ),
+    )
 
 
 def shuffled(count: int, seed: int) -> tuple[int, ...]:

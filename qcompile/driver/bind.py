@@ -21,6 +21,7 @@ from qcompile.capture.sites import find_sites
 from qcompile.capture.trace import trace
 from qcompile.capture.unit import Unit
 from qcompile.data.batches import model_arguments, split_off
+from qcompile.data.groups import lacks_groups
 from qcompile.data.input_check import InputSpec, expected_inputs
 from qcompile.data.model_source import LoadedModel, load_empty_model, load_model
 from qcompile.data.sources import open_data
@@ -240,8 +241,12 @@ def _example(
     if source is None:
         raise CompileError(problems)
     rows = source.read(range(min(BATCH, len(source))))
-    rows, _ = split_off(rows, recipe.calibration.groups)
-    labels = recipe.calibration.labels or source.labels
+    labels, groups = recipe.calibration.labels or source.labels, recipe.calibration.groups
+    if groups is not None:
+        problem = lacks_groups(rows, groups, labels, recipe.calibration.reference)
+        if problem is not None:
+            raise CompileError([problem])
+        rows, _ = split_off(rows, groups)
     args, kwargs = model_arguments(split_off(rows, labels)[0])
     return Example(args, kwargs)
 

@@ -1,11 +1,13 @@
 """The calibration samples of a recipe, or of the caller, selected and checked."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, fx
 
 from qcompile.data.batches import split_off
+from qcompile.data.groups import lacks_groups
 from qcompile.data.input_check import check_batch
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import DataSource
@@ -30,7 +32,8 @@ class Calibration:
     @property
     def judging(self) -> int | None:
         """How many batches, the last, judge a fit, where the data decides that."""
-        return None if self.plan.groups is None else self.plan.groups.judging_batches
+        parted = self.plan.groups
+        return None if parted is None else math.ceil(parted.judging_samples / self.plan.batch)
 
 
 def calibration(bound: Bound, data: object | None) -> Calibration | None:
@@ -41,13 +44,17 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     reference = asked.reference if data is None else IN_MEMORY
     source, problems = _source(reference, bound.root, bound.trusted, data)
     size = batch_size(bound, asked.batch)
+    labels = asked.labels if asked.labels is not None else source.labels
+    if asked.groups is not None:
+        lack = lacks_groups(source.read([0]), asked.groups, labels, reference)
+        if lack is not None:
+            raise CompileError([lack])
     selected, found = select_samples(
         reference, source, asked.samples, size, asked.seed, asked.groups
     )
     problems.extend(found)
     if selected is None:
         raise CompileError(problems)
-    labels = asked.labels if asked.labels is not None else source.labels
     problems.extend(check_batch(split_off(selected.batches[0], labels)[0], bound.expected))
     if has_errors(problems):
         raise CompileError(problems)
@@ -89,7 +96,7 @@ def _plan(reference: str, selected: CalibrationSet, batch: int, groups: str | No
             tensor=groups,
             count=parted.count,
             judging=parted.judging,
-            judging_batches=parted.judging_batches,
+            judging_samples=parted.judging_samples,
         ),
     )
 

@@ -8,6 +8,7 @@ from qcompile.analysis.run_seconds import rescaling_seconds, unit_seconds, weigh
 from qcompile.analysis.run_walk import RunWalk
 from qcompile.analysis.speeds import Speeds
 from qcompile.capture.sites import find_sites
+from qcompile.data.batches import rows
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.driver.bind import Bound
 from qcompile.driver.calibration import Calibration, batch_size
@@ -59,6 +60,9 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
     asked = bound.recipe.calibration
     samples = used.plan.samples if used else (asked.samples if asked else 0)
     batch = used.plan.batch if used else batch_size(bound, asked.batch if asked else 1)
+    most = min(batch, samples)
+    if used is not None and used.batches:  # samples in groups are cut into even batches
+        most = rows(used.batches[0])
     walk = RunWalk(
         graph=bound.graph,
         sites={site.node: site for site in find_sites(bound.graph)},
@@ -66,8 +70,8 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
         planned={plan.node: plan for plan in bound.planned},
         tuning=bound.recipe.tuning,
         tunings=tunings_by_key(bound.tunes),
-        sizes=_sizes(bound, used, min(batch, samples)),
-        batches=samples / batch,
+        sizes=_sizes(bound, used, most),
+        batches=samples / max(most, 1),
         batch=batch,
     )
     memory = tuple(unit_memory(walk))

@@ -104,7 +104,8 @@ class Tuning:
     """Column order of ``optq``."""
     target: Target = "symmetric"
     """What the layer's solvers fit: ``W q``, or the float output ``W f`` behind the quantized
-    prefix; ``residual`` also takes off the error of the skip that the output is added to."""
+    prefix; ``residual`` also takes off the error of the skip that the output is added to. With
+    several dampings a layer whose held-out error is less with ``W q`` takes that."""
     damping: tuple[float, ...] = (0.01,)
     """Of the layer's solvers, in mean diagonals of the Gram matrix. Several: each layer takes the
     one with the least error on held-out batches, and nearest rounding where that is still less."""

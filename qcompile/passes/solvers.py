@@ -135,9 +135,15 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         grid=layer.grid_of(found.scale, found.zero_point, found.grid),
         bias=None if found.bias is None else found.bias.flatten(),
         damping=found.damping,
-        target="symmetric" if found.keeps_own else problem.tuning.target,
+        target=_target(problem.tuning, found),
         note="; ".join(_remarks(problem, found)),
     )
+
+
+def _target(tuning: Tuning, found: LayerFit) -> Target | None:
+    if not found.damping:
+        return None
+    return "symmetric" if found.keeps_own else tuning.target
 
 
 def _stored(codes: Tensor, grid: LayerGrid) -> Tensor:

@@ -118,7 +118,7 @@ class GroupsPlan(Frozen):
     tensor: str
     count: int
     judging: int
-    judging_batches: int
+    judging_samples: int
 
 
 class DataPlan(Frozen):

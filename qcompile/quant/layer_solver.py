@@ -26,7 +26,7 @@ from qcompile.quant.scale_refit import refit_scale
 from qcompile.quant.scale_search import search_scale
 
 NEGLIGIBLE = 1e-6
-"""Relative gain of a round of refits below which no further one is made."""
+"""Relative gain that is none: of a round of refits, of another damping or target."""
 
 TRIAL_ROWS = 128
 """Outputs of a group on which dampings are compared."""
@@ -96,7 +96,7 @@ class LayerFit:
     raised: bool = False
     """The damping that was asked for did not make the Gram matrix positive definite."""
     keeps_own: bool = False
-    """Fitted to ``W q``, which did better than the wanted output."""
+    """The weight is fitted to ``W q``, which did better; the bias to the wanted output still."""
 
 
 def fit_layer(
@@ -109,7 +109,7 @@ def fit_layer(
     refits_bias: bool,
     importance: Tensor | None = None,
 ) -> LayerFit:
-    """Fit on ``fit``; choose damping, and whether nearest rounding was better, on ``held``.
+    """Fit on ``fit``; choose damping, target, and whether nearest rounding was better, on ``held``.
 
     With each damping ``W`` itself stands beside ``W*``: what a target makes good on the samples
     of the fit need not hold on others. They are compared by the first solver alone, on the grid of
@@ -166,6 +166,7 @@ class _Start:
 
     elimination: Elimination
     keeps_own: bool = False
+    """Of which the target is ``W``."""
 
     def ridge(self, weight: Tensor, fit: Moments) -> "Ridge":
         made = own_target if self.keeps_own else ridge_target
@@ -189,34 +190,34 @@ class _Trial:
         best, least = None, math.inf
         for damping in self.tuning.damping:
             tried = eliminate(self.centred.gram, self.tuning.order, damping)
-            start, error = min(self._errors(judge, tried), key=lambda found: found[1])
-            if best is None or error < least:
-                best, least = start, error
-            del tried, start
+            errors = self._errors(judge, tried)
+            for keeps_own, error in errors.items():
+                if best is None or error < least * (1 - NEGLIGIBLE):
+                    best, least = _Start(tried, keeps_own), error
+            del tried
         assert best is not None
         return best
 
-    def _errors(self, judge: _Judge, elimination: Elimination) -> list[tuple[_Start, float]]:
-        """Of the wanted output and, where that is another one, of the layer's own."""
+    def _errors(self, judge: _Judge, elimination: Elimination) -> dict[bool, float]:
+        """Of the wanted output and, where that is another one, of the layer's own (``True``)."""
         weight = self.layer.rows()
         rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
         ridge = ridge_target(weight[:, rows], self.centred.of_rows(rows), elimination)
         problem = _problem(self.layer, self.grid, ridge, rows)
-        starts = [_Start(elimination)]
-        if self.tuning.target != "symmetric":
-            starts.append(_Start(elimination, keeps_own=True))
+        tries_own = self.tuning.target != "symmetric"
+        if tries_own:
             problem = _beside(problem, weight[:, rows].float())
         setting = Setting(self.tuning, ridge.elimination)
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
         first = dict(STEPS)[name]
-        values = problem.values(first(problem, None, setting)).double().chunk(len(starts), 1)
+        values = problem.values(first(problem, None, setting)).double().chunk(1 + tries_own, 1)
         means = self.fit.of_rows(rows).means if self.refits_bias else None
         of_rows = judge.of_rows(rows)
-        return [
-            (start, of_rows.error(part, None if means is None else means.bias(part)))
-            for start, part in zip(starts, values, strict=True)
-        ]
+        return {
+            keeps_own: of_rows.error(part, None if means is None else means.bias(part))
+            for keeps_own, part in zip((False, True), values, strict=False)
+        }
 
 
 def _beside(problem: Quadratic, target: Tensor) -> Quadratic:

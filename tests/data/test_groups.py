@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompile.data.groups import JUDGING, MOST, by_group
+from qcompile.data.groups import JUDGING, MOST, by_group, lacks_groups
 from qcompile.data.sampling import select_samples
 from qcompile.data.source_kinds import MemorySource
 from qcompile.diagnostics.codes import Code
@@ -26,8 +26,11 @@ def test_groups_are_fitted_or_judge_and_no_sample_is_lost(groups):
     assert not {groups[place] for place in fitted} & {groups[place] for place in judging}
     assert fitted == sorted(fitted)
     assert judging == sorted(judging)
-    smallest = min(groups.count(group) for group in set(groups))
-    assert len(judging) <= max(len(groups) / MOST, smallest)
+    assert len(judging) <= len(groups) / 2
+    others = sorted(groups.count(group) for group in {groups[place] for place in fitted})
+    is_enough = JUDGING * len(judging) >= len(groups)
+    assert is_enough or len(judging) + others[0] > len(groups) / 2
+    assert len(judging) <= max(len(groups) / MOST, len(groups) / JUDGING + others[0])
 
 
 def test_where_groups_are_small_an_eighth_judges():
@@ -45,13 +48,19 @@ def test_where_all_are_large_the_smallest_judges():
     assert by_group([0, 0, 0, 1, 1]) == ([0, 1, 2], [3, 4])
 
 
+def test_a_small_group_does_not_judge_alone():
+    fitted, judging = by_group([0, 1, 2] * 33 + [9])
+    assert len(judging) == 34
+    assert len(fitted) == 66
+
+
 def test_the_last_batches_judge_and_the_groups_do_not_reach_the_model():
     chosen, problems = parted()
     assert problems == []
     assert chosen is not None
     assert chosen.groups is not None
     assert (chosen.groups.count, chosen.groups.judging) == (5, 1)
-    assert chosen.groups.judging_batches == 2
+    assert chosen.groups.judging_samples == 8
     assert [len(batch["x"]) for batch in chosen.batches] == [4] * 10
     assert all(batch.keys() == {"x"} for batch in chosen.batches)
     judging = {FIVE[index].item() for index in chosen.indices[-8:]}
@@ -61,10 +70,10 @@ def test_the_last_batches_judge_and_the_groups_do_not_reach_the_model():
     assert torch.equal(stacked, ROWS[list(chosen.indices)])
 
 
-def test_no_batch_has_samples_of_both_sides():
-    chosen, _ = parted(batch=12)
+def test_no_batch_has_samples_of_both_sides_and_none_is_small():
+    chosen, _ = parted(batch=15)
     assert chosen is not None
-    assert [len(batch["x"]) for batch in chosen.batches] == [12, 12, 8, 8]
+    assert [len(batch["x"]) for batch in chosen.batches] == [11, 11, 10, 8]
 
 
 def test_in_a_tuple_groups_come_last():
@@ -78,18 +87,40 @@ def test_the_hash_is_of_what_the_model_gets():
     assert first[0].sha256 == second[0].sha256
 
 
+LACKING = [
+    ({"x": ROWS, "photos": FIVE}, "`data` has no tensor `photo`"),
+    ({"photo": FIVE, "label": FIVE}, "`data` has nothing beside `photo`"),
+    (ROWS, "`data` has one tensor, which the model takes"),
+    ((ROWS, FIVE), "`data` has 2 tensors, of which none is left for `groups`"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), LACKING)
+def test_data_without_a_tensor_for_groups_is_refused(content, message):
+    problem = lacks_groups(content, "photo", "label", "data")
+    assert problem is not None
+    assert problem.code is Code.GROUPS
+    assert problem.message == message
+    assert problem.help
+
+
+def test_without_labels_the_last_of_two_tensors_has_the_groups():
+    assert lacks_groups((ROWS, FIVE), "photo", None, "data") is None
+    assert lacks_groups((ROWS, FIVE, FIVE), "photo", "label", "data") is None
+    assert lacks_groups({"x": ROWS, "photo": FIVE}, "photo", "label", "data") is None
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("groups", "message"),
     [
-        ({"x": ROWS, "photos": FIVE}, "`data` has no tensor `photo`"),
-        (ROWS, "`data` has one tensor, which the model takes"),
-        ({"x": ROWS, "photo": FIVE.float()}, "`data` has float32 [40] in `photo`"),
-        ({"x": ROWS, "photo": FIVE[:, None]}, "`data` has int64 [40, 1] in `photo`"),
-        ({"x": ROWS, "photo": FIVE * 0}, "`data` has selected samples of one group only"),
+        (FIVE.float(), "`data` has float32 [40] in `photo`"),
+        (FIVE[:, None], "`data` has int64 [40, 1] in `photo`"),
+        (FIVE * 0, "`data` has 40 of 40 selected samples in one group"),
+        ((torch.arange(40) < 38).long(), "`data` has 38 of 40 selected samples in one group"),
     ],
 )
-def test_what_says_no_group_of_each_sample_is_refused(content, message):
-    chosen, (problem,) = parted(content=content)
+def test_numbers_that_part_nothing_are_refused(groups, message):
+    chosen, (problem,) = parted(groups)
     assert chosen is None
     assert problem.code is Code.GROUPS
     assert message in problem.message
@@ -97,5 +128,6 @@ def test_what_says_no_group_of_each_sample_is_refused(content, message):
 
 
 def test_a_misspelt_name_gets_the_right_one():
-    _, (problem,) = parted(content={"x": ROWS, "photos": FIVE})
+    problem = lacks_groups({"x": ROWS, "photos": FIVE}, "photo", None, "data")
+    assert problem is not None
     assert problem.help == "did you mean `photos`?"

@@ -9,18 +9,19 @@ from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import RunOptions, run_subject
+from qcompile.passes.held_out import JUDGING, split
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))
 CROPS = """
 
 def crops():
-    # 12 pictures, four crops of each: all of one are nearly alike
+    # five pictures, about ten crops of each: all of one are nearly alike
     generator = torch.Generator().manual_seed(1)
-    picture = torch.arange(48) % 12
+    picture = torch.arange(48) % 5
     noise = 0.1 * torch.randn(48, 1, 6, 6, generator=generator)
-    pictures = torch.randn(12, 1, 6, 6, generator=generator)
-    pictures = pictures * torch.arange(1, 13).view(-1, 1, 1, 1)
+    pictures = torch.randn(5, 1, 6, 6, generator=generator)
+    pictures = pictures * torch.arange(1, 6).view(-1, 1, 1, 1)
     return {"x": pictures[picture] + noise, "picture": picture}
 """
 DATA = 'data = "factories:data"'
@@ -31,8 +32,9 @@ GROUPED = 'data = "factories:crops"; groups = "picture"'
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def made(tune, data=GROUPED):
-        path = make_project(tmp_path, RECIPE.replace(DATA, data) + f"tune {tune}\n")
+    def made(tune, data=GROUPED, batch=8):
+        recipe = RECIPE.replace(DATA, data).replace("batch = 8", f"batch = {batch}")
+        path = make_project(tmp_path, recipe + f"tune {tune}\n")
         with Path(tmp_path, "factories.py").open("a") as file:
             file.write(CROPS)
         return path
@@ -40,21 +42,27 @@ def project(tmp_path, monkeypatch):
     return made
 
 
-def test_the_plan_says_how_many_groups_judge(project):
-    made = plan_recipe(project("hybrid"))
+def parted(path):
+    """Pictures of the samples that judge, and of the others, in the plan's order."""
+    made = plan_recipe(path)
     data = made.plan.core.data
     assert data is not None
     assert data.groups is not None
+    pictures = [index % 5 for index in data.indices]
+    held = data.groups.judging_samples
+    return made, pictures[-held:], pictures[:-held]
+
+
+def test_the_plan_says_how_many_groups_judge(project):
+    made, judging, fitted = parted(project("hybrid"))
+    data = made.plan.core.data
     assert data.groups.tensor == "picture"
-    count, judging = data.groups.count, data.groups.judging
-    assert f"{data.samples} of {count} groups, of which {judging} judge)" in plan_text(made.plan)
-    batches = made.calibration.batches
-    assert all(batch.keys() == {"x"} for batch in batches)
-    sizes = [len(batch["x"]) for batch in batches]
-    held = sum(sizes[-data.groups.judging_batches :])
-    pictures = [index % 12 for index in data.indices]
-    assert set(pictures[-held:]).isdisjoint(pictures[:-held])
-    assert len(set(pictures[-held:])) == judging
+    assert data.groups.count == len({*judging, *fitted})
+    assert data.groups.judging == len(set(judging))
+    assert set(judging).isdisjoint(fitted)
+    said = f"{data.samples} of {data.groups.count} groups, of which {data.groups.judging} with"
+    assert f"{said} {len(judging)} samples judge)" in plan_text(made.plan)
+    assert all(batch.keys() == {"x"} for batch in made.calibration.batches)
 
 
 def test_a_plan_without_groups_does_not_name_them(project):
@@ -63,43 +71,72 @@ def test_a_plan_without_groups_does_not_name_them(project):
     assert "groups" not in plan_text(plan)
 
 
-def test_whole_groups_judge_what_is_learned(project):
-    tune = "hybrid { solver = [optq, cd, gradient]; partition = block; steps = 2; batch = 8 }"
+@pytest.mark.parametrize("partition", ["block", "layer"])
+def test_whole_groups_judge_what_is_learned(project, partition):
+    """More batches than one in eight judge: groups decide how many."""
+    tune = (
+        f"hybrid {{ solver = [optq, cd, gradient]; partition = {partition}; steps = 2; batch = 2 }}"
+    )
     path = project(tune)
-    data = plan_recipe(path).plan.core.data
-    assert data is not None
-    assert data.groups is not None
+    made, judging, _ = parted(path)
+    batches = len(made.calibration.batches)
+    assert made.calibration.judging == len(judging) / 2 > batches // JUDGING
     run_subject(path, Path("out"), QUIET)
     report = json.loads(Path("out/report.json").read_text())
-    pictures = [index % 12 for index in data.indices]
-    last = pictures[-1]
-    held = {
-        account["held_out_samples"]
-        for unit in report["units"]
-        for account in unit["reconstructions"]
-    }
-    (count,) = held
-    assert last in pictures[-count:]
-    assert set(pictures[-count:]).isdisjoint(pictures[:-count])
+    accounts = [one for unit in report["units"] for one in unit["reconstructions"]]
+    assert {account["held_out_samples"] for account in accounts} == {len(judging)}
 
 
-def test_groups_change_what_the_solver_of_layers_chooses(project):
-    chosen = {}
-    for name, data in (
-        ("apart", GROUPED),
-        ("mixed", 'data = "factories:crops"; labels = "picture"'),
-    ):
-        run_subject(project("hybrid", data), Path(name), QUIET)
-        report = json.loads(Path(name, "report.json").read_text())
-        sites = [site for unit in report["units"] for site in unit["sites"]]
-        chosen[name] = [(site["damping"], site["target"]) for site in sites if site["damping"]]
-        assert {target for _, target in chosen[name]} <= {"residual", "symmetric"}
-    assert chosen["apart"] != chosen["mixed"]
+def test_whole_groups_judge_what_solvers_of_layers_fit(project, monkeypatch):
+    path = project("hybrid", batch=2)
+    seen = []
+
+    def watched(batches, judging=None):
+        seen.append((batches, judging))
+        return split(batches, judging)
+
+    monkeypatch.setattr("qcompile.passes.solvers.split", watched)
+    used = plan_recipe(path).calibration
+    run_subject(path, Path("out"), QUIET)
+    assert set(seen) == {(len(used.batches), used.judging)}
+    assert used.judging > len(used.batches) // JUDGING
 
 
-def test_a_tensor_that_is_not_there_is_named(project):
+def test_sites_say_what_was_fitted(project):
+    run_subject(project("hybrid"), Path("out"), QUIET)
+    report = json.loads(Path("out/report.json").read_text())
+    sites = [site for unit in report["units"] for site in unit["sites"]]
+    fitted = [site for site in sites if site["damping"]]
+    assert fitted
+    assert {site["target"] for site in fitted} <= {"residual", "symmetric"}
+    assert all(site["target"] is None for site in sites if not site["damping"])
+
+
+@pytest.mark.parametrize("line", ["", 'labels = "label"'])
+def test_a_tensor_that_is_not_there_is_named_before_the_model_is_traced(project, line):
+    data = f'data = "factories:crops"; groups = "pictures"; {line}'
     with pytest.raises(CompileError) as caught:
-        plan_recipe(
-            project("hybrid", 'data = "factories:crops"; groups = "pictures"; labels = "picture"')
-        )
-    assert [found.code.number for found in caught.value.diagnostics] == ["QR717"]
+        plan_recipe(project("hybrid", data))
+    (problem,) = caught.value.diagnostics
+    assert problem.code.number == "QR717"
+    assert problem.help == "did you mean `picture`?"
+
+
+def test_a_plan_does_not_run_on_other_groups(project, tmp_path):
+    path = project("hybrid")
+    saved = plan_recipe(path).plan
+    Path("plan.json").write_text(saved.model_dump_json())
+    factories = tmp_path / "factories.py"
+    factories.write_text(factories.read_text().replace("% 5", "% 4"))
+    with pytest.raises(CompileError) as caught:
+        run_subject(Path("plan.json"), Path("out"), QUIET)
+    assert [found.code.number for found in caught.value.diagnostics] == ["QR708"]
+
+
+def test_a_forecast_knows_that_batches_are_cut_at_the_groups(project):
+    found = [
+        plan_recipe(project("hybrid", data, batch=32), forecast=True).plan.beside.forecast
+        for data in (GROUPED, DATA)
+    ]
+    apart, mixed = ([unit.streams_bytes for unit in one.units] for one in found)
+    assert apart == pytest.approx(mixed, rel=0.02)

@@ -206,21 +206,38 @@ def test_the_own_output_is_fitted_where_the_wanted_one_does_not_carry_over():
     """Of few samples the wanted output is learned by heart, and of outputs that are not its own."""
     layer = layer_of(w(3), k=48)
     assert [fitted(layer, n=n).keeps_own for n in (20, 40, 400, 4000)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("refits_bias", [False, True])
+def test_fitted_to_its_own_output_a_weight_is_that_of_the_symmetric_target(refits_bias):
+    layer = layer_of(w(3), k=48)
     grid = layer.range_of(layer.rows())
     q, t = samples(layer)
     own = q @ layer.rows()[0].T
-    one = replace(HYBRID, damping=(0.1,))
+    misled = t.flip(1) - t.flip(1).mean(0) + own.mean(0) + 1
 
-    def fit(tuning, wanted, held):
+    def fit(damping, target, wanted, held):
+        tuning = replace(HYBRID, damping=damping, target=target)
         sums = [moments([(q, values)], Dense()) for values in (wanted, held)]
-        return fit_layer(layer, tuning, grid, *sums, refits_bias=False)
+        return fit_layer(layer, tuning, grid, *sums, refits_bias=refits_bias)
 
-    found = fit(replace(one, damping=(0.1, 0.1)), t.flip(1), own)
-    symmetric = fit(replace(one, target="symmetric"), t, own)
-    assert found.keeps_own
-    assert not symmetric.keeps_own
+    # targets are tried where there is a choice of dampings
+    found = fit((0.1, 0.1), "asymmetric", misled, own + 1)
+    symmetric = fit((0.1,), "symmetric", t, own)
+    assert (found.keeps_own, symmetric.keeps_own) == (True, False)
     assert torch.equal(found.codes, symmetric.codes)
     assert torch.equal(found.scale, symmetric.scale)
+    if refits_bias:  # which stays with the wanted output
+        assert torch.allclose(found.bias, symmetric.bias + 1)
+
+
+def test_where_both_targets_are_one_the_wanted_output_is_said_to_be_fitted():
+    layer = layer_of(w(3))
+    q, _ = samples(layer)
+    both = moments([(q, q @ layer.rows()[0].T)], Dense())
+    found = fit_layer(layer, HYBRID, layer.range_of(layer.rows()), both, both, refits_bias=True)
+    assert found.damping > 0
+    assert not found.keeps_own
 
 
 def test_dead_inputs_and_rank_deficiency_are_survived():
