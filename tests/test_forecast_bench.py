@@ -15,13 +15,23 @@ def test_a_row_tells_measured_and_forecast_figures():
 
 
 def test_each_term_is_that_of_the_unit_whose_forecast_is_largest():
-    units = {
-        "a": {"streams": (90, 80), "statistics": (5, 4), "learning": (0, 0), "peak": (100, 90)},
-        "b": {"streams": (50, 60), "statistics": (8, 9), "learning": (0, 0), "peak": (110, 120)},
-    }
-    assert list(lines("m-w4", {"units": units})) == [
-        "| m-w4 | streams | a | 90 | 80 | -11% |",
-        "| m-w4 | statistics | b | 8 | 9 | +12% |",
-        "| m-w4 | learning | a | 0 | 0 | - |",
-        "| m-w4 | peak | b | 110 | 120 | +9% |",
+    runs = [
+        {
+            "units": {
+                "a": {"streams": (s, 80), "statistics": (5, 4), "learning": (0, 0), "peak": (9, 8)},
+                "b": {
+                    "streams": (5, 60),
+                    "statistics": (8, 9),
+                    "learning": (0, 0),
+                    "peak": (p, 12),
+                },
+            }
+        }
+        for s, p in ((90, 10), (70, 11), (200, 30))
+    ]
+    assert list(lines("m-w4", runs)) == [
+        "| m-w4 | streams | a | 90 | 70, 200 | 80 | -11% |",
+        "| m-w4 | statistics | b | 8 | 8, 8 | 9 | +12% |",
+        "| m-w4 | learning | a | 0 | 0, 0 | 0 | - |",
+        "| m-w4 | peak | b | 11 | 10, 30 | 12 | +9% |",
     ]
