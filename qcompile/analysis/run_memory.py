@@ -1,14 +1,14 @@
 """Bytes that are alive at once in a run, unit by unit."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 from types import MappingProxyType
 
 from qcompile.analysis.layer_work import matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.kinds import is_structural
+from qcompile.capture.lifetimes import Lifetimes
 from qcompile.capture.unit import Unit
 from qcompile.quant.moments import is_wide
 from qcompile.quant.variables.categorical import NEIGHBOURS
@@ -69,18 +69,11 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
     What a node reads for the last time goes batch by batch, as its own value comes. The samples
     are the caller's (``samples_bytes``), and in a state as long as they are read.
     """
-    order = list(chain.from_iterable(unit.nodes for unit in walk.units))
-    position = {name: at for at, name in enumerate(order)}
-    dies: dict[int, list[str]] = {}
-    samples: dict[str, int] = {}
-    for name, node in walk.nodes.items():
-        last = max((position.get(user.name, -1) for user in node.users), default=-1)
-        dies.setdefault(max(last, position.get(name, 0)), []).append(name)
-        if node.op == "placeholder":
-            samples[name] = last
+    lifetimes = Lifetimes(walk.nodes.values(), walk.units)
+    samples = [name for name, node in walk.nodes.items() if node.op == "placeholder"]
     streams, results = _Streams(walk), 0
     for unit in walk.units:
-        kept, late = {*unit.outputs, *_inputs(walk, unit)}, list[str]()
+        kept = {*unit.outputs, *_inputs(walk, unit)}
         peak, most, statistics = streams.resident(), streams.alive, 0
         for name in unit.nodes:
             fitted, solved = _fitted(walk, name), _statistics(walk, name)
@@ -92,11 +85,7 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
                 most = max(most, streams.alive + sum(fitted.values()))
             statistics = max(statistics, aside if solved else 0)
             streams.add(name)
-            for dead in dies.get(position[name], ()):
-                if dead in kept:
-                    late.append(dead)
-                else:
-                    streams.drop(dead)
+            streams.drop(lifetimes.over(streams.live, lifetimes.place[name], kept))
             peak = max(peak, streams.resident() + _one_batch(walk, name))
         learning = max((_learning(walk, one) for one in walk.learned(unit)), default=0)
         peak = max(peak, streams.resident() + learning)
@@ -104,11 +93,11 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
             again = {stretch.output: held(walk, stretch.output) // walk.streams(stretch.output)}
             peak = max(peak, streams.resident(again))
         pooled, mapped = streams.most
-        for dead in late:
-            streams.drop(dead)
+        end = lifetimes.place[unit.nodes[-1]]
+        streams.drop(lifetimes.over(streams.live, end, frozenset()))
         results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
-        end = position[unit.nodes[-1]]
-        state = streams.alive + sum(held(walk, name) for name, at in samples.items() if at > end)
+        read = [name for name in samples if lifetimes.last_read[name] > end]
+        state = streams.alive + sum(held(walk, name) for name in read)
         streams.begin()
         peak = max(peak, state * (1 + SAVING)) + results
         yield UnitMemory(peak, most, statistics, learning, state, pooled, mapped)
@@ -125,7 +114,7 @@ class _Streams:
 
     def __init__(self, walk: RunWalk) -> None:
         self._walk = walk
-        self._live: dict[str, int] = {}
+        self.live: dict[str, int] = {}
         self.alive = self._mapped = self._asked = self._most = 0
         self.begin()
 
@@ -153,12 +142,13 @@ class _Streams:
 
     def add(self, name: str) -> None:
         size = held(self._walk, name)
-        self._live[name] = size
+        self.live[name] = size
         self._count(name, size)
         self._asked += size if is_mapped(self._walk, name) else 0
 
-    def drop(self, name: str) -> None:
-        self._count(name, -self._live.pop(name, 0))
+    def drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._count(name, -self.live.pop(name))
 
     @property
     def _pooled(self) -> int:

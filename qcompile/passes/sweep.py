@@ -14,12 +14,12 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
+from qcompile.capture.lifetimes import Lifetimes
 from qcompile.capture.unit import Unit
 from qcompile.compat.heap import give_back_freed
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, first_batches
 from qcompile.passes.held_out import leading
-from qcompile.passes.lifetimes import Lifetimes
 from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.row_importance import row_importance
 from qcompile.passes.solvers import unit_seed

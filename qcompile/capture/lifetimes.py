@@ -14,7 +14,7 @@ class Lifetimes:
     def __init__(self, nodes: Iterable[fx.Node], units: Sequence[Unit]) -> None:
         order = [name for unit in units for name in unit.nodes]
         self.place = {name: place for place, name in enumerate(order)}
-        self._last_read = {
+        self.last_read = {
             node.name: max((self.place.get(user.name, -1) for user in node.users), default=-1)
             for node in nodes
         }
@@ -22,4 +22,4 @@ class Lifetimes:
 
     def over(self, live: Iterable[str], place: int, held: AbstractSet[str]) -> list[str]:
         """Which of ``live`` nothing reads after the node at ``place``; ``held`` stay."""
-        return [name for name in live if self._last_read[name] <= place and name not in held]
+        return [name for name in live if self.last_read[name] <= place and name not in held]
