@@ -6,6 +6,7 @@ target. Reversed, ``G = U U^T`` with ``U`` upper is a plain Cholesky factorisati
 inverse of ``U``: two thirds of ``k^3`` operations instead of four thirds by way of ``G^-1``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -72,6 +73,16 @@ def eliminate(gram: Tensor, order: Order, damping: float) -> Elimination:
             triangle = triangle.flip(1, 2)
             return Elimination(diagonal, columns, upper_inverse(triangle), used, raised=retry > 0)
     raise NotPositiveDefiniteError
+
+
+def stacked(many: Sequence[Elimination]) -> Elimination:
+    """One of all their groups, the first one's groups first; ``damping`` is that of the first."""
+    return replace(
+        many[0],
+        diagonal=torch.cat([one.diagonal for one in many]),
+        columns=torch.cat([one.columns for one in many]),
+        factor=torch.cat([one.factor for one in many]),
+    )
 
 
 def upper_inverse(upper: Tensor) -> Tensor:

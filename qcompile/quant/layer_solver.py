@@ -7,7 +7,7 @@ form, and every step below lowers it or leaves it. Where the bias is refitted, m
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qcompile.methods.tuning import Solver, Tuning
 from qcompile.quant.coordinate_descent import Descent, coordinate_descent
-from qcompile.quant.elimination import Elimination, eliminate
+from qcompile.quant.elimination import Elimination, eliminate, stacked
 from qcompile.quant.gram_descent import gram_descent
 from qcompile.quant.layer import Layer, LayerGrid, codes_of, zero_of
 from qcompile.quant.level_grid import LevelGrid
@@ -30,6 +30,9 @@ NEGLIGIBLE = 1e-6
 
 TRIAL_ROWS = 128
 """Outputs of a group on which dampings are compared."""
+
+AT_ONCE = 64 << 20
+"""Bytes of factors, in double precision, of dampings that are tried together."""
 
 ALL_ROWS = slice(None)
 
@@ -186,47 +189,69 @@ class _Trial:
     refits_bias: bool
 
     def best(self, judge: _Judge) -> _Start:
-        """Of all dampings of the tuning; besides the one at work only the best is held."""
+        """Of all dampings of the tuning; few wide factors are held at a time."""
         best, least = None, math.inf
-        for damping in self.tuning.damping:
-            tried = eliminate(self.centred.gram, self.tuning.order, damping)
-            errors = self._errors(judge, tried)
-            for keeps_own, error in errors.items():
-                if best is None or error < least * (1 - NEGLIGIBLE):
-                    best, least = _Start(tried, keeps_own), error
-            del tried
+        dampings, gram = self.tuning.damping, self.centred.gram
+        at_once = max(AT_ONCE // (gram.numel() * gram.element_size()), 1)
+        for first in range(0, len(dampings), at_once):
+            found = self._better(judge, dampings[first : first + at_once], least)
+            best, least = found or (best, least)
         assert best is not None
         return best
 
-    def _errors(self, judge: _Judge, elimination: Elimination) -> dict[bool, float]:
-        """Of the wanted output and, where that is another one, of the layer's own (``True``)."""
+    def _better(
+        self, judge: _Judge, dampings: Sequence[float], least: float
+    ) -> tuple[_Start, float] | None:
+        """The first of those with less than ``least`` that no later one beats."""
+        best = None
+        tried = [eliminate(self.centred.gram, self.tuning.order, one) for one in dampings]
+        for start, error in self._errors(judge, tried):
+            if error < least * (1 - NEGLIGIBLE) or (best is None and least == math.inf):
+                best, least = (start, error), error
+        return best
+
+    def _errors(
+        self, judge: _Judge, tried: Sequence[Elimination]
+    ) -> Iterator[tuple[_Start, float]]:
+        """Of the wanted output and, where that is another one, of the layer's own."""
         weight = self.layer.rows()
         rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
-        ridge = ridge_target(weight[:, rows], self.centred.of_rows(rows), elimination)
-        problem = _problem(self.layer, self.grid, ridge, rows)
-        tries_own = self.tuning.target != "symmetric"
-        if tries_own:
-            problem = _beside(problem, weight[:, rows].float())
-        setting = Setting(self.tuning, ridge.elimination)
+        weight, fit, judge = weight[:, rows], self.centred.of_rows(rows), judge.of_rows(rows)
+        ridges = [ridge_target(weight, fit, elimination) for elimination in tried]
+        own = [] if self.tuning.target == "symmetric" else [weight.float()]
+        problems = [_problem(self.layer, self.grid, ridge, rows) for ridge in ridges]
+        together = _together([_beside(problem, own) for problem in problems])
+        setting = Setting(self.tuning, stacked([ridge.elimination for ridge in ridges]))
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
-        first = dict(STEPS)[name]
-        values = problem.values(first(problem, None, setting)).double().chunk(1 + tries_own, 1)
+        values = together.values(dict(STEPS)[name](together, None, setting)).double()
         means = self.fit.of_rows(rows).means if self.refits_bias else None
-        of_rows = judge.of_rows(rows)
-        return {
-            keeps_own: of_rows.error(part, None if means is None else means.bias(part))
-            for keeps_own, part in zip((False, True), values, strict=False)
-        }
+        for elimination, of_one in zip(tried, values.chunk(len(tried)), strict=True):
+            for place, part in enumerate(of_one.chunk(1 + len(own), 1)):
+                bias = None if means is None else means.bias(part)
+                yield _Start(elimination, keeps_own=place > 0), judge.error(part, bias)
 
 
-def _beside(problem: Quadratic, target: Tensor) -> Quadratic:
-    """With more rows, of another target: the first solver takes a column of all in one step."""
+def _beside(problem: Quadratic, targets: Sequence[Tensor]) -> Quadratic:
+    """With more rows, of further targets: the first solver takes a column of all in one step."""
+    count = 1 + len(targets)
     return replace(
         problem,
-        target=torch.cat([problem.target, target], 1),
-        scale=problem.scale.repeat(1, 2, 1),
-        zero_point=problem.zero_point.repeat(1, 2, 1),
+        target=torch.cat([problem.target, *targets], 1),
+        scale=problem.scale.repeat(1, count, 1),
+        zero_point=problem.zero_point.repeat(1, count, 1),
+    )
+
+
+def _together(problems: Sequence[Quadratic]) -> Quadratic:
+    """The groups of several problems on one grid, for the same reason."""
+    count = len(problems)
+    return replace(
+        problems[0],
+        target=torch.cat([problem.target for problem in problems]),
+        gram=torch.cat([problem.gram for problem in problems]),
+        scale=problems[0].scale.repeat(count, 1, 1),
+        zero_point=problems[0].zero_point.repeat(count, 1, 1),
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from qcompile.methods.presets import preset
 from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.quant import layer_solver
 from qcompile.quant.elimination import NotPositiveDefiniteError, eliminate
 from qcompile.quant.geometry import Convolution, Dense, output_rows, rows, weight_rows
 from qcompile.quant.layer import Layer
@@ -229,6 +230,18 @@ def test_fitted_to_its_own_output_a_weight_is_that_of_the_symmetric_target(refit
     assert torch.equal(found.scale, symmetric.scale)
     if refits_bias:  # which stays with the wanted output
         assert torch.allclose(found.bias, symmetric.bias + 1)
+
+
+def test_dampings_that_are_tried_together_give_what_they_give_alone(monkeypatch):
+    """Wide factors are not held side by side: then one is tried after the other."""
+    layer = layer_of(w(3), k=48)
+    together = [fitted(layer, n=n) for n in (20, 40, 4000)]
+    monkeypatch.setattr(layer_solver, "AT_ONCE", 1)
+    alone = [fitted(layer, n=n) for n in (20, 40, 4000)]
+    assert len({found.damping for found in alone}) > 1
+    for one, other in zip(together, alone, strict=True):
+        assert (one.damping, one.keeps_own) == (other.damping, other.keeps_own)
+        assert torch.equal(one.codes, other.codes)
 
 
 def test_where_both_targets_are_one_the_wanted_output_is_said_to_be_fitted():
