@@ -217,13 +217,18 @@ class _Trial:
         weight = self.layer.rows()
         rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
         weight, fit, judge = weight[:, rows], self.centred.of_rows(rows), judge.of_rows(rows)
-        ridges = [ridge_target(weight, fit, elimination) for elimination in tried]
         own = [] if self.tuning.target == "symmetric" else [weight.float()]
-        problems = [_problem(self.layer, self.grid, ridge, rows) for ridge in ridges]
-        together = _together([_beside(problem, own) for problem in problems])
-        setting = Setting(self.tuning, stacked([ridge.elimination for ridge in ridges]))
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
+        problems: list[Quadratic] = []
+        for elimination in tried:
+            ridge = ridge_target(weight, fit, elimination)
+            problem = _beside(_problem(self.layer, self.grid, ridge, rows), own)
+            if name != "cd":  # wide layers: what a solver does not look at is not held
+                problem = replace(problem, gram=problem.gram.new_empty(0))
+            problems.append(problem)
+        together = _together(problems)
+        setting = Setting(self.tuning, stacked([elimination.single() for elimination in tried]))
         values = together.values(dict(STEPS)[name](together, None, setting)).double()
         means = self.fit.of_rows(rows).means if self.refits_bias else None
         for elimination, of_one in zip(tried, values.chunk(len(tried)), strict=True):
