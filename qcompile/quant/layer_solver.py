@@ -6,7 +6,6 @@ target ``W* = (E[t q^T] + lambda W) (G + lambda)^-1``: what remains for rounding
 form, and every step below lowers it or leaves it. Where the bias is refitted, moments are centred.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -117,7 +116,7 @@ def fit_layer(
     With each damping ``W`` itself stands beside ``W*``: what a target makes good on the samples
     of the fit need not hold on others. They are compared by the first solver alone, on the grid of
     nearest rounding and on some of the rows: a search of the grid and all further steps for each
-    would take most of the time.
+    would take most of the time. Where ``W`` does better, both are fitted.
 
     ``importance`` ``[groups, rows]`` weighs the outputs in that choice. Raises
     ``NotPositiveDefiniteError`` where the moments are no use.
@@ -129,19 +128,18 @@ def fit_layer(
     weight = layer.rows()
     judge = None if held is None else _Judge(held, importance)
     if judge is None or len(tuning.damping) == 1:
-        best = _Start(eliminate(centred.gram, tuning.order, tuning.damping[0]))
+        starts = [_Start(eliminate(centred.gram, tuning.order, tuning.damping[0]))]
     else:
         trial = _Trial(layer, tuning, nearest, fit, centred, refits_bias=refits_bias)
-        best = trial.best(judge)
+        starts = trial.best(judge)
         del trial
-    ridge = best.ridge(weight, centred)
+    ridges = [start.ridge(weight, centred) for start in starts]
     means = fit.means if refits_bias else None
-    del fit, centred, best  # wide layers: matrices that are needed no more are not held
-    found = _fitted(layer, tuning, nearest, means, ridge)
+    del fit, centred, starts  # wide layers: matrices that are needed no more are not held
+    found = [_fitted(layer, tuning, nearest, means, ridge) for ridge in ridges]
     if judge is None:
-        return found
-    plain = _rounded(layer, nearest, means)
-    return min(found, plain, key=judge.error_of)
+        return found[0]
+    return min(*found, _rounded(layer, nearest, means), key=judge.error_of)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,27 +186,27 @@ class _Trial:
     """Of the same samples, if the bias is refitted."""
     refits_bias: bool
 
-    def best(self, judge: _Judge) -> _Start:
-        """Of all dampings of the tuning; few wide factors are held at a time."""
-        best, least = None, math.inf
+    def best(self, judge: _Judge) -> list[_Start]:
+        """The best damping for the wanted output, and for the layer's own where that did better.
+
+        Few wide factors are held at a time.
+        """
+        best: dict[bool, tuple[_Start, float]] = {}
         dampings, gram = self.tuning.damping, self.centred.gram
         at_once = max(AT_ONCE // (gram.numel() * gram.element_size()), 1)
         for first in range(0, len(dampings), at_once):
-            found = self._better(judge, dampings[first : first + at_once], least)
-            best, least = found or (best, least)
-        assert best is not None
-        return best
+            self._improve(best, judge, dampings[first : first + at_once])
+        (wanted, least), *others = best.values()
+        return [wanted, *(start for start, error in others if error < least * (1 - NEGLIGIBLE))]
 
-    def _better(
-        self, judge: _Judge, dampings: Sequence[float], least: float
-    ) -> tuple[_Start, float] | None:
-        """The first of those with less than ``least`` that no later one beats."""
-        best = None
+    def _improve(
+        self, best: dict[bool, tuple[_Start, float]], judge: _Judge, dampings: Sequence[float]
+    ) -> None:
         tried = [eliminate(self.centred.gram, self.tuning.order, one) for one in dampings]
         for start, error in self._errors(judge, tried):
-            if error < least * (1 - NEGLIGIBLE) or (best is None and least == math.inf):
-                best, least = (start, error), error
-        return best
+            known = best.get(start.keeps_own)
+            if known is None or error < known[1] * (1 - NEGLIGIBLE):
+                best[start.keeps_own] = start, error
 
     def _errors(
         self, judge: _Judge, tried: Sequence[Elimination]
