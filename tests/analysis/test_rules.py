@@ -267,7 +267,7 @@ class Products(nn.Module):
     def __init__(self, shape, program, dtype=torch.float32):
         super().__init__()
         self.fc, self.program = nn.Linear(8, 8), program
-        self.weight = nn.Parameter(torch.empty(shape, dtype=dtype))
+        self.weight = nn.Parameter(torch.ones(shape, dtype=dtype))
 
     def forward(self, x):
         return self.program(self, self.fc(x))
