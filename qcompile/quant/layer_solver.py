@@ -215,47 +215,20 @@ class _Trial:
         weight = self.layer.rows()
         rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
         weight, fit, judge = weight[:, rows], self.centred.of_rows(rows), judge.of_rows(rows)
-        own = [] if self.tuning.target == "symmetric" else [weight.float()]
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
-        problems: list[Quadratic] = []
-        for elimination in tried:
-            ridge = ridge_target(weight, fit, elimination)
-            problem = _beside(_problem(self.layer, self.grid, ridge, rows), own)
-            if name != "cd":  # wide layers: what a solver does not look at is not held
-                problem = replace(problem, gram=problem.gram.new_empty(0))
-            problems.append(problem)
-        together = _together(problems)
-        setting = Setting(self.tuning, stacked([elimination.single() for elimination in tried]))
-        values = together.values(dict(STEPS)[name](together, None, setting)).double()
+        own = [] if self.tuning.target == "symmetric" else [weight]
+        targets = [torch.cat([solved_target(weight, fit, one), *own], 1) for one in tried]
+        # wide layers: what a solver does not look at is not held
+        grams = [one.damped(fit.gram) for one in tried] if name == "cd" else [weight.new_empty(0)]
+        problem = _problem(self.layer, self.grid, torch.cat(targets), torch.cat(grams), rows)
+        setting = Setting(self.tuning, stacked([one.single() for one in tried]))
+        values = problem.values(dict(STEPS)[name](problem, None, setting)).double()
         means = self.fit.of_rows(rows).means if self.refits_bias else None
         for elimination, of_one in zip(tried, values.chunk(len(tried)), strict=True):
             for place, part in enumerate(of_one.chunk(1 + len(own), 1)):
                 bias = None if means is None else means.bias(part)
                 yield _Start(elimination, keeps_own=place > 0), judge.error(part, bias)
-
-
-def _beside(problem: Quadratic, targets: Sequence[Tensor]) -> Quadratic:
-    """With more rows, of further targets: the first solver takes a column of all in one step."""
-    count = 1 + len(targets)
-    return replace(
-        problem,
-        target=torch.cat([problem.target, *targets], 1),
-        scale=problem.scale.repeat(1, count, 1),
-        zero_point=problem.zero_point.repeat(1, count, 1),
-    )
-
-
-def _together(problems: Sequence[Quadratic]) -> Quadratic:
-    """The groups of several problems on one grid, for the same reason."""
-    count = len(problems)
-    return replace(
-        problems[0],
-        target=torch.cat([problem.target for problem in problems]),
-        gram=torch.cat([problem.gram for problem in problems]),
-        scale=problems[0].scale.repeat(count, 1, 1),
-        zero_point=problems[0].zero_point.repeat(count, 1, 1),
-    )
 
 
 def _rounded(layer: Layer, nearest: LayerGrid, means: Means | None) -> LayerFit:
@@ -278,7 +251,7 @@ def _fitted(
     keeps_grid = own or isinstance(nearest, LevelGrid)
     grid = nearest if keeps_grid else layer.range_of(ridge.target)
     setting = Setting(tuning, ridge.elimination)
-    problem = _problem(layer, grid, ridge)
+    problem = _problem(layer, grid, ridge.target, ridge.gram)
     problem, codes = _best_start(problem, setting, layer)
     steps = dict(STEPS)
     for name in tuning.solvers[1:]:
@@ -304,15 +277,22 @@ def _fitted(
     )
 
 
-def _problem(layer: Layer, grid: LayerGrid, ridge: "Ridge", rows: slice = ALL_ROWS) -> Quadratic:
-    """In float32."""
-    width = 1 if layer.scale_size == ridge.target.shape[2] else None
+def _problem(
+    layer: Layer, grid: LayerGrid, target: Tensor, gram: Tensor, rows: slice = ALL_ROWS
+) -> Quadratic:
+    """In float32. ``target`` may have the groups, and the rows of each, several times over."""
+    width = 1 if layer.scale_size == target.shape[2] else None
     qmin, qmax, levels = codes_of(grid)
+
+    def spread(parameter: Tensor) -> Tensor:
+        one = layer.spread(parameter)[:, rows, :width].float()
+        return one.repeat(target.shape[0] // one.shape[0], target.shape[1] // one.shape[1], 1)
+
     return Quadratic(
-        target=ridge.target.float(),
-        gram=ridge.gram,
-        scale=layer.spread(grid.scale)[:, rows, :width].float(),
-        zero_point=layer.spread(zero_of(grid))[:, rows, :width].float(),
+        target=target.float(),
+        gram=gram,
+        scale=spread(grid.scale),
+        zero_point=spread(zero_of(grid)),
         qmin=qmin,
         qmax=qmax,
         levels=levels,
@@ -337,9 +317,14 @@ class Ridge:
 
 def ridge_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:
     """Of rows ``[groups, rows, k]`` of the layer's weight and the moments of their outputs."""
-    bump = (elimination.diagonal - fit.gram.diagonal(dim1=-2, dim2=-1))[:, None, :]
-    target = elimination.solved(fit.cross + bump * weight)
+    target = solved_target(weight, fit, elimination)
     return Ridge(target, elimination.damped(fit.gram), elimination.single())
+
+
+def solved_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Tensor:
+    """``W*`` alone, in float64."""
+    bump = (elimination.diagonal - fit.gram.diagonal(dim1=-2, dim2=-1))[:, None, :]
+    return elimination.solved(fit.cross + bump * weight)
 
 
 def own_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:

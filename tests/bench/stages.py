@@ -36,7 +36,7 @@ DAMPINGS, TARGETS, SCALES, TRIAL_ROWS = 3, 2, 5, 128
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("range search", ("range_search.py:weight_range", "activation_quantizer.py:fit")),
     ("Gram matrices", ("moments.py:moments",)),
-    ("factorisation, target", ("layer_solver.py:ridge_target", "elimination.py:eliminate")),
+    ("factorisation, target", ("layer_solver.py:solved_target", "elimination.py:eliminate")),
     ("OPTQ", ("optq.py:optq",)),
     ("coordinate descent", ("coordinate_descent.py:coordinate_descent",)),
     ("scale refit", ("scale_refit.py:refit_scale",)),
