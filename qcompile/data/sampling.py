@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -10,19 +11,19 @@ from torch import Tensor
 from qcompile.data.batches import (
     Batch,
     content_sha256,
-    join,
     map_tensors,
     named_tensors,
     slice_rows,
     split_off,
     take_rows,
 )
-from qcompile.data.groups import by_group, unfit_groups
+from qcompile.data.groups import by_group, lacks_groups, unfit_groups
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import empty_data
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
+from qcompile.policy.core import GroupsPlan
 
 DEFAULT_SEED = 0
 
@@ -34,16 +35,7 @@ class CalibrationSet:
     indices: tuple[int, ...]
     sha256: str
     batches: tuple[Batch, ...]
-    groups: "Groups | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """How samples that come in groups are parted: the last batches judge, and share none."""
-
-    count: int
-    judging: int
-    judging_samples: int
+    groups: GroupsPlan | None = None
 
 
 def select_samples(
@@ -53,11 +45,11 @@ def select_samples(
     batch: int,
     seed: int | None,
     groups: str | None = None,
+    labels: str | None = None,
 ) -> tuple[CalibrationSet | None, list[Diagnostic]]:
-    """The first ``samples`` after a shuffle with ``seed``; labels stay in the batches.
+    """The first ``samples`` after a shuffle with ``seed``; ``labels`` stay in the batches.
 
-    ``groups`` names a tensor of the data (see ``lacks_groups``) that says of which group a sample
-    is, and does not stay.
+    ``groups`` names the tensor that says of which group a sample is, and does not stay.
     """
     available = len(source)
     if available == 0:
@@ -76,39 +68,43 @@ def select_samples(
     if groups is None:
         parts = [slice_rows(selected, at, at + batch) for at in range(0, len(indices), batch)]
         return CalibrationSet(indices, content_sha256(selected), tuple(parts)), problems
+    problem = lacks_groups(selected, groups, labels, reference)
     rest, named = split_off(selected, groups)
-    if named is None:
-        raise ValueError(f"the data has no tensor `{groups}`")
-    problem = unfit_groups(named, groups, reference)
-    if problem is not None:
-        return None, [*problems, problem]
-    return _parted(indices, rest, named.tolist(), batch), problems
+    if named is not None and problem is None:
+        problem = unfit_groups(named, groups, reference)
+    if named is None or problem is not None:
+        return None, [*problems, *([problem] if problem else [])]
+    return _parted(indices, rest, groups, named.tolist(), batch), problems
 
 
 def _parted(
-    indices: tuple[int, ...], selected: Batch, groups: Sequence[int], size: int
+    indices: tuple[int, ...], selected: Batch, name: str, groups: Sequence[int], size: int
 ) -> CalibrationSet:
     """No batch has samples of both sides. Those of a side are as large as one another.
 
     A step takes a batch, whatever its size: a small one would count for more.
     """
-    sides = by_group(groups)
-    _, judging = sides
-    batches = [
-        take_rows(selected, [int(place) for place in part])
-        for places in sides
-        for part in torch.tensor(places).tensor_split(math.ceil(len(places) / size))
-    ]
+    fitted, judging = by_group(groups)
+    order = [*fitted, *judging]
+    ordered = take_rows(selected, order)
+    stops = list(accumulate([*_even(len(fitted), size), *_even(len(judging), size)], initial=0))
     return CalibrationSet(
-        indices=tuple(indices[place] for side in sides for place in side),
-        sha256=content_sha256(join(batches)),
-        batches=tuple(batches),
-        groups=Groups(
+        indices=tuple(indices[place] for place in order),
+        sha256=content_sha256(ordered),
+        batches=tuple(slice_rows(ordered, *ends) for ends in pairwise(stops)),
+        groups=GroupsPlan(
+            tensor=name,
             count=len(set(groups)),
             judging=len({groups[place] for place in judging}),
             judging_samples=len(judging),
         ),
     )
+
+
+def _even(count: int, most: int) -> list[int]:
+    """Sizes of as few parts as there can be."""
+    parts = math.ceil(count / most)
+    return [(count + place) // parts for place in reversed(range(parts))]
 
 
 def shuffled(count: int, seed: int) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from torch import Tensor, fx
 
 from qcompile.data.batches import split_off
-from qcompile.data.groups import lacks_groups
 from qcompile.data.input_check import check_batch
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import DataSource
@@ -16,7 +15,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.batches import placeholder_batches
 from qcompile.driver.bind import Bound
-from qcompile.policy.core import DataPlan, GroupsPlan
+from qcompile.policy.core import DataPlan
 
 IN_MEMORY = "memory"
 """Reference of data that was passed as an object."""
@@ -45,12 +44,8 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     source, problems = _source(reference, bound.root, bound.trusted, data)
     size = batch_size(bound, asked.batch)
     labels = asked.labels if asked.labels is not None else source.labels
-    if asked.groups is not None:
-        lack = lacks_groups(source.read([0]), asked.groups, labels, reference)
-        if lack is not None:
-            raise CompileError([lack])
     selected, found = select_samples(
-        reference, source, asked.samples, size, asked.seed, asked.groups
+        reference, source, asked.samples, size, asked.seed, asked.groups, labels
     )
     problems.extend(found)
     if selected is None:
@@ -59,7 +54,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     if has_errors(problems):
         raise CompileError(problems)
     return Calibration(
-        plan=_plan(reference, selected, size, asked.groups),
+        plan=_plan(reference, selected, size),
         batches=_batches(bound.graph, selected, labels),
         diagnostics=tuple(problems),
     )
@@ -82,22 +77,14 @@ def _source(
     return opened, problems
 
 
-def _plan(reference: str, selected: CalibrationSet, batch: int, groups: str | None) -> DataPlan:
-    parted = selected.groups
+def _plan(reference: str, selected: CalibrationSet, batch: int) -> DataPlan:
     return DataPlan(
         reference=reference,
         samples=len(selected.indices),
         batch=batch,
         indices=selected.indices,
         sha256=selected.sha256,
-        groups=None
-        if groups is None or parted is None
-        else GroupsPlan(
-            tensor=groups,
-            count=parted.count,
-            judging=parted.judging,
-            judging_samples=parted.judging_samples,
-        ),
+        groups=selected.groups,
     )
 
 
