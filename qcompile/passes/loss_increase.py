@@ -1,0 +1,164 @@
+"""What quantizing one site costs the network, all others being float, for each way to do it.
+
+The cost is the mean divergence ``KL(p || q)`` of the network's output from the float model's, which
+needs no label. By the completeness of path attribution (integrated gradients, arXiv 1703.01365) it
+is what the gradient, integrated from the float weight to the quantized one, adds up to: one forward
+pass gives for a layer what the integral gives in eight passes forwards and backwards.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+
+from qcompile.capture.lifetimes import Lifetimes
+from qcompile.capture.unit import Unit
+from qcompile.methods.tuning import Tuning
+from qcompile.passes.site_context import SiteContext
+from qcompile.passes.sweep_node import is_in_place, operation
+from qcompile.passes.sweep_site import quantize_site
+from qcompile.passes.sweep_streams import Streams
+from qcompile.passes.sweep_values import Value, map_tensors
+from qcompile.passes.tail import Tail, tail_behind
+from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.quant.losses.prediction import divergence
+
+Batch = Mapping[str, Tensor]
+Progress = Callable[[str], None]
+"""Told the key of the site that is about to be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Plans of one site, and how each is rounded."""
+
+    plans: Sequence[SitePlan]
+    tuning: Tuning
+    """Without the solver ``gradient``."""
+
+
+@torch.no_grad()
+def loss_increases(
+    module: fx.GraphModule,
+    units: Sequence[Unit],
+    asked: Mapping[str, Candidates],
+    batches: Sequence[Batch],
+    *,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, tuple[float, ...]]:
+    """By node and plan, in nats a row of the output; ``asked`` is by node.
+
+    0 where the output does not depend on the node. One walk over the float model, and behind each
+    asked node the rest of it once for each plan: nothing in front of a node is run again. The
+    module is only read.
+    """
+    walk = _Walk(module, units, batches, device, seed)
+    found: dict[str, tuple[float, ...]] = {}
+    for name in walk.order:
+        candidates = asked.get(name)
+        if candidates is not None:
+            progress(candidates.plans[0].key)
+            found[name] = walk.costs(name, candidates)
+        walk.go_on(name)
+    return found
+
+
+class _Walk:
+    """The float model, node by node over all batches; values are held to their last use."""
+
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        units: Sequence[Unit],
+        batches: Sequence[Batch],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self._module = module
+        self._device = device
+        self._seed = seed
+        self._nodes = {node.name: node for node in module.graph.nodes}
+        self._lifetimes = Lifetimes(self._nodes.values(), units)
+        self._streams = Streams()
+        self._count = len(batches)
+        self._wanted: list[Tensor] = []
+        self.order = tuple(self._lifetimes.place)
+        self._begin(batches)
+
+    def _begin(self, batches: Sequence[Batch]) -> None:
+        in_place = any(is_in_place(self._module, node) for node in self._nodes.values())
+        for name, node in self._nodes.items():
+            if node.op == "placeholder" and node.users:
+                values = [self._given(node, batch, copy=in_place) for batch in batches]
+                self._streams.put(name, values, None)
+        for name, node in self._nodes.items():
+            if node.op.startswith("call_") and name not in self._lifetimes.place:
+                self._streams.put(name, self._values(node, self._streams), None)
+
+    def _given(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:
+        if node.name not in batch and node.args:
+            return node.args[0]
+        return batch[node.name].detach().to(self._device, copy=copy)
+
+    def go_on(self, name: str) -> None:
+        self._streams.put(name, self._values(self._nodes[name], self._streams), None)
+        place = self._lifetimes.place[name]
+        for over in self._lifetimes.over(self._streams.live, place, frozenset()):
+            self._streams.free(over)
+
+    def costs(self, name: str, candidates: Candidates) -> tuple[float, ...]:
+        node = self._nodes[name]
+        tail = tail_behind(self._module, name, self._streams, self._device)
+        if tail is None:
+            return (0.0,) * len(candidates.plans)
+        plain = self._values(node, self._unspoilt(node))
+        if not self._wanted:
+            self._wanted = [tail(cast("Tensor", value), at) for at, value in enumerate(plain)]
+        found: dict[tuple[TensorPlan, ...], float] = {(): 0.0}
+        for plan in candidates.plans:  # a `set` may make two of them the same
+            if plan.tensors not in found:
+                found[plan.tensors] = self._cost(node, plan, candidates.tuning, plain, tail)
+        return tuple(found[plan.tensors] for plan in candidates.plans)
+
+    def _cost(
+        self, node: fx.Node, plan: SitePlan, tuning: Tuning, plain: Sequence[Value], tail: Tail
+    ) -> float:
+        context = SiteContext(
+            module=self._module,
+            device=self._device,
+            streams=self._unspoilt(node),
+            fitted=self._count,
+            tuning=tuning,
+            generator=torch.Generator(self._device).manual_seed(self._seed),
+        )
+        fitted = plain if tuning.uses_moments and plan.has_weight else ()
+        result = quantize_site(context, node, plan, {}, fitted)
+        total, rows = 0.0, 0
+        for batch, wanted in enumerate(self._wanted):
+            found = tail(cast("Tensor", result.value(batch)), batch)
+            each = divergence(found.double(), wanted.double(), 1.0)
+            total += float(each.sum())
+            rows += each.numel()
+        return max(total / max(rows, 1), 0.0)
+
+    def _values(self, node: fx.Node, streams: Streams) -> list[Value]:
+        run = operation(self._module, node, self._device, {})
+        read = streams.float_values
+        return [run(lambda _, used, b=b: read(used.name)[b]) for b in range(self._count)]
+
+    def _unspoilt(self, node: fx.Node) -> Streams:
+        """What ``node`` may be tried on: copies of what it reads, if it would change that."""
+        if not is_in_place(self._module, node):
+            return self._streams
+        read = {used.name for used in node.all_input_nodes if used.op != "get_attr"}
+        streams = Streams()
+        for name in self._streams.live:
+            values = self._streams.float_values(name)
+            if name in read:
+                values = [map_tensors(value, Tensor.clone) for value in values]
+            streams.put(name, values, None)
+        return streams
