@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qcompile.cli.choice_view import measuring
 from qcompile.cli.console import finish, json_object, promise_json, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.cli.export_command import SUFFIXES
@@ -159,15 +160,17 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
     from qcompile.driver.plan import plan_recipe
 
     try:
-        planned = plan_recipe(
-            asked.recipe,
-            trusted=asked.trusted,
-            params=asked.params,
-            packs=asked.packs,
-            model=model,
-            preview=asked.preview,
-            forecast=asked.forecast,
-        )
+        with measuring() as progress:
+            planned = plan_recipe(
+                asked.recipe,
+                trusted=asked.trusted,
+                params=asked.params,
+                packs=asked.packs,
+                model=model,
+                preview=asked.preview,
+                forecast=asked.forecast,
+                progress=progress,
+            )
         if asked.held_to:
             from qcompile.driver.export import hold_to_formats
 

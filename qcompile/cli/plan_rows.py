@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
+from qcompile.cli.choice_view import choice_line
 from qcompile.diagnostics.quantities import human_bytes, human_count, several
 from qcompile.policy.core import (
     DataPlan,
@@ -82,6 +83,8 @@ def summary(plan: Plan) -> Iterable[str]:
         f"({ratio:.1f}x)"
         + (f"; quantized weights {bits[0]:.2f} bits, {bits[1]:.2f} with scales" if bits else "")
     )
+    if plan.beside.choice is not None:
+        yield choice_line(plan.beside.choice)
     if plan.beside.compute:
         yield compute_line(plan.beside.compute)
     yield from _tunings(core)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from qcompile.cli.choice_view import one_line
 from qcompile.cli.console import finish, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.cli.export_command import export_line
@@ -50,6 +51,7 @@ def command(
 
     An unfinished run of the same plan is continued; its artifact is the same to the byte.
     """
+    from qcompile.driver.choose import unheard
     from qcompile.driver.progress import StopRequestedError
     from qcompile.driver.run import RunOptions, run_subject
 
@@ -61,6 +63,7 @@ def command(
             replace=replace,
             fresh=fresh,
             listener=listener,
+            measuring=unheard if quiet else one_line,
             should_stop=should_stop,
         )
         try:

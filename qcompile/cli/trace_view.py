@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from qcompile.cli.choice_view import rung_lines
 from qcompile.cli.plan_rows import slot_text
 from qcompile.diagnostics.quantities import human_count
 from qcompile.driver.site_trace import SiteTrace, TracedRule, TracedSite
@@ -29,6 +30,8 @@ def trace_text(trace: SiteTrace) -> str:
         lines.append(f"    {'':<{width}}    {_gave(step)}")
     if not trace.rules:
         lines.append("    there are none")
+    if trace.choice is not None:
+        lines += ["", *(f"  {line}" for line in rung_lines(trace.choice))]
     how = trace.scheme or trace.outcome
     lines.append(f"  = {how}: {_slots(trace.slots)}")
     return "\n".join(lines) + "\n"

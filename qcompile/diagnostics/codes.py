@@ -120,6 +120,7 @@ class Code(Enum):
     CHOICE_WITHOUT_BUDGET = ("QR604", "choice-without-budget", Severity.ERROR)
     WRONG_TIME = ("QR605", "wrong-time", Severity.ERROR)
     REQUIREMENT_FAILED = ("QR606", "requirement-failed", Severity.ERROR)
+    NOT_CHOSEN = ("QR607", "not-chosen", Severity.WARNING)
     TEST_FILE = ("QR608", "test-file", Severity.ERROR)
     NOT_REPORTED = ("QR609", "not-reported", Severity.ERROR)
 

@@ -43,6 +43,7 @@ from qcompile.policy.idle_limits import idle_limits
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe, TargetName
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
+from qcompile.policy.rungs import FEWEST_BITS, MOST_BITS, Rungs
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
 from qcompile.targets.catalogue import find_target
@@ -73,8 +74,18 @@ class Bound:
     facts: GraphFacts
     diagnostics: tuple[Diagnostic, ...]
     trusted: frozenset[str]
+    seen: "Seen"
+    """From what it can be bound again."""
+    rungs: Rungs | None = None
+    """What was chosen where the recipe says `choose`; ``None``: nothing so far, and all such sites
+    have the fewest bits."""
     is_preview: bool = False
     """Made without weights and data: it can be planned and looked at, but not run."""
+
+    @property
+    def is_open(self) -> bool:
+        """There is something to choose."""
+        return self.rungs is None and any(one.ladder for one in self.resolution.decisions)
 
     @property
     def root(self) -> Path:
@@ -104,25 +115,32 @@ def bind(
     *,
     trusted: frozenset[str] = frozenset(),
     preview: bool = False,
+    rungs: Rungs | None = None,
 ) -> Bound:
     """Trace ``model`` and resolve the recipe against it.
 
     Without ``model`` the recipe's own reference is loaded; without ``example_inputs`` the recipe's
     ``input`` lines, the model's own example, or one batch of calibration data is used. With
-    ``preview`` no weights are read, and data only for its shape where nothing else tells it. Raises
-    ``CompileError`` with every error of the phase that failed.
+    ``preview`` no weights are read, and data only for its shape where nothing else tells it.
+    ``rungs`` are what was chosen before. Raises ``CompileError`` with every error of the phase that
+    failed.
     """
     seen = look(recipe, model, example_inputs, trusted=trusted, preview=preview)
-    return bind_seen(recipe, seen, trusted=trusted, preview=preview)
+    return bind_seen(recipe, seen, trusted=trusted, preview=preview, rungs=rungs)
 
 
 def bind_seen(
-    recipe: Recipe, seen: Seen, *, trusted: frozenset[str] = frozenset(), preview: bool = False
+    recipe: Recipe,
+    seen: Seen,
+    *,
+    trusted: frozenset[str] = frozenset(),
+    preview: bool = False,
+    rungs: Rungs | None = None,
 ) -> Bound:
     """The same for a model that was looked at before. Raises ``CompileError``."""
     loaded, example, sites = seen.loaded, seen.example, seen.sites
     diagnostics = list(seen.diagnostics)
-    resolution, found = resolve(recipe, sites)
+    resolution, found = resolve(recipe, sites, rungs or FEWEST_BITS)
     diagnostics.extend(found)
     graph, folds = folded(seen.captured, resolution)
     graph, turned, idle = with_rotations(recipe, graph, sites, resolution)
@@ -152,7 +170,10 @@ def bind_seen(
     problems += missing
     diagnostics += [*found, *problems, *unserved_formats(recipe, planned, tunings)]
     diagnostics += unserved_blocks(recipe, planned)
-    diagnostics += _claims(recipe, sites, resolution, measured)
+    failed = _claims(recipe, sites, resolution, measured)
+    if failed and rungs is None and any(one.ladder for one in resolution.decisions):
+        failed = _out_of_reach(failed, recipe, seen, trusted=trusted, preview=preview)
+    diagnostics += failed
     in_float = sum(unit.bytes_before for unit in sizes)
     diagnostics += idle_limits(recipe.budget, sites, resolution, measured, in_float)
     _raise_errors(diagnostics)
@@ -173,6 +194,8 @@ def bind_seen(
         facts=graph_facts(context, units),
         diagnostics=tuple(in_order(diagnostics)),
         trusted=trusted,
+        seen=seen,
+        rungs=rungs,
         is_preview=preview,
     )
 
@@ -271,6 +294,27 @@ def _claims(
         *check_limits(recipe.budget, sites, resolution, measured),
         *check_assertions(recipe.assertions, sites, resolution, measured),
     ]
+
+
+def _out_of_reach(
+    failed: list[Diagnostic],
+    recipe: Recipe,
+    seen: Seen,
+    *,
+    trusted: frozenset[str],
+    preview: bool,
+) -> list[Diagnostic]:
+    """Those that fail with the most bits of every `choose` too, and not only with the fewest.
+
+    The others are looked at when the choice is made.
+    """
+    bare = replace(recipe, assertions=(), budget=None)
+    most = bind_seen(bare, seen, trusted=trusted, preview=preview, rungs=MOST_BITS)
+    others = _claims(recipe, most.sites, most.resolution, most.measured)
+    places = [one.primary.span for one in others if one.primary]
+    found = [one for one in failed if one.primary and one.primary.span in places]
+    note = "so it is with the fewest bits of every `choose`; with the most it fails too"
+    return [replace(one, notes=(*one.notes, note)) for one in found]
 
 
 def divided(

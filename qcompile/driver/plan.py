@@ -17,16 +17,19 @@ from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
 from qcompile.diagnostics.failure import CompileError
+from qcompile.diagnostics.quantities import several
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.asked_exports import check_asked
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
+from qcompile.driver.choose import Progress, choose, unheard
 from qcompile.driver.front import check, settled, with_expectations, with_model
 from qcompile.driver.requirements import check_measurable
 from qcompile.driver.run_forecast import expected
 from qcompile.emit.format_version import check_version
 from qcompile.emit.graph_encode import encode
 from qcompile.passes.rotate import rotations
+from qcompile.policy.choice import ChoicePlan
 from qcompile.policy.core import (
     PLAN_FORMAT_VERSION,
     Beside,
@@ -46,6 +49,7 @@ from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Output, Recipe, on_one_line
 from qcompile.policy.resolution import Decision
 from qcompile.policy.rule_ref import RuleRef
+from qcompile.policy.rungs import Rungs
 from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
 from qcompile.store.disk import Disk
@@ -86,12 +90,15 @@ def plan_recipe(
     model: str | None = None,
     preview: bool = False,
     forecast: bool = False,
+    saved: Plan | None = None,
+    progress: Progress = unheard,
 ) -> Planned:
     """All phases up to the plan for one recipe file. Raises ``CompileError``.
 
     ``packs`` are further files whose ``expect`` lines the plan is held to; ``model`` is a reference
     that stands in for the recipe's own; ``preview`` does without weights and data; ``forecast``
-    says what a run will take of this machine, which is measured for it once.
+    says what a run will take of this machine, which is measured for it once; ``saved`` is a plan
+    of the same recipe, of which what was chosen is taken.
     """
     checked = check(path, params)
     if checked.recipe is None:
@@ -101,18 +108,33 @@ def plan_recipe(
         raise CompileError([*checked.diagnostics, nothing_to_plan(asked)])
     try:
         recipe = with_expectations(asked, packs)
-        planned = make_plan(bind(recipe, trusted=trusted, preview=preview), forecast=forecast)
+        rungs = None if saved is None else saved_rungs(saved.core)
+        bound = bind(recipe, trusted=trusted, preview=preview, rungs=rungs)
+        choice = None if saved is None else saved.beside.choice
+        planned = make_plan(bound, forecast=forecast, choice=choice, progress=progress)
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
     return Planned(planned.plan, planned.bound, planned.calibration, tuple(warnings))
 
 
-def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = False) -> Planned:
+def make_plan(
+    bound: Bound,
+    data: object | None = None,
+    *,
+    forecast: bool = False,
+    choice: ChoicePlan | None = None,
+    progress: Progress = unheard,
+) -> Planned:
+    """``choice`` is what the rungs of ``bound`` came from; where nothing is chosen yet, it is."""
     recipe = bound.recipe
     document, problems = encode(bound.graph)
     if problems:
         raise CompileError(problems)
+    used = None if bound.is_preview else calibration(bound, data)
+    if bound.is_open and not bound.is_preview:
+        bound, choice = choose(bound, used, progress)
+        document, _ = encode(bound.graph)
     static = [
         s for s in bound.planned if any(t.slot != "weight" and t.bytes_after for t in s.tensors)
     ]
@@ -124,7 +146,6 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
     asked = evaluations(recipe)
     if not bound.is_preview:
         check_measurable(bound, asked)
-    used = None if bound.is_preview else calibration(bound, data)
     taken, said = expected(bound, used, asked=forecast)
     if has_errors(said):
         raise CompileError(said)
@@ -165,10 +186,12 @@ def make_plan(bound: Bound, data: object | None = None, *, forecast: bool = Fals
         output=output_plan(recipe.output),
         compute=compute(bound.sites, bound.resolution, rotations(bound.graph)),
         graph=bound.facts,
+        choice=placed_choice(choice, names),
         forecast=taken if forecast else None,
     )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
-    warnings = [*bound.diagnostics, *(used.diagnostics if used else ()), *said]
+    open_yet = [nothing_measured(bound)] if bound.is_open else []
+    warnings = [*bound.diagnostics, *open_yet, *(used.diagnostics if used else ()), *said]
     return Planned(made, bound, used, tuple(in_order(warnings)))
 
 
@@ -213,6 +236,11 @@ def closure_texts(recipe: Recipe) -> dict[str, str]:
     return texts
 
 
+def saved_rungs(core: PlanCore) -> Rungs:
+    """What was chosen, if anything was."""
+    return Rungs({site.key: site.scheme for site in core.sites if site.scheme is not None})
+
+
 def saved_params(core: PlanCore) -> dict[str, str]:
     """The parameters of a plan, as they would be given to make it again."""
     return {item.name: argument(item.value) for item in core.params}
@@ -253,6 +281,16 @@ def placed_tunes(tunes: Sequence[TunePlan], names: Mapping[str, str]) -> tuple[T
     return tuple(
         tune.model_copy(update={"decided_by": _called(names, tune.decided_by)}) for tune in tunes
     )
+
+
+def placed_choice(choice: ChoicePlan | None, names: Mapping[str, str]) -> ChoicePlan | None:
+    if choice is None:
+        return None
+    groups = tuple(
+        group.model_copy(update={"decided_by": _called(names, group.decided_by)})
+        for group in choice.groups
+    )
+    return choice.model_copy(update={"groups": groups})
 
 
 def _called(names: Mapping[str, str], ref: RuleRef) -> RuleRef:
@@ -322,6 +360,19 @@ def no_factors(recipe: Recipe, transform: str) -> Diagnostic:
         f"{what} looks at activations, and there is no `calibrate`",
         Label(by.span) if by else None,
         help='add `calibrate { data = "..." }`',
+    )
+
+
+def nothing_measured(bound: Bound) -> Diagnostic:
+    """QR607."""
+    found = [one for one in bound.resolution.decisions if one.ladder]
+    rule = found[0].rule
+    return Diagnostic(
+        Code.NOT_CHOSEN,
+        f"a preview measures nothing: {several(len(found), 'layer')} of `choose` "
+        f"{'has' if len(found) == 1 else 'have'} the fewest bits here",
+        Label(rule.span) if rule else None,
+        help="plan without `--preview` to see what the budget chooses",
     )
 
 

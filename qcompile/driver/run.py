@@ -15,8 +15,10 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.asked_exports import check_places, write_asked
-from qcompile.driver.bind import Bound, bind
+from qcompile.driver.bind import Bound, bind, bind_seen
 from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result_bytes
+from qcompile.driver.choose import Progress as Measuring
+from qcompile.driver.choose import unheard
 from qcompile.driver.export import Export
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
@@ -29,6 +31,7 @@ from qcompile.driver.plan import (
     read_plan,
     save_plan,
     saved_params,
+    saved_rungs,
 )
 from qcompile.driver.prepared import prepared, prepared_values
 from qcompile.driver.progress import Listener, Pace, StopRequestedError
@@ -69,6 +72,8 @@ class RunOptions:
     fresh: bool = False
     """Forget the saved state of an unfinished run of this plan."""
     listener: Listener = field(default=lambda moment: None)
+    measuring: Measuring = unheard
+    """Told of what is measured for the plan, where the subject is a recipe that chooses."""
     should_stop: Callable[[], bool] = _never
     disk: Disk = field(default_factory=Disk)
 
@@ -123,10 +128,17 @@ def run_subject(
         saved = read_plan(subject)
         _refuse_preview(saved, str(subject))
         params = {**saved_params(saved.core), **params}
-        planned = plan_recipe(_recipe_file(saved, subject), trusted=trusted, params=params)
+        file = _recipe_file(saved, subject)
+        planned = plan_recipe(file, trusted=trusted, params=params, saved=saved)
         _refuse_stale(saved, planned.plan, str(subject))
     else:
-        planned = plan_recipe(subject, trusted=trusted, params=params)
+
+        def measuring(key: str, number: int, total: int) -> None:
+            if options.should_stop():
+                raise StopRequestedError
+            options.measuring(key, number, total)
+
+        planned = plan_recipe(subject, trusted=trusted, params=params, progress=measuring)
     return execute(planned, output or default_output(planned.bound.recipe), options)
 
 
@@ -287,10 +299,14 @@ def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) 
 def _replanned(
     saved: Plan, bound: Bound | None, data: object | None, trusted: frozenset[str]
 ) -> Planned:
+    rungs, choice = saved_rungs(saved.core), saved.beside.choice
+    if bound is not None and not bound.is_open:
+        return make_plan(bound, data, choice=choice)
     if bound is not None:
-        return make_plan(bound, data)
+        again = bind_seen(bound.recipe, bound.seen, trusted=bound.trusted, rungs=rungs)
+        return make_plan(again, data, choice=choice)
     recipe = load_recipe(_recipe_file(saved, Path.cwd()), saved_params(saved.core))
-    return make_plan(bind(recipe, trusted=trusted), data)
+    return make_plan(bind(recipe, trusted=trusted, rungs=rungs), data, choice=choice)
 
 
 def _recipe_file(saved: Plan, near: Path) -> Path:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from qcompile.driver.plan import Planned
+from qcompile.policy.choice import GroupPlan
 from qcompile.policy.core import Frozen, RuleRef, SiteCompute
 from qcompile.policy.recipe import Rule, SlotName
 from qcompile.policy.resolution import Decision, TraceStep
@@ -53,6 +54,8 @@ class SiteTrace(Frozen):
     scheme: str | None
     outcome: Literal["quantized", "float", "skipped", "untouched"]
     slots: Slots
+    choice: GroupPlan | None
+    """What a budget chose from here; ``None`` where the policy decides."""
     compute: SiteCompute | None
 
 
@@ -66,8 +69,14 @@ def site_trace(planned: Planned, key: str) -> SiteTrace:
         scheme=decision.scheme,
         outcome=_outcome(decision),
         slots=dict(decision.slots),
+        choice=_choice(planned, key),
         compute=next((one for one in planned.plan.beside.compute if one.key == key), None),
     )
+
+
+def _choice(planned: Planned, key: str) -> GroupPlan | None:
+    choice = planned.plan.beside.choice
+    return next((one for one in choice.groups if key in one.sites), None) if choice else None
 
 
 def _rule(rule: Rule, step: TraceStep | None) -> TracedRule:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from qcompile.methods.tuning import Tuning
+from qcompile.policy.choice import ChoicePlan
 from qcompile.policy.document import Frozen
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.rule_ref import RuleRef
@@ -225,5 +226,7 @@ class Beside(Frozen):
     """Of every site that multiplies, planned or not."""
     graph: GraphFacts | None = None
     """What was proved of the graph; ``None`` in plans of older versions."""
+    choice: ChoicePlan | None = None
+    """What a budget has chosen from; ``None`` where the recipe says `use` for everything."""
     forecast: RunForecast | None = None
     """What a run will take of the machine; ``None`` where it was not asked for."""

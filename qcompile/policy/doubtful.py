@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.policy.neighbours import related
-from qcompile.policy.recipe import Rule, UseScheme
+from qcompile.policy.recipe import ChooseScheme, Rule, UseScheme
 from qcompile.policy.selection import Selection, leaves
 from qcompile.policy.selector import (
     AllOf,
@@ -31,7 +31,7 @@ _NUMBERED = re.compile(r"[a-z]\w*_\d+")
 def doubtful_rules(rules: Sequence[Rule], selection: Selection) -> Iterator[Diagnostic]:
     """QR307, QR308, QR310."""
     for rule in rules:
-        if isinstance(rule.action, UseScheme) and _is_everything(rule.selector):
+        if isinstance(rule.action, UseScheme | ChooseScheme) and _is_everything(rule.selector):
             yield selects_everything(rule, len(selection.sites))
         for leaf in leaves(rule.selector):
             if isinstance(leaf, Pattern) and _is_generated(leaf, selection):

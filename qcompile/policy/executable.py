@@ -9,7 +9,7 @@ from qcompile.methods.axes import Solver
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan
 from qcompile.policy.number_format import SumFormat, has_blocks
-from qcompile.policy.recipe import Recipe, SlotName, UseScheme
+from qcompile.policy.recipe import Recipe, SlotName
 from qcompile.policy.scheme import QuantSlot, Slot
 from qcompile.policy.unavailable import not_available
 
@@ -21,8 +21,7 @@ SHOWN = 5
 
 def not_executable(recipe: Recipe) -> Iterator[Diagnostic]:
     """Of the schemes that the policy uses: slots that stay in float."""
-    actions = [rule.action for rule in recipe.rules]
-    used = {action.scheme for action in actions if isinstance(action, UseScheme)}
+    used = {name for rule in recipe.rules for name in rule.schemes}
     for name in sorted(used):
         for slot in NOT_SERVED:
             spec: Slot = getattr(recipe.schemes[name], slot)

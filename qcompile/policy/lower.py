@@ -25,7 +25,7 @@ from qcompile.policy.lower_prepare import lower_prepare
 from qcompile.policy.lower_scheme import lower_schemes
 from qcompile.policy.lower_tunes import lower_tunes
 from qcompile.policy.parameters import Arguments, set_by_imports, values
-from qcompile.policy.recipe import Model, Recipe, Rule, UseScheme
+from qcompile.policy.recipe import Model, Recipe, Rule
 from qcompile.policy.scheme import QuantSlot, Scheme
 from qcompile.policy.scope import collect, unused_name
 from qcompile.policy.selector import Selector
@@ -172,8 +172,8 @@ class _Lowering:
 
     def _needs_calibration(self, rules: Sequence[Rule], schemes: Mapping[str, Scheme]) -> None:
         for rule in rules:
-            scheme = schemes.get(rule.action.scheme) if isinstance(rule.action, UseScheme) else None
-            slots = () if scheme is None else (scheme.act, scheme.act2)
+            used = [schemes[name] for name in rule.schemes if name in schemes]
+            slots = [slot for scheme in used for slot in (scheme.act, scheme.act2)]
             if any(isinstance(slot, QuantSlot) and not slot.dynamic for slot in slots):
                 self.checker.report(no_calibration(rule))
                 return

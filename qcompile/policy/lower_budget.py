@@ -7,16 +7,19 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import given_twice, listed
+from qcompile.policy.choice_limits import choice_limits
 from qcompile.policy.claim import AfterRun, Measure, measures
 from qcompile.policy.expression import Checker
 from qcompile.policy.lower_assertion import too_early
 from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule
 from qcompile.policy.type_errors import wrong_type
+from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
 from qcompile.syntax.nodes import BudgetBlock, Ref
 
 MINIMIZE = ("loss_increase", "size", "macs", "time", "ram")
 MAXIMIZE = ("accuracy", "agreement")
+SERVED = "loss_increase"
 
 
 def lower_budget(node: BudgetBlock, checker: Checker) -> Budget:
@@ -71,6 +74,9 @@ def _objective(row: nodes.Objective, checker: Checker) -> Objective | None:
     if row.expr.text not in known:
         checker.report(unknown_objective(row.expr, direction, known))
         return None
+    if row.expr.text != SERVED:
+        what = f"`{direction} {row.expr.text}`"
+        checker.report(not_available(what, row.span, f"write `minimize {SERVED}`"))
     return Objective(direction, row.expr.text, row.span)
 
 
@@ -79,6 +85,8 @@ def check_choices(budget: Budget | None, rules: Sequence[Rule], checker: Checker
     choices = [rule for rule in rules if isinstance(rule.action, ChooseScheme)]
     if budget is None and choices:
         checker.report(nothing_to_choose_by(choices[0]))
+    if budget is not None and choices and not choice_limits(budget):
+        checker.report(nothing_to_save(budget, choices[0]))
     if budget is not None and budget.objective is not None and not choices:
         checker.report(nothing_to_choose(budget.objective))
 
@@ -90,6 +98,17 @@ def nothing_to_choose_by(rule: Rule) -> Diagnostic:
         "`choose` needs the statement `budget`",
         Label(rule.span, "nothing says which to choose"),
         help="add `budget { size <= 60MB; minimize loss_increase }`",
+    )
+
+
+def nothing_to_save(budget: Budget, rule: Rule) -> Diagnostic:
+    """QR604."""
+    return Diagnostic(
+        Code.CHOICE_WITHOUT_BUDGET,
+        "nothing that `choose` changes is limited: each layer would get the most bits",
+        Label(budget.span, "no limit on bytes or bits"),
+        (Label(rule.span, "what is to be chosen"),),
+        help="add a row such as `size <= 60MB` or `avg_bits(weight) <= 4.5`",
     )
 
 

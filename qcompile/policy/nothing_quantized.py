@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
-from qcompile.policy.recipe import ChooseScheme, Recipe
+from qcompile.policy.recipe import Recipe
 from qcompile.policy.resolution import Resolution
 
 
 def nothing_quantized(recipe: Recipe, resolution: Resolution) -> Iterator[Diagnostic]:
     """QR313: at the last line of the policy, where it has one."""
-    still_open = any(isinstance(rule.action, ChooseScheme) for rule in recipe.rules)
-    if recipe.policy is None or still_open or not resolution.decisions:
+    if recipe.policy is None or not resolution.decisions:
         return
     if not any(decision.is_quantized for decision in resolution.decisions):
         yield all_float(recipe, len(resolution.decisions))

@@ -77,7 +77,7 @@ class ShareRange:
 
 @frozen
 class ChooseScheme:
-    """Leaves the decision to the budget; ``schemes`` go from the smallest to the largest."""
+    """Leaves the decision to the budget; ``schemes`` go from the fewest bits to the most."""
 
     schemes: tuple[str, ...]
 
@@ -98,9 +98,20 @@ class Rule:
     span: Span
 
     @property
+    def schemes(self) -> tuple[str, ...]:
+        """What it gives to sites, or may give."""
+        match self.action:
+            case UseScheme(name):
+                return (name,)
+            case ChooseScheme(names):
+                return names
+            case _:
+                return ()
+
+    @property
     def has_say(self) -> bool:
         """In what becomes of a tensor; rules of other sorts stand beside the schemes."""
-        return isinstance(self.action, UseScheme | SkipSite | SetField)
+        return isinstance(self.action, UseScheme | SkipSite | SetField | ChooseScheme)
 
     @property
     def text(self) -> str:

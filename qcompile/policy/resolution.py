@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.change import Field
-from qcompile.policy.recipe import SLOTS, Rule, SlotName
+from qcompile.policy.recipe import SLOTS, ChooseScheme, Rule, SlotName
 from qcompile.policy.scheme import FloatSlot, QuantSlot
 from qcompile.policy.selection import Decided
 from qcompile.policy.site import Site
@@ -22,7 +22,7 @@ class TraceStep:
 
 @frozen
 class Decision:
-    """One site. ``rule`` is the last ``use`` or ``skip``; without one the site is untouched.
+    """One site. ``rule`` is the last ``use``, ``choose`` or ``skip``; untouched without one.
 
     A slot that the site has no tensor for is float, whatever the scheme says of it.
     """
@@ -35,6 +35,12 @@ class Decision:
     patches: Mapping[tuple[SlotName, Field], Rule]
     """The ``set`` lines in force."""
     trace: tuple[TraceStep, ...]
+
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """The schemes that a budget chooses from, fewest bits first; empty where none does."""
+        rule = self.rule
+        return rule.schemes if rule and isinstance(rule.action, ChooseScheme) else ()
 
     @property
     def is_skipped(self) -> bool:

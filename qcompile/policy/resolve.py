@@ -36,6 +36,7 @@ from qcompile.policy.recipe import (
 )
 from qcompile.policy.regex_dots import unescaped_dots
 from qcompile.policy.resolution import Decision, Resolution, TraceStep
+from qcompile.policy.rungs import FEWEST_BITS, Rungs
 from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
@@ -110,8 +111,13 @@ class Findings:
         return found
 
 
-def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Diagnostic]]:
-    """The resolution is whole even where there are errors: such a line has no effect there."""
+def resolve(
+    recipe: Recipe, sites: Sequence[Site], rungs: Rungs = FEWEST_BITS
+) -> tuple[Resolution, list[Diagnostic]]:
+    """The resolution is whole even where there are errors: such a line has no effect there.
+
+    ``rungs`` say what each site takes of a `choose` line.
+    """
     selection = Selection(sites)
     courses = {site.index: Course(site, State(_float_slots())) for site in sites}
     diagnostics: list[Diagnostic] = []
@@ -120,7 +126,7 @@ def resolve(recipe: Recipe, sites: Sequence[Site]) -> tuple[Resolution, list[Dia
         found = _check(rule, selection)
         if not found:
             met = [courses[index] for index in sorted(selection.of(rule.selector))]
-            found = _apply(rule, met, recipe)
+            found = _apply(rule, met, recipe, rungs)
         if found:
             faulty.add(number)
         diagnostics += found
@@ -151,11 +157,11 @@ def _check(rule: Rule, selection: Selection) -> list[Diagnostic]:
     return [empty_selection(rule.selector, selection)]
 
 
-def _apply(rule: Rule, met: Sequence[Course], recipe: Recipe) -> list[Diagnostic]:
+def _apply(rule: Rule, met: Sequence[Course], recipe: Recipe, rungs: Rungs) -> list[Diagnostic]:
     findings = Findings()
     for course in met:
         course.met.append(rule)
-        after = _after(rule, course, recipe, findings)
+        after = _after(rule, course, recipe, rungs, findings)
         if after is None:
             continue
         final = course.violated(after)
@@ -169,19 +175,27 @@ def _apply(rule: Rule, met: Sequence[Course], recipe: Recipe) -> list[Diagnostic
     return findings.diagnostics(rule, len(met))
 
 
-def _after(rule: Rule, course: Course, recipe: Recipe, findings: Findings) -> State | None:
+def _after(
+    rule: Rule, course: Course, recipe: Recipe, rungs: Rungs, findings: Findings
+) -> State | None:
     match rule.action:
         case UseScheme(name):
-            scheme = recipe.schemes[name]
-            return State(_slots_of(scheme, course.site), scheme, rule)
+            return _with_scheme(rule, recipe.schemes[name], course.site)
+        case ChooseScheme(ladder):
+            name = rungs.scheme(course.site.key, ladder)
+            return _with_scheme(rule, recipe.schemes[name], course.site)
         case SkipSite():
             return State(_float_slots(), None, rule)
         case SetField():
             return _patched(rule, rule.action, course, findings)
-        case SetSite() | ShareRange() | ChooseScheme():
+        case SetSite() | ShareRange():
             return None
         case _:
             assert_never(rule.action)
+
+
+def _with_scheme(rule: Rule, scheme: Scheme, site: Site) -> State:
+    return State(_slots_of(scheme, site), scheme, rule)
 
 
 def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -> State | None:

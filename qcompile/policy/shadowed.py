@@ -3,7 +3,7 @@
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.policy.inclusion import includes
-from qcompile.policy.recipe import Recipe, Rule, SkipSite, UseScheme
+from qcompile.policy.recipe import ChooseScheme, Recipe, Rule, SkipSite, UseScheme
 
 MOST_RULES = 100
 """Every pair is compared; in longer policies, which programs write, only the model tells."""
@@ -25,9 +25,8 @@ def shadowed_rules(recipe: Recipe) -> list[Diagnostic]:
 
 
 def _takes_all(later: Rule, rule: Rule) -> bool:
-    return isinstance(later.action, UseScheme | SkipSite) and includes(
-        later.selector, rule.selector
-    )
+    decides = isinstance(later.action, UseScheme | SkipSite | ChooseScheme)
+    return decides and includes(later.selector, rule.selector)
 
 
 def always_shadowed(rule: Rule, later: Rule) -> Diagnostic:

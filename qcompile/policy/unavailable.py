@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
-from qcompile.policy.recipe import ChooseScheme, Rule, SetSite, ShareRange
+from qcompile.policy.recipe import Rule, SetSite, ShareRange
 
 
 def not_available(what: str, span: Span, way_out: str) -> Diagnostic:
@@ -26,8 +26,6 @@ def unavailable_rules(rules: Iterable[Rule]) -> Iterator[Diagnostic]:
     """Of the policy that runs: what stands in others does no harm."""
     for rule in rules:
         match rule.action:
-            case ChooseScheme():
-                yield not_available("`choose`", rule.span, "write `use` with one of the schemes")
             case ShareRange("zero_point"):
                 way_out = "write `share scale`: one range has one zero point as well"
                 yield not_available("`share zero_point`", rule.span, way_out)

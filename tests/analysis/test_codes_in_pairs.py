@@ -156,6 +156,7 @@ ELSEWHERE = {
     "driver/test_transforms.py": (Code.NOTHING_TO_PREPARE,),
     "driver/test_rotations.py": (Code.NOT_ROTATED,),
     "driver/test_idle_limits.py": (Code.IDLE_LIMIT,),
+    "driver/test_choose.py": (Code.NOT_CHOSEN,),
     "driver/test_requirements.py": (Code.REQUIREMENT_FAILED,),
     "driver/test_recipe_test.py": (Code.TEST_FILE, Code.NOT_REPORTED),
 }

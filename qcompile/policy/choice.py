@@ -1,0 +1,36 @@
+"""What a budget has chosen, and from what."""
+
+from qcompile.policy.document import Frozen
+from qcompile.policy.rule_ref import RuleRef
+
+
+class RungPlan(Frozen):
+    scheme: str
+    bytes: int
+    """Of the sites' tensors on disk."""
+    loss_increase: float
+    """Measured with these sites alone quantized, in nats: the mean divergence of the network's
+    output from the float model's."""
+
+
+class GroupPlan(Frozen):
+    """Sites that stand on one rung: one, or all that use one weight or run as one product."""
+
+    sites: tuple[str, ...]
+    """Keys."""
+    decided_by: RuleRef
+    rungs: tuple[RungPlan, ...]
+    """From the fewest bits to the most."""
+    taken: int
+    """Place in ``rungs``."""
+
+
+class ChoicePlan(Frozen):
+    samples: int
+    """Of the calibration data, with which losses were measured."""
+    groups: tuple[GroupPlan, ...]
+    loss_increase: float
+    """Sum over all groups: what is made small."""
+    bound: float
+    """No choice within the budget has a smaller sum; less than ``loss_increase`` where the search
+    ended before that was proved."""

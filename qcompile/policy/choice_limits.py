@@ -1,0 +1,52 @@
+"""The limits of a budget that a choice can be held to, as rows of a linear program."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from qcompile.diagnostics.frozen import frozen
+from qcompile.policy.claim import AllClaims, Claim, CompareFigures, Figure, SlotBits, Total
+from qcompile.policy.recipe import Budget
+from qcompile.policy.selector import Constant
+
+
+@frozen
+class ChoiceLimit:
+    """At most ``most`` of what each choice adds to; less than that where it ``is_strict``."""
+
+    figure: Literal["size", "avg_bits"]
+    """Bytes of all tensors, or mean bits of quantized weights."""
+    most: float
+    is_strict: bool
+
+
+def choice_limits(budget: Budget) -> tuple[ChoiceLimit, ...]:
+    """Rows such as ``size <= 60MB`` and ``avg_bits(weight) <= 4.5``, also joined by ``and``.
+
+    What else a budget says is looked at when the choice is made.
+    """
+    return tuple(limit for row in budget.limits for limit in _of(row.claim))
+
+
+def _of(claim: Claim) -> Iterator[ChoiceLimit]:
+    match claim:
+        case AllClaims(items):
+            for item in items:
+                yield from _of(item)
+        case CompareFigures("<=" | "<" as op, figure, Constant(value)):
+            yield from _at_most(figure, value, is_strict=op == "<")
+        case CompareFigures(">=" | ">" as op, Constant(value), figure):
+            yield from _at_most(figure, value, is_strict=op == ">")
+        case _:
+            pass
+
+
+def _at_most(figure: Figure, value: object, *, is_strict: bool) -> Iterator[ChoiceLimit]:
+    if not isinstance(value, int | float):
+        return
+    match figure:
+        case Total("size"):
+            yield ChoiceLimit("size", value, is_strict)
+        case SlotBits("avg_bits", "weight"):
+            yield ChoiceLimit("avg_bits", value, is_strict)
+        case _:
+            pass
