@@ -118,6 +118,7 @@ ENGINE = Matrix(
         ("w3a3", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
         ("w2", (*QUICK, *AT_EQUAL_TIME, THOROUGH)),
         ("w3", (*QUICK, *AT_EQUAL_TIME, THOROUGH)),
+        ("w3mixed", QUICK),
         ("w4", (*QUICK, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
         ("w4a4", (*QUICK, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
         ("w4a8", (*QUICK, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),

@@ -15,13 +15,18 @@ SHOWN = 5
 
 
 def sensitive_layers(context: Context) -> Iterator[Diagnostic]:
-    """QR511: one for each rule, with the layers that it decides."""
+    """QR511: one for each rule, with the layers that it decides.
+
+    Where a budget chooses, it is measured how sensitive a layer is.
+    """
     roles = _roles(context)
     found: dict[int, list[str]] = defaultdict(list)
     rules: dict[int, Rule] = {}
     for site, decision, spec in context.weights():
         if site.key in roles and spec.bits < SAFE_BITS:
             patches = decision.patched_by("weight")
+            if decision.ladder and not patches:
+                continue
             rule = patches[-1] if patches else decision.rule
             assert rule is not None
             rules[id(rule)] = rule
