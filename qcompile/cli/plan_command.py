@@ -39,6 +39,8 @@ class _Asked:
     limit: int
     held_to: tuple[str, ...]
     """Formats that an artifact of the plan will be exported to."""
+    measured: Path | None
+    """A plan that has measured what `choose` costs."""
 
 
 @click.command("plan")
@@ -81,6 +83,12 @@ class _Asked:
     type=click.Choice(tuple(SUFFIXES)),
     help="Refuse what `export --to` could not hold; several, one after another.",
 )
+@click.option(
+    "--measured",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PLAN",
+    help="Measure for `choose` only what this saved plan has not.",
+)
 @param_option
 @policy_option
 @json_option
@@ -98,6 +106,7 @@ def command(
     full: bool,
     exit_code: bool,
     held_to: tuple[str, ...],
+    measured: Path | None,
     params: dict[str, str],
     packs: tuple[str, ...],
     as_json: bool,
@@ -125,6 +134,7 @@ def command(
         full=full,
         limit=limit,
         held_to=held_to,
+        measured=measured,
     )
     outcomes = [_plan(asked, model) for model in models or (None,)]
     planned = [one for one in outcomes if not isinstance(one, list)]
@@ -157,9 +167,12 @@ def _write(planned: "list[Planned]", output: Path | None, graph: Path | None) ->
 
 def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
     """The plan for one model, or why there is none."""
-    from qcompile.driver.plan import plan_recipe
+    from qcompile.driver.measured import Saved
+    from qcompile.driver.plan import plan_recipe, read_plan
 
     try:
+        before = asked.measured
+        saved = None if before is None else Saved(read_plan(before), str(before))
         with measuring() as progress:
             planned = plan_recipe(
                 asked.recipe,
@@ -169,6 +182,7 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
                 model=model,
                 preview=asked.preview,
                 forecast=asked.forecast,
+                measured=saved,
                 progress=progress,
             )
         if asked.held_to:

@@ -11,15 +11,21 @@ from itertools import pairwise
 from math import ceil, floor, prod
 
 import networkx as nx
+from pydantic import JsonValue, TypeAdapter
 
 from qcompile.analysis.fusions import parallel_projections
 from qcompile.driver.bind import Bound, bind_seen
+from qcompile.methods.tuning import Tuning
 from qcompile.policy.choice_limits import ChoiceLimit
 from qcompile.policy.core import SitePlan
 from qcompile.policy.recipe import Recipe
 from qcompile.policy.resolution import Decision
 from qcompile.policy.rungs import Rungs
 from qcompile.policy.scheme import QuantSlot
+from qcompile.store.canonical import canonical_json, sha256_hex
+
+PLACES = {"decided_by", "patched_by", "shared_by"}
+"""Fields of a tensor's plan that name lines of the recipe."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +44,16 @@ class Group:
     def keys(self) -> tuple[str, ...]:
         return tuple(one.site.key for one in self.decisions)
 
+    def candidate(self, rung: int, tunings: Sequence[Tuning], moved: JsonValue) -> str:
+        """Hash of what a measurement of a rung depends on, beside model and data.
+
+        ``tunings`` are those of the sites, ``moved`` is what the factors of transforms come from.
+        """
+        tuned: list[JsonValue] = [
+            TypeAdapter(Tuning).dump_python(tuning, mode="json") for tuning in tunings
+        ]
+        return sha256_hex(canonical_json([tensors_of(self.plans[rung]), tuned, moved]))
+
     def bytes_on(self, rung: int) -> int:
         """Of what is quantized on some rung; a shared weight counts once."""
         tensors = [tensor for plan in self.plans[rung] for tensor in plan.tensors]
@@ -53,6 +69,14 @@ class Group:
             return self.bytes_on(rung)
         pairs = zip(self.decisions, self.plans[rung], strict=True)
         return sum(_beyond(limit, one, _weight(plan)) for one, plan in pairs)
+
+
+def tensors_of(plans: Sequence[SitePlan]) -> JsonValue:
+    """By site, and nothing of where a rule stands in the recipe."""
+    return {
+        plan.key: [one.model_dump(mode="json", exclude=PLACES) for one in plan.tensors]
+        for plan in plans
+    }
 
 
 def bound_on(recipe: Recipe, bound: Bound, rungs: Rungs) -> Bound:

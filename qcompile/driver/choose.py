@@ -4,9 +4,12 @@ Each candidate is measured alone, and an integer program takes one for each site
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from qcompile.analysis.allocation import Option, allocate
@@ -16,7 +19,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.bind import Bound
 from qcompile.driver.calibration import Calibration
-from qcompile.driver.candidates import Group, bound_on, groups_of, room
+from qcompile.driver.candidates import Group, bound_on, groups_of, room, tensors_of
 from qcompile.driver.tunes import tunings_by_key
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
@@ -24,7 +27,6 @@ from qcompile.passes.loss_increase import Candidates, loss_increases
 from qcompile.passes.rescale import rescaled
 from qcompile.policy.choice import ChoicePlan, GroupPlan, RungPlan
 from qcompile.policy.choice_limits import choice_limits
-from qcompile.policy.core import SitePlan
 from qcompile.policy.number_format import SumFormat
 from qcompile.policy.rungs import Rungs
 
@@ -35,8 +37,7 @@ STAND_INS = ("optq", "rtn")
 first, and the second what that does not serve."""
 DEVICE = torch.device("cpu")
 
-Losses = Mapping[str, Sequence[float]]
-"""By the key of the site, and by rung."""
+NOTHING: Mapping[str, float] = MappingProxyType({})
 Progress = Callable[[str, int, int], None]
 """Told the site that is about to be measured, its number from 1, and how many there are."""
 
@@ -46,39 +47,95 @@ def unheard(key: str, number: int, total: int) -> None:
 
 
 def choose(
-    bound: Bound, used: Calibration | None, progress: Progress = unheard
+    bound: Bound,
+    used: Calibration | None,
+    *,
+    known: Mapping[str, float] = NOTHING,
+    progress: Progress = unheard,
 ) -> tuple[Bound, ChoicePlan]:
     """``bound``, which has nothing chosen yet, with a scheme for each site.
 
-    Raises ``CompileError``: QR211 without calibration data, what a candidate is refused for, and
-    what is wrong with the choice.
+    ``known`` are losses by candidate that need not be measured again. Raises ``CompileError``:
+    QR211 without calibration data, what a candidate is refused for, and what is wrong with the
+    choice.
     """
     if used is None:
         raise CompileError([nothing_to_measure_with(bound)])
     budget = bound.recipe.budget
     assert budget is not None, "QR604"
-    groups = groups_of(bound)
+    tunings = tunings_by_key(bound.tunes)
+    moved = _moved(bound)
+    ladders = [
+        _Ladder.of(group, [tunings.get(key, bound.recipe.tuning) for key in group.keys], moved)
+        for group in groups_of(bound)
+    ]
     batches = _first(used.batches)
-    losses = _measured(bound, groups, batches, progress)
+    losses = {**known, **_measured(bound, ladders, known, batches, progress)}
+    groups = [ladder.group for ladder in ladders]
     limits = choice_limits(budget)
     options = [
         [
-            Option(_loss(group, losses, rung), tuple(group.cost(one, rung) for one in limits))
-            for rung in range(len(group.ladder))
+            Option(losses[name], tuple(ladder.group.cost(one, rung) for one in limits))
+            for rung, name in enumerate(ladder.candidates)
         ]
-        for group in groups
+        for ladder in ladders
     ]
     found = allocate(options, [room(limit, bound, groups) for limit in limits])
     taken = found.taken if found else (0,) * len(groups)  # the limit's own check says why
-    pairs = list(zip(groups, taken, strict=True))
-    schemes = {key: group.ladder[at] for group, at in pairs for key in group.keys}
+    schemes = {
+        key: group.ladder[at] for group, at in zip(groups, taken, strict=True) for key in group.keys
+    }
     plan = ChoicePlan(
         samples=sum(map(rows, batches)),
-        groups=tuple(_group_plan(group, losses, at) for group, at in pairs),
+        groups=tuple(one.plan(losses, at) for one, at in zip(ladders, taken, strict=True)),
         loss_increase=found.loss if found else 0.0,
         bound=found.bound if found else 0.0,
     )
     return bound_on(bound.recipe, bound, Rungs(schemes)), plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ladder:
+    """A group, and how its candidates are measured."""
+
+    group: Group
+    tunings: tuple[Tuning, ...]
+    """Of each site, without the gradient."""
+    candidates: tuple[str, ...]
+    """By rung: under what name the loss is kept."""
+
+    @classmethod
+    def of(cls, group: Group, tunings: Sequence[Tuning], moved: JsonValue) -> "_Ladder":
+        fast = tuple(_without_gradient(tuning, group) for tuning in tunings)
+        names = tuple(group.candidate(rung, fast, moved) for rung in range(len(group.ladder)))
+        return cls(group, fast, names)
+
+    def rungs_without(self, known: Mapping[str, float]) -> list[int]:
+        """That are to be measured, each candidate once."""
+        rungs = {name: rung for rung, name in enumerate(self.candidates) if name not in known}
+        return sorted(rungs.values())
+
+    def plan(self, losses: Mapping[str, float], taken: int) -> GroupPlan:
+        group, rule = self.group, self.group.decisions[0].rule
+        assert rule is not None, "its action is the choice"
+        rungs = tuple(
+            RungPlan(
+                scheme=group.ladder[rung],
+                bytes=group.bytes_on(rung),
+                candidate=name,
+                loss_increase=losses[name],
+            )
+            for rung, name in enumerate(self.candidates)
+        )
+        return GroupPlan(sites=group.keys, decided_by=rule.reference, rungs=rungs, taken=taken)
+
+
+def _moved(bound: Bound) -> JsonValue:
+    """What the factors that transforms move between layers come from; nothing where none does."""
+    if all(item.value is None for item in bound.transforms):
+        return None
+    transforms = [item.model_dump(mode="json") for item in bound.transforms]
+    return [*transforms, tensors_of(bound.planned)]
 
 
 def _first(batches: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
@@ -91,59 +148,53 @@ def _first(batches: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 
 def _measured(
-    bound: Bound, groups: Sequence[Group], batches: Sequence[dict[str, Tensor]], progress: Progress
-) -> Losses:
-    tunings = tunings_by_key(bound.tunes)
+    bound: Bound,
+    ladders: Sequence[_Ladder],
+    known: Mapping[str, float],
+    batches: Sequence[dict[str, Tensor]],
+    progress: Progress,
+) -> dict[str, float]:
+    """Of all candidates that are not known, by candidate: the sum over the sites of a group."""
     asked: dict[str, Candidates] = {}
-    for group in groups:
-        for place, key in enumerate(group.keys):
-            plans = [rung[place] for rung in group.plans]
-            tuning = _without_gradient(tunings.get(key, bound.recipe.tuning), plans)
-            asked[plans[0].node] = Candidates(plans, tuning)
+    for ladder in ladders:
+        rungs = ladder.rungs_without(known)
+        for place, tuning in enumerate(ladder.tunings):
+            plans = [ladder.group.plans[rung][place] for rung in rungs]
+            if plans:
+                asked[plans[0].node] = Candidates(plans, tuning)
+    if not asked:
+        return {}
     sites = {plan.node: plan for plan in bound.planned}
     moved = rescaled(bound.graph, bound.transforms, sites, batches, DEVICE)
-    graph = bound.graph if moved is None else moved.module
-    told = partial(_tell, progress, iter(range(1, len(asked) + 1)), len(asked))
-    seed = bound.recipe.tuning.seed or 0
     found = loss_increases(
-        graph, bound.units, asked, batches, seed=seed, device=DEVICE, progress=told
+        bound.graph if moved is None else moved.module,
+        bound.units,
+        asked,
+        batches,
+        seed=bound.recipe.tuning.seed or 0,
+        device=DEVICE,
+        progress=partial(_tell, progress, iter(range(1, len(asked) + 1)), len(asked)),
     )
-    return {asked[node].plans[0].key: losses for node, losses in found.items()}
+    losses: dict[str, float] = {}
+    for ladder in ladders:
+        nodes = [plan.node for plan in ladder.group.plans[0]]
+        for number, rung in enumerate(ladder.rungs_without(known)):
+            losses[ladder.candidates[rung]] = sum(found[node][number] for node in nodes)
+    return losses
 
 
 def _tell(progress: Progress, numbers: Iterator[int], total: int, key: str) -> None:
     progress(key, next(numbers), total)
 
 
-def _without_gradient(tuning: Tuning, plans: Sequence[SitePlan]) -> Tuning:
+def _without_gradient(tuning: Tuning, group: Group) -> Tuning:
     if not tuning.learns:
         return tuning
+    plans = [plan for rung in group.plans for plan in rung]
     formats = [tensor.spec.format for plan in plans for tensor in plan.tensors]
     stand_in = preset(STAND_INS[any(isinstance(one, SumFormat) for one in formats)])
     assert stand_in is not None
     return stand_in
-
-
-def _loss(group: Group, losses: Losses, rung: int) -> float:
-    return sum(losses[key][rung] for key in group.keys)
-
-
-def _group_plan(group: Group, losses: Losses, taken: int) -> GroupPlan:
-    rule = group.decisions[0].rule
-    assert rule is not None, "its action is the choice"
-    return GroupPlan(
-        sites=group.keys,
-        decided_by=rule.reference,
-        rungs=tuple(
-            RungPlan(
-                scheme=scheme,
-                bytes=group.bytes_on(rung),
-                loss_increase=_loss(group, losses, rung),
-            )
-            for rung, scheme in enumerate(group.ladder)
-        ),
-        taken=taken,
-    )
 
 
 def nothing_to_measure_with(bound: Bound) -> Diagnostic:

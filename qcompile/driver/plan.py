@@ -22,11 +22,13 @@ from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.asked_exports import check_asked
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
-from qcompile.driver.choose import Progress, choose, unheard
+from qcompile.driver.choose import NOTHING, Progress, choose, unheard
 from qcompile.driver.front import check, settled, with_expectations, with_model
+from qcompile.driver.measured import Basis, Saved, not_needed
 from qcompile.driver.requirements import check_measurable
 from qcompile.driver.run_forecast import expected
 from qcompile.emit.format_version import check_version
+from qcompile.emit.graph_document import GraphDocument
 from qcompile.emit.graph_encode import encode
 from qcompile.passes.rotate import rotations
 from qcompile.policy.choice import ChoicePlan
@@ -91,6 +93,7 @@ def plan_recipe(
     preview: bool = False,
     forecast: bool = False,
     saved: Plan | None = None,
+    measured: Saved | None = None,
     progress: Progress = unheard,
 ) -> Planned:
     """All phases up to the plan for one recipe file. Raises ``CompileError``.
@@ -98,7 +101,7 @@ def plan_recipe(
     ``packs`` are further files whose ``expect`` lines the plan is held to; ``model`` is a reference
     that stands in for the recipe's own; ``preview`` does without weights and data; ``forecast``
     says what a run will take of this machine, which is measured for it once; ``saved`` is a plan
-    of the same recipe, of which what was chosen is taken.
+    of the same recipe, of which what was chosen is taken; of ``measured`` it is what was measured.
     """
     checked = check(path, params)
     if checked.recipe is None:
@@ -111,7 +114,9 @@ def plan_recipe(
         rungs = None if saved is None else saved_rungs(saved.core)
         bound = bind(recipe, trusted=trusted, preview=preview, rungs=rungs)
         choice = None if saved is None else saved.beside.choice
-        planned = make_plan(bound, forecast=forecast, choice=choice, progress=progress)
+        planned = make_plan(
+            bound, forecast=forecast, choice=choice, measured=measured, progress=progress
+        )
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
@@ -124,16 +129,24 @@ def make_plan(
     *,
     forecast: bool = False,
     choice: ChoicePlan | None = None,
+    measured: Saved | None = None,
     progress: Progress = unheard,
 ) -> Planned:
-    """``choice`` is what the rungs of ``bound`` came from; where nothing is chosen yet, it is."""
+    """``choice`` is what the rungs of ``bound`` came from; where nothing is chosen yet, it is.
+
+    What ``measured`` has measured is not measured again. Raises ``CompileError``.
+    """
     recipe = bound.recipe
     document, problems = encode(bound.graph)
     if problems:
         raise CompileError(problems)
     used = None if bound.is_preview else calibration(bound, data)
-    if bound.is_open and not bound.is_preview:
-        bound, choice = choose(bound, used, progress)
+    is_chosen = bound.is_open and not bound.is_preview
+    if measured is not None and not is_chosen:
+        raise CompileError([not_needed(measured)])
+    if is_chosen:
+        known = NOTHING if measured is None else measured.losses(_basis(bound, document, used))
+        bound, choice = choose(bound, used, known=known, progress=progress)
         document, _ = encode(bound.graph)
     static = [
         s for s in bound.planned if any(t.slot != "weight" and t.bytes_after for t in s.tensors)
@@ -156,14 +169,14 @@ def make_plan(
     names = dict(zip(called, texts, strict=True))
     core = PlanCore(
         language=recipe.version,
-        tool=f"qcompile {version('qcompile')}",
+        tool=_tool(),
         model=recipe.model.reference if recipe.model else type(bound.model).__name__,
         weights=recipe.model.weights if recipe.model else None,
         recipe=tuple(
             FileHash(name=name, sha256=sha256_hex(text.encode())) for name, text in texts.items()
         ),
         params=tuple(ParameterPlan(name=key, value=value) for key, value in recipe.params.items()),
-        graph_sha256=sha256_hex(canonical_json(document.model_dump(mode="json"))),
+        graph_sha256=_graph_sha256(document),
         weights_sha256=None if bound.is_preview else weights_sha256(bound.weights),
         data=used.plan if used else None,
         seed=run_seed(recipe),
@@ -193,6 +206,23 @@ def make_plan(
     open_yet = [nothing_measured(bound)] if bound.is_open else []
     warnings = [*bound.diagnostics, *open_yet, *(used.diagnostics if used else ()), *said]
     return Planned(made, bound, used, tuple(in_order(warnings)))
+
+
+def _basis(bound: Bound, document: GraphDocument, used: Calibration | None) -> Basis:
+    return Basis(
+        tool=_tool(),
+        graph=_graph_sha256(document),
+        weights=weights_sha256(bound.weights),
+        data=used.plan if used else None,
+    )
+
+
+def _tool() -> str:
+    return f"qcompile {version('qcompile')}"
+
+
+def _graph_sha256(document: GraphDocument) -> str:
+    return sha256_hex(canonical_json(document.model_dump(mode="json")))
 
 
 def run_seed(recipe: Recipe) -> int:

@@ -22,7 +22,7 @@ from qcompile.passes.sweep_site import quantize_site
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value, map_tensors
 from qcompile.passes.tail import Tail, tail_behind
-from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.core import SitePlan
 from qcompile.quant.losses.prediction import divergence
 
 Batch = Mapping[str, Tensor]
@@ -118,11 +118,10 @@ class _Walk:
         plain = self._values(node, self._unspoilt(node))
         if not self._wanted:
             self._wanted = [tail(cast("Tensor", value), at) for at, value in enumerate(plain)]
-        found: dict[tuple[TensorPlan, ...], float] = {(): 0.0}
-        for plan in candidates.plans:  # a `set` may make two of them the same
-            if plan.tensors not in found:
-                found[plan.tensors] = self._cost(node, plan, candidates.tuning, plain, tail)
-        return tuple(found[plan.tensors] for plan in candidates.plans)
+        return tuple(
+            self._cost(node, plan, candidates.tuning, plain, tail) if plan.tensors else 0.0
+            for plan in candidates.plans
+        )
 
     def _cost(
         self, node: fx.Node, plan: SitePlan, tuning: Tuning, plain: Sequence[Value], tail: Tail

@@ -8,6 +8,8 @@ class RungPlan(Frozen):
     scheme: str
     bytes: int
     """Of the sites' tensors on disk."""
+    candidate: str
+    """Hash of what was measured: of each site its tensors, and how they are rounded."""
     loss_increase: float
     """Measured with these sites alone quantized, in nats: the mean divergence of the network's
     output from the float model's."""

@@ -16,9 +16,11 @@ from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.choose import SAMPLES
 from qcompile.driver.load import verify
+from qcompile.driver.measured import Saved
 from qcompile.driver.plan import plan_recipe, save_plan
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.run import RunOptions, run_subject
+from qcompile.passes.loss_increase import loss_increases
 from tests.driver.project import RECIPE, make_project
 from tests.tiny_models import SharedNet, seeded
 
@@ -311,6 +313,97 @@ def test_plan_and_trace_show_what_was_chosen_from(project):
         CliRunner().invoke(main, ["plan", str(path), "--trace", "conv", "--json"]).stdout
     )["trace"]
     assert [rung["scheme"] for rung in trace["choice"]["rungs"]] == ["w2a8", "w4a8", "w8a8"]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Layers and candidates that are measured, as they are asked for."""
+    found = {}
+
+    def spied(graph, units, candidates, batches, **rest):
+        found.update({one.plans[0].key: len(one.plans) for one in candidates.values()})
+        return loss_increases(graph, units, candidates, batches, **rest)
+
+    monkeypatch.setattr("qcompile.driver.choose.loss_increases", spied)
+    return found
+
+
+def saved(path):
+    made = plan_recipe(path).plan
+    save_plan(made, Path("before.json"))
+    return made, Saved(made, "before.json")
+
+
+def test_another_budget_measures_nothing_again(project, asked):
+    path = project(within("size <= 2.3kB") + "tune hybrid\n")
+    before, measured = saved(path)
+    asked.clear()
+    path.write_text("# a comment moves every line\n" + path.read_text().replace("2.3kB", "1.7kB"))
+    made = plan_recipe(path, measured=measured)
+    assert not asked
+    assert made.plan == plan_recipe(path).plan
+    assert made.plan.core.bytes_after <= 1700 < before.core.bytes_after
+
+
+def test_only_what_is_new_is_measured(project, asked):
+    path = project(within("size <= 2.3kB"))
+    _, measured = saved(path)
+    asked.clear()
+    scheme = "scheme w6a8 extends w4a8 {\n  weight with bits=6\n}\npolicy"
+    text = path.read_text().replace("policy", scheme, 1)
+    path.write_text(text.replace("w4a8, w8a8 for", "w4a8, w6a8, w8a8 for"))
+    made = plan_recipe(path, measured=measured).plan
+    assert asked == dict.fromkeys(OPEN, 1)
+    assert made == plan_recipe(path).plan
+
+
+def test_what_a_layer_is_tuned_by_is_measured_anew(project, asked):
+    path = project(within("size <= 2.3kB"))
+    _, measured = saved(path)
+    asked.clear()
+    path.write_text(path.read_text() + 'tune hybrid for "conv" { }\n')
+    plan_recipe(path, measured=measured)
+    assert asked == {"conv": 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [(("samples = 32", "samples = 24"), "data"), (("factories:net", "factories:wide"), "graph")],
+)
+def test_what_was_measured_on_something_else_is_refused(project, asked, change, part):
+    path = project(within("size <= 2.3kB"))
+    _, measured = saved(path)
+    asked.clear()
+    path.write_text(path.read_text().replace(*change).replace("2.3kB", "9kB"))
+    refused = refusal(path, measured=measured)
+    assert codes(refused) == ["QR708"]
+    assert part in refused.value.diagnostics[0].message
+    assert not asked
+
+
+def test_a_plan_that_chose_nothing_has_measured_nothing(project):
+    _, measured = saved(project(RECIPE))
+    refused = refusal(project(within("size <= 2.3kB")), measured=measured)
+    assert codes(refused) == ["QR708"]
+    assert "measured nothing" in refused.value.diagnostics[0].message
+
+
+def test_what_was_measured_is_not_ignored_where_nothing_is_chosen(project):
+    _, measured = saved(project(within("size <= 2.3kB")))
+    assert codes(refusal(project(RECIPE), measured=measured)) == ["QR604"]
+    preview = refusal(project(within("size <= 2.3kB")), measured=measured, preview=True)
+    assert codes(preview) == ["QR604"]
+
+
+def test_the_command_takes_what_a_saved_plan_has_measured(project, asked):
+    path = project(within("size <= 2.3kB"))
+    saved(path)
+    asked.clear()
+    done = CliRunner().invoke(main, ["plan", str(path), "--measured", "before.json"])
+    assert done.exit_code == 0, done.output
+    assert not asked
+    gone = CliRunner().invoke(main, ["plan", str(path), "--measured", "gone.json"])
+    assert "QR709" in gone.output
 
 
 @pytest.mark.parametrize("weight", ["with bits=8", "int4 + int4 per_channel"])
