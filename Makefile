@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-grids bench-stages bench-memory bench-steps bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-grids bench-choose bench-stages bench-memory bench-steps bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -84,6 +84,10 @@ bench-blocks: $(VENV)/.hard-models
 # what other grids than integers are worth: build/bench/grids.json
 bench-grids: $(VENV)/.runtime
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.grids --threads 1 --minutes $(BENCH_MINUTES)
+
+# bits that a budget chooses, beside others in the same bytes: build/bench/choose.json
+bench-choose: $(VENV)/.runtime
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.choice --threads 1 --minutes $(BENCH_MINUTES)
 
 # where the layer solver's time goes, against the arithmetic it has to do: build/bench/stages.json
 bench-stages: $(VENV)/.hard-models

@@ -124,6 +124,8 @@ def _quantize(request: QuantizedRequest) -> dict[str, Json]:
         "seconds_a_step": steps.seconds_a_step,
         "stretches": _stretches(output),
     }
+    if planned.plan.beside.choice is not None:
+        found["choice"] = planned.plan.beside.choice.model_dump(mode="json")
     if not request.is_timing:
         model = qcompile.load(output)
         with clock.phase("evaluate"):
