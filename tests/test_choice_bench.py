@@ -1,4 +1,4 @@
-"""The assignments of ``make bench-choose`` take no more bytes than uniform bits, and all that fit."""
+"""Assignments of ``make bench-choose`` fill the bytes of uniform bits, and take no more."""
 
 import pytest
 

@@ -79,10 +79,12 @@ def _check(path: Path, asked: _Asked) -> list[Diagnostic]:
     # torch loads here, and only when it was asked for
     from qcompile.diagnostics.failure import CompileError
     from qcompile.driver.bind import bind
+    from qcompile.driver.open_plan import before_choosing
 
     try:
         recipe = front.with_expectations(checked.recipe, asked.packs)
-        found = list(bind(recipe, trusted=asked.trusted).diagnostics)
+        bound = bind(recipe, trusted=asked.trusted)
+        found = [*bound.diagnostics, *before_choosing(bound)]
     except CompileError as error:
         found = error.diagnostics
     return front.settled(checked, found)

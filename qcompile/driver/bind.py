@@ -43,7 +43,7 @@ from qcompile.policy.idle_limits import idle_limits
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe, TargetName
 from qcompile.policy.resolution import Resolution
 from qcompile.policy.resolve import resolve
-from qcompile.policy.rungs import FEWEST_BITS, MOST_BITS, Rungs
+from qcompile.policy.rungs import FEWEST_BITS, Rungs
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
 from qcompile.targets.catalogue import find_target
@@ -77,15 +77,15 @@ class Bound:
     seen: "Seen"
     """From what it can be bound again."""
     rungs: Rungs | None = None
-    """What was chosen where the recipe says `choose`; ``None``: nothing so far, and all such sites
-    have the fewest bits."""
+    """What was chosen where the recipe says `choose`; ``None``: nothing so far. All such sites have
+    the fewest bits then, and nothing is claimed of the plan."""
     is_preview: bool = False
     """Made without weights and data: it can be planned and looked at, but not run."""
 
     @property
     def is_open(self) -> bool:
         """There is something to choose."""
-        return self.rungs is None and any(one.ladder for one in self.resolution.decisions)
+        return self.rungs is None and self.resolution.is_open
 
     @property
     def root(self) -> Path:
@@ -147,7 +147,7 @@ def bind_seen(
     diagnostics += idle
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)
-    targets, unknown = _targets(recipe)
+    targets, unknown = targets_of(recipe)
     narrowest = min((one.accumulator_bits for _, one in targets), default=ACCUMULATOR_BITS)
     context = Context(recipe, graph, final_sites, resolution, narrowest)
     diagnostics += [*found, *run_rules(context)]
@@ -170,10 +170,8 @@ def bind_seen(
     problems += missing
     diagnostics += [*found, *problems, *unserved_formats(recipe, planned, tunings)]
     diagnostics += unserved_blocks(recipe, planned)
-    failed = _claims(recipe, sites, resolution, measured)
-    if failed and rungs is None and any(one.ladder for one in resolution.decisions):
-        failed = _out_of_reach(failed, recipe, seen, trusted=trusted, preview=preview)
-    diagnostics += failed
+    if rungs is not None or not resolution.is_open:
+        diagnostics += _claims(recipe, sites, resolution, measured)
     in_float = sum(unit.bytes_before for unit in sizes)
     diagnostics += idle_limits(recipe.budget, sites, resolution, measured, in_float)
     _raise_errors(diagnostics)
@@ -296,27 +294,6 @@ def _claims(
     ]
 
 
-def _out_of_reach(
-    failed: list[Diagnostic],
-    recipe: Recipe,
-    seen: Seen,
-    *,
-    trusted: frozenset[str],
-    preview: bool,
-) -> list[Diagnostic]:
-    """Those that fail with the most bits of every `choose` too, and not only with the fewest.
-
-    The others are looked at when the choice is made.
-    """
-    bare = replace(recipe, assertions=(), budget=None)
-    most = bind_seen(bare, seen, trusted=trusted, preview=preview, rungs=MOST_BITS)
-    others = _claims(recipe, most.sites, most.resolution, most.measured)
-    places = [one.primary.span for one in others if one.primary]
-    found = [one for one in failed if one.primary and one.primary.span in places]
-    note = "so it is with the fewest bits of every `choose`; with the most it fails too"
-    return [replace(one, notes=(*one.notes, note)) for one in found]
-
-
 def divided(
     recipe: Recipe, graph: fx.GraphModule, sites: tuple[Site, ...]
 ) -> tuple[tuple[Unit, ...], list[Diagnostic]]:
@@ -335,7 +312,7 @@ def divided(
     return units, [*diagnostics, *found]
 
 
-def _targets(recipe: Recipe) -> tuple[list[tuple[TargetName, Target]], list[Diagnostic]]:
+def targets_of(recipe: Recipe) -> tuple[list[tuple[TargetName, Target]], list[Diagnostic]]:
     """The recipe's own and that of its ``output``; the file of a target lies beside the recipe."""
     loaded_for = recipe.output.target if recipe.output else None
     named = {one.name: one for one in (loaded_for, recipe.target) if one is not None}

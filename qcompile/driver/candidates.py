@@ -1,7 +1,7 @@
 """What a budget may choose from: for each site that is left open, a plan for each rung.
 
-The recipe is bound once for each rung of its ladders, so that every candidate is a plan that the
-rules have passed, with bytes that are those of a plan.
+The graph is that of the fewest bits; the rules of the analysis pass every rung on it, so that each
+candidate is legal, and bytes are those of a plan.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +13,31 @@ from math import ceil, floor, prod
 import networkx as nx
 from pydantic import JsonValue, TypeAdapter
 
+from qcompile.analysis.accumulator import ACCUMULATOR_BITS
+from qcompile.analysis.context import Context
+from qcompile.analysis.decide import decide
+from qcompile.analysis.forecast import forecast
 from qcompile.analysis.fusions import parallel_projections
-from qcompile.driver.bind import Bound, bind_seen
+from qcompile.analysis.own_bias import with_refits
+from qcompile.analysis.rules.registry import run_rules
+from qcompile.analysis.rules.scale_conflict import on_one_grid
+from qcompile.analysis.shared_operands import shared_operands
+from qcompile.analysis.size_parts import size_parts
+from qcompile.analysis.target_check import check_target
+from qcompile.capture.sites import find_sites
+from qcompile.diagnostics.diagnostic import Diagnostic, has_errors, in_order
+from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.bind import Bound, targets_of
+from qcompile.driver.tunes import tunings_by_key
 from qcompile.methods.tuning import Tuning
+from qcompile.policy.assertion import Failure, Measured, over_budget
 from qcompile.policy.choice_limits import ChoiceLimit
 from qcompile.policy.core import SitePlan
-from qcompile.policy.recipe import Recipe
-from qcompile.policy.resolution import Decision
+from qcompile.policy.resolution import Decision, Resolution
+from qcompile.policy.resolve import resolve
 from qcompile.policy.rungs import Rungs
 from qcompile.policy.scheme import QuantSlot
+from qcompile.policy.size_part import largest_parts
 from qcompile.store.canonical import canonical_json, sha256_hex
 
 PLACES = {"decided_by", "patched_by", "shared_by"}
@@ -29,20 +45,33 @@ PLACES = {"decided_by", "patched_by", "shared_by"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rung:
+    """The whole model with every open site on one rung."""
+
+    resolution: Resolution
+    plans: Mapping[str, SitePlan]
+    """By the key of the site."""
+    joins: tuple[tuple[str, ...], ...]
+    """Keys of sites whose operands have to be on one grid (QR503, QR504)."""
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Group:
     """Sites that must agree stand on one rung."""
 
-    decisions: tuple[Decision, ...]
-    plans: tuple[tuple[SitePlan, ...], ...]
+    decisions: tuple[tuple[Decision, ...], ...]
     """By rung, of each site."""
+    plans: tuple[tuple[SitePlan, ...], ...]
+    """The same as plans."""
 
     @property
     def ladder(self) -> tuple[str, ...]:
-        return self.decisions[0].ladder
+        return self.decisions[0][0].ladder
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(one.site.key for one in self.decisions)
+        return tuple(one.site.key for one in self.decisions[0])
 
     def candidate(self, rung: int, tunings: Sequence[Tuning], moved: JsonValue) -> str:
         """Hash of what a measurement of a rung depends on, beside model and data.
@@ -67,8 +96,10 @@ class Group:
         """What a rung takes of what is limited, in whole units."""
         if limit.figure == "size":
             return self.bytes_on(rung)
-        pairs = zip(self.decisions, self.plans[rung], strict=True)
-        return sum(_beyond(limit, one, _weight(plan)) for one, plan in pairs)
+        return sum(_beyond(limit, one) for one in self.decisions[rung])
+
+    def least_cost(self, limit: ChoiceLimit) -> int:
+        return min(self.cost(limit, rung) for rung in range(len(self.ladder)))
 
 
 def tensors_of(plans: Sequence[SitePlan]) -> JsonValue:
@@ -79,80 +110,130 @@ def tensors_of(plans: Sequence[SitePlan]) -> JsonValue:
     }
 
 
-def bound_on(recipe: Recipe, bound: Bound, rungs: Rungs) -> Bound:
-    return bind_seen(recipe, bound.seen, trusted=bound.trusted, rungs=rungs)
+def rungs_of(bound: Bound) -> list[Rung]:
+    """From the fewest bits to the most. Raises ``CompileError`` for what is legal on none of them.
+
+    What a rung makes of transforms, shared ranges and ``tune`` statements is left to the choice.
+    """
+    longest = max(len(one.ladder) for one in bound.resolution.decisions)
+    return [_rung(bound, number) for number in range(longest)]
 
 
-def groups_of(bound: Bound) -> list[Group]:
-    """In the order of the graph. Raises ``CompileError`` for a candidate that is not legal."""
-    rungs = [bound, *_further(bound)]
-    plans = [{plan.key: plan for plan in one.planned} for one in rungs]
+def groups_of(bound: Bound, rungs: Sequence[Rung]) -> list[Group]:
+    """In the order of the graph."""
+    first = rungs[0]
     found = {
-        one.site.key: one
-        for one in bound.resolution.decisions
-        if one.ladder and one.site.key in plans[0]
+        one.site.key: one.ladder
+        for one in first.resolution.decisions
+        if one.ladder and one.site.key in first.plans
     }
     together: nx.Graph[str] = nx.Graph()
     together.add_nodes_from(found)
-    for one, other in _pairs(bound, plans[0]):
-        if one in found and other in found and found[one].ladder == found[other].ladder:
+    for one, other in _pairs(bound, rungs):
+        if one in found and other in found and found[one] == found[other]:
             together.add_edge(one, other)
     place = {key: number for number, key in enumerate(found)}
     joined = [sorted(keys, key=place.__getitem__) for keys in nx.connected_components(together)]
-    return [_group(keys, found, plans) for keys in sorted(joined, key=lambda keys: place[keys[0]])]
+    decisions = [{one.site.key: one for one in rung.resolution.decisions} for rung in rungs]
+    groups: list[Group] = []
+    for keys in sorted(joined, key=lambda keys: place[keys[0]]):
+        numbers = range(len(found[keys[0]]))
+        groups.append(
+            Group(
+                tuple(tuple(decisions[number][key] for key in keys) for number in numbers),
+                tuple(tuple(rungs[number].plans[key] for key in keys) for number in numbers),
+            )
+        )
+    return groups
 
 
 def room(limit: ChoiceLimit, bound: Bound, groups: Sequence[Group]) -> int:
     """What the groups may take, after all that is decided otherwise."""
     if limit.figure == "size":
         most = ceil(limit.most) - 1 if limit.is_strict else floor(limit.most)
-        fixed = bound.measured.bytes_total - sum(group.bytes_on(0) for group in groups)
-        return most - fixed
+        return most - _fixed_bytes(bound, groups)
     open_sites = {key for group in groups for key in group.keys}
     rest = [one for one in bound.resolution.decisions if one.site.key not in open_sites]
-    taken = sum(_beyond(limit, one, dict(one.quantized).get("weight")) for one in rest)
+    taken = sum(_beyond(limit, one) for one in rest)
     return -taken - (1 if limit.is_strict else 0)
 
 
-def _further(bound: Bound) -> Iterator[Bound]:
-    """The same with more bits wherever something is to be chosen; no claim is made of these."""
-    longest = max(len(one.ladder) for one in bound.resolution.decisions)
-    recipe = replace(bound.recipe, assertions=(), budget=None)
-    for rung in range(1, longest):
-        yield bound_on(recipe, bound, Rungs(otherwise=rung))
+def out_of_reach(
+    limits: Sequence[ChoiceLimit], bound: Bound, groups: Sequence[Group]
+) -> Iterator[Diagnostic]:
+    """QR601 for each limit that no choice keeps."""
+    for limit in limits:
+        least = sum(group.least_cost(limit) for group in groups)
+        if least > room(limit, bound, groups):
+            shown, parts = "`avg_bits(weight)` is more whatever is chosen", ()
+            if limit.figure == "size":
+                total = least + _fixed_bytes(bound, groups)
+                shown = f"`size` is {total} or more, whatever is chosen"
+                parts = largest_parts(bound.measured.parts)
+            yield over_budget(limit.row, Failure(shown, parts=parts))
 
 
-def _pairs(bound: Bound, plans: Mapping[str, SitePlan]) -> Iterator[tuple[str, str]]:
-    """Sites that use one weight (QR502), or read one input and run as one product (QR506)."""
-    first: dict[str | None, str] = {}
-    for key, plan in plans.items():
-        for tensor in plan.tensors:
-            if tensor.slot == "weight":
-                yield first.setdefault(tensor.storage, key), key
+def _fixed_bytes(bound: Bound, groups: Sequence[Group]) -> int:
+    return bound.measured.bytes_total - sum(group.bytes_on(0) for group in groups)
+
+
+def _rung(bound: Bound, number: int) -> Rung:
+    recipe, graph = replace(bound.recipe, assertions=(), budget=None), bound.graph
+    resolution, found = resolve(recipe, bound.sites, Rungs(otherwise=number))
+    sites = find_sites(graph)
+    targets, _ = targets_of(recipe)
+    narrowest = min((one.accumulator_bits for _, one in targets), default=ACCUMULATOR_BITS)
+    context = Context(recipe, graph, sites, resolution, narrowest)
+    found += run_rules(context)
+    shares, _ = shared_operands(recipe, bound.seen.captured.module, bound.sites, resolution)
+    planned = decide(graph, sites, bound.units, resolution, shares)
+    found += [problem for one in targets for problem in check_target(*one, planned)]
+    if has_errors(found):
+        raise CompileError([_of_rung(one, number) for one in in_order(found) if one.is_error])
+    plans = with_refits(graph, planned, recipe.tuning, tunings_by_key(bound.tunes))
+    sizes = forecast(graph, bound.units, plans)
+    return Rung(
+        resolution=resolution,
+        plans={plan.key: plan for plan in plans},
+        joins=tuple(tuple(keys) for keys in on_one_grid(context)),
+        measured=Measured(
+            bytes_total=sum(unit.bytes_after for unit in sizes),
+            blocks=bound.measured.blocks,
+            parts=size_parts(graph, plans),
+        ),
+    )
+
+
+def _of_rung(problem: Diagnostic, number: int) -> Diagnostic:
+    note = f"so it is on rung {number + 1} of `choose`: every scheme must be legal for every layer"
+    return replace(problem, notes=(*problem.notes, note))
+
+
+def _pairs(bound: Bound, rungs: Sequence[Rung]) -> Iterator[tuple[str, str]]:
+    """Sites that must agree.
+
+    They use one weight (QR502), read one input and run as one product (QR506), or join what has to
+    be on one grid (QR503, QR504).
+    """
+    first: dict[str, str] = {}
+    for rung in rungs:
+        for key, plan in rung.plans.items():
+            for tensor in plan.tensors:
+                if tensor.slot == "weight" and tensor.storage is not None:
+                    yield first.setdefault(tensor.storage, key), key
+        for keys in rung.joins:
+            yield from pairwise(keys)
     for group in parallel_projections(bound.sites):
         yield from pairwise(site.key for site in group)
 
 
-def _group(
-    keys: Sequence[str],
-    found: Mapping[str, Decision],
-    plans: Sequence[Mapping[str, SitePlan]],
-) -> Group:
-    decisions = tuple(found[key] for key in keys)
-    rungs = range(len(decisions[0].ladder))
-    return Group(decisions, tuple(tuple(plans[rung][key] for key in keys) for rung in rungs))
-
-
-def _beyond(limit: ChoiceLimit, decision: Decision, spec: QuantSlot | None) -> int:
+def _beyond(limit: ChoiceLimit, decision: Decision) -> int:
     """By how many bits a weight goes beyond the mean that is allowed.
 
     Whole, in parts of the limit as it is written: ``4.3`` has tenths.
     """
-    if spec is None or decision.site.weight is None:
+    spec, weight = decision.slots["weight"], decision.site.weight
+    if not isinstance(spec, QuantSlot) or weight is None:
         return 0
     most = Fraction(str(limit.most))
-    return prod(decision.site.weight.shape) * (spec.bits * most.denominator - most.numerator)
-
-
-def _weight(plan: SitePlan) -> QuantSlot | None:
-    return next((tensor.spec for tensor in plan.tensors if tensor.slot == "weight"), None)
+    return prod(weight.shape) * (spec.bits * most.denominator - most.numerator)

@@ -17,9 +17,9 @@ from qcompile.data.batches import rows
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.failure import CompileError
-from qcompile.driver.bind import Bound
+from qcompile.driver.bind import Bound, bind_seen
 from qcompile.driver.calibration import Calibration
-from qcompile.driver.candidates import Group, bound_on, groups_of, room, tensors_of
+from qcompile.driver.candidates import Group, groups_of, out_of_reach, room, rungs_of, tensors_of
 from qcompile.driver.tunes import tunings_by_key
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
@@ -27,14 +27,19 @@ from qcompile.passes.loss_increase import Candidates, loss_increases
 from qcompile.passes.rescale import rescaled
 from qcompile.policy.choice import ChoicePlan, GroupPlan, RungPlan
 from qcompile.policy.choice_limits import choice_limits
+from qcompile.policy.lower_budget import nothing_to_measure_with
 from qcompile.policy.number_format import SumFormat
+from qcompile.policy.recipe import Budget
 from qcompile.policy.rungs import Rungs
 
+SHOWN = 5
 SAMPLES = 64
 """That are measured with: whole batches, at least as many as these where there are as many."""
 STAND_INS = ("optq", "rtn")
 """Round a layer for the measurement that will learn in the run, since learning takes too long: the
 first, and the second what that does not serve."""
+TIE = 1e-9
+"""Nats that one rung more is worth where the output does not tell the rungs apart."""
 DEVICE = torch.device("cpu")
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -60,38 +65,49 @@ def choose(
     choice.
     """
     if used is None:
-        raise CompileError([nothing_to_measure_with(bound)])
+        rules = (one.rule for one in bound.resolution.decisions if one.ladder and one.rule)
+        raise CompileError([nothing_to_measure_with(next(rules))])
     budget = bound.recipe.budget
     assert budget is not None, "QR604"
-    tunings = tunings_by_key(bound.tunes)
-    moved = _moved(bound)
+    groups, limits = groups_of(bound, rungs_of(bound)), choice_limits(budget)
+    beyond = list(out_of_reach(limits, bound, groups))
+    if beyond:
+        raise CompileError(beyond)
+    tunings, moved = tunings_by_key(bound.tunes), _moved(bound)
     ladders = [
         _Ladder.of(group, [tunings.get(key, bound.recipe.tuning) for key in group.keys], moved)
-        for group in groups_of(bound)
+        for group in groups
     ]
     batches = _first(used.batches)
     losses = {**known, **_measured(bound, ladders, known, batches, progress)}
-    groups = [ladder.group for ladder in ladders]
-    limits = choice_limits(budget)
     options = [
         [
-            Option(losses[name], tuple(ladder.group.cost(one, rung) for one in limits))
+            Option(
+                losses[name] if ladder.is_measurable(losses) else -TIE * rung,
+                tuple(ladder.group.cost(one, rung) for one in limits),
+            )
             for rung, name in enumerate(ladder.candidates)
         ]
         for ladder in ladders
     ]
     found = allocate(options, [room(limit, bound, groups) for limit in limits])
-    taken = found.taken if found else (0,) * len(groups)  # the limit's own check says why
+    if found is None:
+        raise CompileError([no_choice(budget)])
     schemes = {
-        key: group.ladder[at] for group, at in zip(groups, taken, strict=True) for key in group.keys
+        key: group.ladder[at]
+        for group, at in zip(groups, found.taken, strict=True)
+        for key in group.keys
     }
+    pairs = list(zip(ladders, found.taken, strict=True))
+    loss = sum(losses[ladder.candidates[at]] for ladder, at in pairs)
     plan = ChoicePlan(
         samples=sum(map(rows, batches)),
-        groups=tuple(one.plan(losses, at) for one, at in zip(ladders, taken, strict=True)),
-        loss_increase=found.loss if found else 0.0,
-        bound=found.bound if found else 0.0,
+        groups=tuple(ladder.plan(losses, at) for ladder, at in pairs),
+        loss_increase=loss,
+        bound=max(loss - (found.loss - found.bound), 0.0),
     )
-    return bound_on(bound.recipe, bound, Rungs(schemes)), plan
+    rungs = Rungs(schemes)
+    return bind_seen(bound.recipe, bound.seen, trusted=bound.trusted, rungs=rungs), plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,8 +131,11 @@ class _Ladder:
         rungs = {name: rung for rung, name in enumerate(self.candidates) if name not in known}
         return sorted(rungs.values())
 
+    def is_measurable(self, losses: Mapping[str, float]) -> bool:
+        return any(losses[name] for name in self.candidates)
+
     def plan(self, losses: Mapping[str, float], taken: int) -> GroupPlan:
-        group, rule = self.group, self.group.decisions[0].rule
+        group, rule = self.group, self.group.decisions[0][0].rule
         assert rule is not None, "its action is the choice"
         rungs = tuple(
             RungPlan(
@@ -197,12 +216,32 @@ def _without_gradient(tuning: Tuning, group: Group) -> Tuning:
     return stand_in
 
 
-def nothing_to_measure_with(bound: Bound) -> Diagnostic:
-    """QR211."""
-    rule = next(one.rule for one in bound.resolution.decisions if one.ladder)
+def not_measurable(choice: ChoicePlan) -> list[Diagnostic]:
+    """QR607: layers that the main output does not depend on."""
+    keys = [
+        key
+        for group in choice.groups
+        if not any(rung.loss_increase for rung in group.rungs)
+        for key in group.sites
+    ]
+    if not keys:
+        return []
+    shown = ", ".join(f"`{key}`" for key in keys[:SHOWN])
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    problem = Diagnostic(
+        Code.NOT_CHOSEN,
+        f"no scheme of {shown}{more} changes the output that is measured",
+        notes=("it is `logits` of a mapping, else the first output",),
+        help="write `use` for them; here they have the most bits that are left",
+    )
+    return [problem]
+
+
+def no_choice(budget: Budget) -> Diagnostic:
+    """QR601: each limit can be kept alone."""
     return Diagnostic(
-        Code.MISSING_STATEMENT,
-        "`choose` measures what each scheme costs, and there is no `calibrate`",
-        Label(rule.span) if rule else None,
-        help='add `calibrate { data = "..." }`',
+        Code.BUDGET_EXCEEDED,
+        "no choice keeps all limits of the budget together",
+        Label(budget.span),
+        help="raise one of them, or add schemes with fewer bits to `choose`",
     )

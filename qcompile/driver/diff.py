@@ -15,7 +15,7 @@ from qcompile.driver.load import plan_of
 from qcompile.driver.plan import make_plan, nothing_to_plan, parse_plan, read_plan
 from qcompile.policy.core import PlanCore, RuleRef
 from qcompile.policy.plan_diff import PlanDiff, Side, plan_diff
-from qcompile.policy.recipe import Recipe
+from qcompile.policy.recipe import ChooseScheme, Recipe, on_one_line
 from qcompile.policy.resolve import selects_nothing
 from qcompile.policy.selection import Selection
 from qcompile.syntax.json_form import is_json_name
@@ -102,7 +102,16 @@ def _of_recipe(name: str, checked: Checked, asked: Compare) -> Side:
             "batch": recipe.tuning.batch if learned else recipe.calibration.batch,
             "groups": recipe.calibration.groups,
         }
-    return Side(name, make_plan(bound).plan.core, data, lost)
+    return Side(name, make_plan(bound).plan.core, data, lost, _budget(bound))
+
+
+def _budget(bound: Bound) -> tuple[str, ...]:
+    """Two recipes may choose otherwise, and show the fewest bits alike."""
+    recipe = bound.recipe
+    if not bound.is_open or recipe.budget is None:
+        return ()
+    rules = [rule.text for rule in recipe.rules if isinstance(rule.action, ChooseScheme)]
+    return (*(on_one_line(row.span) for row in recipe.budget.limits), *rules)
 
 
 def _bound(recipe: Recipe, trusted: frozenset[str]) -> tuple[Bound, tuple[RuleRef, ...]]:

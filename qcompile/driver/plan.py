@@ -22,9 +22,10 @@ from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.asked_exports import check_asked
 from qcompile.driver.bind import Bound, bind
 from qcompile.driver.calibration import Calibration, calibration
-from qcompile.driver.choose import NOTHING, Progress, choose, unheard
+from qcompile.driver.choose import NOTHING, Progress, choose, not_measurable, unheard
 from qcompile.driver.front import check, settled, with_expectations, with_model
 from qcompile.driver.measured import Basis, Saved, not_needed
+from qcompile.driver.open_plan import before_choosing
 from qcompile.driver.requirements import check_measurable
 from qcompile.driver.run_forecast import expected
 from qcompile.emit.format_version import check_version
@@ -144,6 +145,9 @@ def make_plan(
     is_chosen = bound.is_open and not bound.is_preview
     if measured is not None and not is_chosen:
         raise CompileError([not_needed(measured)])
+    asked = evaluations(recipe)
+    if not bound.is_preview:
+        check_measurable(bound, asked)
     if is_chosen:
         known = NOTHING if measured is None else measured.losses(_basis(bound, document, used))
         bound, choice = choose(bound, used, known=known, progress=progress)
@@ -156,9 +160,6 @@ def make_plan(
     moved = next((item for item in bound.transforms if item.value is not None), None)
     if recipe.calibration is None and moved is not None:
         raise CompileError([no_factors(recipe, moved.name)])
-    asked = evaluations(recipe)
-    if not bound.is_preview:
-        check_measurable(bound, asked)
     taken, said = expected(bound, used, asked=forecast)
     if has_errors(said):
         raise CompileError(said)
@@ -203,7 +204,10 @@ def make_plan(
         forecast=taken if forecast else None,
     )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
-    open_yet = [nothing_measured(bound)] if bound.is_open else []
+    open_yet = [nothing_measured(bound), *before_choosing(bound)] if bound.is_open else []
+    open_yet += not_measurable(choice) if choice else []
+    if has_errors(open_yet):
+        raise CompileError(in_order(open_yet))
     warnings = [*bound.diagnostics, *open_yet, *(used.diagnostics if used else ()), *said]
     return Planned(made, bound, used, tuple(in_order(warnings)))
 

@@ -11,6 +11,7 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.source import Source, Span
 from qcompile.driver.bind import bind
 from qcompile.driver.front import check, settled
+from qcompile.driver.open_plan import before_choosing
 from qcompile.syntax.nodes import Assertion, Let, RecipeFile, Select
 from qcompile.syntax.parse import parse
 from qcompile.syntax.read import read
@@ -75,7 +76,8 @@ def _diagnostics(test: RecipeTest, trusted: frozenset[str]) -> list[Diagnostic]:
         reason = "the recipe has no `model` to test it on"
         return [*checked.diagnostics, bad_line(test.expected_at, reason)]
     try:
-        return settled(checked, bind(checked.recipe, trusted=trusted).diagnostics)
+        bound = bind(checked.recipe, trusted=trusted)
+        return settled(checked, [*bound.diagnostics, *before_choosing(bound)])
     except CompileError as error:
         return settled(checked, error.diagnostics)
 

@@ -124,6 +124,8 @@ def run_subject(
     params: Mapping[str, str] = NO_ARGUMENTS,
 ) -> Done:
     """Run a recipe, or a saved plan after checking that nothing has changed since."""
+    if output is not None:  # before anything is measured
+        _raise(check_free(output, options.replace))
     if subject.suffix == ".json" and not is_json_name(subject.name):
         saved = read_plan(subject)
         _refuse_preview(saved, str(subject))

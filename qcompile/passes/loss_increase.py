@@ -1,11 +1,15 @@
 """What quantizing one site costs the network, all others being float, for each way to do it.
 
-The cost is the mean divergence ``KL(p || q)`` of the network's output from the float model's, which
-needs no label. By the completeness of path attribution (integrated gradients, arXiv 1703.01365) it
-is what the gradient, integrated from the float weight to the quantized one, adds up to: one forward
+The cost is the mean divergence ``KL(p || q)`` of the network's main output from the float model's,
+which needs no label. Its classes are the last axis, of maps ``[n, classes, h, w]`` the second; an
+output without classes, such as one number a sample, costs its relative squared error.
+
+By the completeness of path attribution (integrated gradients, arXiv 1703.01365) the divergence is
+what the gradient, integrated from the float weight to the quantized one, adds up to: one forward
 pass gives for a layer what the integral gives in eight passes forwards and backwards.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -17,14 +21,18 @@ from qcompile.capture.lifetimes import Lifetimes
 from qcompile.capture.unit import Unit
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.site_context import SiteContext
+from qcompile.passes.sweep_guard import check_finite
 from qcompile.passes.sweep_node import is_in_place, operation
 from qcompile.passes.sweep_site import quantize_site
 from qcompile.passes.sweep_streams import Streams
-from qcompile.passes.sweep_values import Value, map_tensors
+from qcompile.passes.sweep_values import Value, batch_size, map_tensors, relative_error
 from qcompile.passes.tail import Tail, tail_behind
 from qcompile.policy.core import SitePlan
 from qcompile.quant.losses.prediction import divergence
 
+OUT_OF_RANGE = 1e6
+"""Nats of a candidate whose output is not finite: more than any other has."""
+OUTPUT = "the output"
 Batch = Mapping[str, Tensor]
 Progress = Callable[[str], None]
 """Told the key of the site that is about to be measured."""
@@ -52,9 +60,10 @@ def loss_increases(
 ) -> dict[str, tuple[float, ...]]:
     """By node and plan, in nats a row of the output; ``asked`` is by node.
 
-    0 where the output does not depend on the node. One walk over the float model, and behind each
-    asked node the rest of it once for each plan: nothing in front of a node is run again. The
-    module is only read.
+    0 where the output does not depend on the node; ``OUT_OF_RANGE`` where a candidate's is not
+    finite. Raises ``CompileError`` (QR904) where the float output is not. One walk over the float
+    model, and behind each asked node the rest of it once for each plan: nothing in front of a node
+    is run again. The module is only read.
     """
     walk = _Walk(module, units, batches, device, seed)
     found: dict[str, tuple[float, ...]] = {}
@@ -65,6 +74,27 @@ def loss_increases(
             found[name] = walk.costs(name, candidates)
         walk.go_on(name)
     return found
+
+
+def increase(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """Of a network's outputs, batch by batch; see above what is taken of them."""
+    pairs = [(a.double(), b.double()) for a, b in zip(found, wanted, strict=True)]
+    axis = 1 if wanted[0].dim() > 3 else -1
+    if wanted[0].dim() < 2 or wanted[0].shape[axis] < 2:
+        cost = relative_error([a for a, _ in pairs], [b for _, b in pairs]) or 0.0
+    else:
+        each = torch.cat(
+            [_divergence(a.movedim(axis, -1), b.movedim(axis, -1)).flatten() for a, b in pairs]
+        )
+        cost = float(each.mean())
+    return max(cost, 0.0) if math.isfinite(cost) else OUT_OF_RANGE
+
+
+def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
+    """Classes that both rule out with minus infinity are none."""
+    out = (found == -torch.inf) & (wanted == -torch.inf)
+    least = torch.finfo(torch.float32).min
+    return divergence(found.masked_fill(out, least), wanted.masked_fill(out, least), 1.0)
 
 
 class _Walk:
@@ -85,6 +115,7 @@ class _Walk:
         self._lifetimes = Lifetimes(self._nodes.values(), units)
         self._streams = Streams()
         self._count = len(batches)
+        self._sizes = [batch_size(batch) for batch in batches]
         self._wanted: list[Tensor] = []
         self.order = tuple(self._lifetimes.place)
         self._begin(batches)
@@ -118,6 +149,7 @@ class _Walk:
         plain = self._values(node, self._unspoilt(node))
         if not self._wanted:
             self._wanted = [tail(cast("Tensor", value), at) for at, value in enumerate(plain)]
+            check_finite(self._wanted, self._sizes, unit=OUTPUT, stream="float", masks_allowed=True)
         return tuple(
             self._cost(node, plan, candidates.tuning, plain, tail) if plan.tensors else 0.0
             for plan in candidates.plans
@@ -136,13 +168,8 @@ class _Walk:
         )
         fitted = plain if tuning.uses_moments and plan.has_weight else ()
         result = quantize_site(context, node, plan, {}, fitted)
-        total, rows = 0.0, 0
-        for batch, wanted in enumerate(self._wanted):
-            found = tail(cast("Tensor", result.value(batch)), batch)
-            each = divergence(found.double(), wanted.double(), 1.0)
-            total += float(each.sum())
-            rows += each.numel()
-        return max(total / max(rows, 1), 0.0)
+        found = [tail(cast("Tensor", result.value(at)), at) for at in range(self._count)]
+        return increase(found, self._wanted)
 
     def _values(self, node: fx.Node, streams: Streams) -> list[Value]:
         run = operation(self._module, node, self._device, {})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.capture.main_output import main_output
+from qcompile.capture.roles import Role, role_of
 from qcompile.data.metrics import primary_output
 from qcompile.passes.sweep_node import Operation, is_in_place, operation
 from qcompile.passes.sweep_streams import Streams
@@ -64,9 +65,15 @@ def tail_behind(
         return None
     needed = {end.name}
     sides: set[str] = set()
+    read = {_memory(module, end)}
+    is_behind = True
     for node in reversed(module.graph.nodes):
+        is_behind = is_behind and node.name != start
+        if is_behind and is_in_place(module, node) and _memory(module, node) in read:
+            needed.add(node.name)  # its result need not be read where what it writes to is
         if node.name not in needed or node.op == "get_attr" or node.name == start:
             continue
+        read |= {_memory(module, used) for used in node.all_input_nodes}
         if node.name in streams.live:
             sides.add(node.name)
         else:
@@ -86,6 +93,15 @@ def tail_behind(
         plain_sides={name: streams.float_values(name) for name in sides},
         works_in_place=any(is_in_place(module, node) for node in nodes),
     )
+
+
+def _memory(module: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The node that made what ``node`` is a view of, or writes to."""
+    while node.all_input_nodes and (
+        is_in_place(module, node) or role_of(node, module) is Role.PASS
+    ):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _copy(value: Value) -> Value:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.claim import AllClaims, Claim, CompareFigures, Figure, SlotBits, Total
-from qcompile.policy.recipe import Budget
+from qcompile.policy.recipe import Budget, Limit
 from qcompile.policy.selector import Constant
 
 
@@ -17,6 +17,8 @@ class ChoiceLimit:
     """Bytes of all tensors, or mean bits of quantized weights."""
     most: float
     is_strict: bool
+    row: Limit
+    """Of the budget, perhaps one of several limits in it."""
 
 
 def choice_limits(budget: Budget) -> tuple[ChoiceLimit, ...]:
@@ -24,29 +26,31 @@ def choice_limits(budget: Budget) -> tuple[ChoiceLimit, ...]:
 
     What else a budget says is looked at when the choice is made.
     """
-    return tuple(limit for row in budget.limits for limit in _of(row.claim))
+    return tuple(limit for row in budget.limits for limit in _of(row, row.claim))
 
 
-def _of(claim: Claim) -> Iterator[ChoiceLimit]:
+def _of(row: Limit, claim: Claim) -> Iterator[ChoiceLimit]:
     match claim:
         case AllClaims(items):
             for item in items:
-                yield from _of(item)
+                yield from _of(row, item)
         case CompareFigures("<=" | "<" as op, figure, Constant(value)):
-            yield from _at_most(figure, value, is_strict=op == "<")
+            yield from _at_most(row, figure, value, is_strict=op == "<")
         case CompareFigures(">=" | ">" as op, Constant(value), figure):
-            yield from _at_most(figure, value, is_strict=op == ">")
+            yield from _at_most(row, figure, value, is_strict=op == ">")
         case _:
             pass
 
 
-def _at_most(figure: Figure, value: object, *, is_strict: bool) -> Iterator[ChoiceLimit]:
+def _at_most(
+    row: Limit, figure: Figure, value: object, *, is_strict: bool
+) -> Iterator[ChoiceLimit]:
     if not isinstance(value, int | float):
         return
     match figure:
         case Total("size"):
-            yield ChoiceLimit("size", value, is_strict)
+            yield ChoiceLimit("size", value, is_strict, row)
         case SlotBits("avg_bits", "weight"):
-            yield ChoiceLimit("avg_bits", value, is_strict)
+            yield ChoiceLimit("avg_bits", value, is_strict, row)
         case _:
             pass

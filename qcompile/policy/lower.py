@@ -16,7 +16,7 @@ from qcompile.policy.functions import FUNCTIONS
 from qcompile.policy.imports import Loader, StoredTexts
 from qcompile.policy.lower_assertion import lower_assertions, lower_requirements
 from qcompile.policy.lower_blocks import lower_blocks
-from qcompile.policy.lower_budget import check_choices, lower_budget
+from qcompile.policy.lower_budget import check_choices, lower_budget, nothing_to_measure_with
 from qcompile.policy.lower_data import lower_calibrate, lower_evaluate
 from qcompile.policy.lower_model import lower_model
 from qcompile.policy.lower_output import lower_output, lower_target
@@ -25,7 +25,7 @@ from qcompile.policy.lower_prepare import lower_prepare
 from qcompile.policy.lower_scheme import lower_schemes
 from qcompile.policy.lower_tunes import lower_tunes
 from qcompile.policy.parameters import Arguments, set_by_imports, values
-from qcompile.policy.recipe import Model, Recipe, Rule
+from qcompile.policy.recipe import ChooseScheme, Model, Recipe, Rule
 from qcompile.policy.scheme import QuantSlot, Scheme
 from qcompile.policy.scope import collect, unused_name
 from qcompile.policy.selector import Selector
@@ -106,7 +106,7 @@ class _Lowering:
         tuned, tunes = lower_tunes(self._all(nodes.TuneBlock), checker, not without_data)
         calibration = self._once(nodes.CalibrateBlock, "calibrate", lower_calibrate)
         if model is not None:
-            check_choices(budget, rules, checker)
+            check_choices(budget, rules, schemes.by_name, checker)
         if without_data:
             self._needs_calibration(rules, schemes.by_name)
         for item in (tuned, *tunes):
@@ -174,6 +174,9 @@ class _Lowering:
         for rule in rules:
             used = [schemes[name] for name in rule.schemes if name in schemes]
             slots = [slot for scheme in used for slot in (scheme.act, scheme.act2)]
+            if isinstance(rule.action, ChooseScheme):
+                self.checker.report(nothing_to_measure_with(rule))
+                return
             if any(isinstance(slot, QuantSlot) and not slot.dynamic for slot in slots):
                 self.checker.report(no_calibration(rule))
                 return

@@ -1,9 +1,9 @@
 """The ``budget`` statement: limits on the artifact and on the run, and what to make small."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import given_twice, listed
@@ -12,6 +12,7 @@ from qcompile.policy.claim import AfterRun, Measure, measures
 from qcompile.policy.expression import Checker
 from qcompile.policy.lower_assertion import too_early
 from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule
+from qcompile.policy.scheme import FloatSlot, Scheme
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
@@ -80,13 +81,25 @@ def _objective(row: nodes.Objective, checker: Checker) -> Objective | None:
     return Objective(direction, row.expr.text, row.span)
 
 
-def check_choices(budget: Budget | None, rules: Sequence[Rule], checker: Checker) -> None:
+def check_choices(
+    budget: Budget | None,
+    rules: Sequence[Rule],
+    schemes: Mapping[str, Scheme],
+    checker: Checker,
+) -> None:
     """QR604: something to choose from and something to choose by need one another."""
     choices = [rule for rule in rules if isinstance(rule.action, ChooseScheme)]
     if budget is None and choices:
         checker.report(nothing_to_choose_by(choices[0]))
-    if budget is not None and choices and not choice_limits(budget):
-        checker.report(nothing_to_save(budget, choices[0]))
+    is_whole = not has_errors(checker.diagnostics)  # else a row may be missing
+    if budget is not None and choices and is_whole:
+        limits = choice_limits(budget)
+        if not limits:
+            checker.report(nothing_to_save(budget, choices[0]))
+        elif all(limit.figure != "size" for limit in limits):
+            for rule in choices:
+                if any(isinstance(schemes[name].weight, FloatSlot) for name in rule.schemes):
+                    checker.report(free_of_charge(rule, limits[0].row))
     if budget is not None and budget.objective is not None and not choices:
         checker.report(nothing_to_choose(budget.objective))
 
@@ -101,6 +114,16 @@ def nothing_to_choose_by(rule: Rule) -> Diagnostic:
     )
 
 
+def nothing_to_measure_with(rule: Rule) -> Diagnostic:
+    """QR211."""
+    return Diagnostic(
+        Code.MISSING_STATEMENT,
+        "`choose` measures what each scheme costs, and needs the statement `calibrate`",
+        Label(rule.span),
+        help='add `calibrate { data = "..." }`',
+    )
+
+
 def nothing_to_save(budget: Budget, rule: Rule) -> Diagnostic:
     """QR604."""
     return Diagnostic(
@@ -108,7 +131,19 @@ def nothing_to_save(budget: Budget, rule: Rule) -> Diagnostic:
         "nothing that `choose` changes is limited: each layer would get the most bits",
         Label(budget.span, "no limit on bytes or bits"),
         (Label(rule.span, "what is to be chosen"),),
-        help="add a row such as `size <= 60MB` or `avg_bits(weight) <= 4.5`",
+        help="add a row such as `size <= 60MB` or `avg_bits(weight) <= 4.5`, as it stands here or "
+        "joined to others by `and`",
+    )
+
+
+def free_of_charge(rule: Rule, row: Limit) -> Diagnostic:
+    """QR604: mean bits are of quantized weights."""
+    return Diagnostic(
+        Code.CHOICE_WITHOUT_BUDGET,
+        "a weight that stays in float costs nothing of `avg_bits(weight)`",
+        Label(rule.span, "leaves weights in float"),
+        (Label(row.span, "counts quantized weights alone"),),
+        help="limit `size` instead",
     )
 
 

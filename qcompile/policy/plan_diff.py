@@ -25,6 +25,8 @@ class Side:
     data: Mapping[str, JsonValue]
     """What is asked of the calibration data; its hash where it was read."""
     lost: tuple[RuleRef, ...] = ()
+    budget: tuple[str, ...] = ()
+    """What chooses the schemes, where that is still to be done: rows and rules as they stand."""
 
 
 class TensorChange(Frozen):
@@ -139,6 +141,8 @@ def _is_breaking(before: QuantSlot | None, after: QuantSlot | None) -> bool:
 def _settings(before: Side, after: Side) -> Iterator[SettingChange]:
     old, new = _flat(before), _flat(after)
     hashed = not before.core.is_preview and not after.core.is_preview
+    if before.budget and after.budget:
+        old, new = old | {"budget": [*before.budget]}, new | {"budget": [*after.budget]}
     for name in dict.fromkeys((*old, *new)):
         if name.endswith("sha256") and name != "graph_sha256" and not hashed:
             continue  # a preview has read neither weights nor data

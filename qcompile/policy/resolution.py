@@ -73,6 +73,11 @@ class Resolution:
     decisions: tuple[Decision, ...]
     """One for each site, in execution order."""
 
+    @property
+    def is_open(self) -> bool:
+        """A budget chooses some of it."""
+        return any(one.ladder for one in self.decisions)
+
     def of(self, index: int) -> Decision | None:
         """The decision on the site with this ``Site.index``."""
         return next((one for one in self.decisions if one.site.index == index), None)

@@ -1,6 +1,5 @@
 """Which scheme of its `choose` line each site takes."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import field
 
@@ -24,4 +23,3 @@ class Rungs:
 
 FEWEST_BITS = Rungs()
 """Before anything is chosen."""
-MOST_BITS = Rungs(otherwise=sys.maxsize)

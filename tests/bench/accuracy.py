@@ -48,6 +48,7 @@ COMPILER_SOURCES = (
     *("qcompile/analysis", "qcompile/capture", "qcompile/compat", "qcompile/data"),
     *("qcompile/emit", "qcompile/passes", "qcompile/quant"),
     *("qcompile/driver/candidates.py", "qcompile/driver/choose.py"),
+    "qcompile/policy/choice_limits.py",
 )
 """What decides a result besides the recipe's meaning, which is in the cell itself."""
 

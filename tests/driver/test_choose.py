@@ -15,10 +15,12 @@ from qcompile.cli.main import main
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.choose import SAMPLES
+from qcompile.driver.diff import diff
 from qcompile.driver.load import verify
 from qcompile.driver.measured import Saved
-from qcompile.driver.plan import plan_recipe, save_plan
+from qcompile.driver.plan import make_plan, plan_recipe, save_plan
 from qcompile.driver.progress import StopRequestedError
+from qcompile.driver.recipe_test import run_test
 from qcompile.driver.run import RunOptions, run_subject
 from qcompile.passes.loss_increase import loss_increases
 from tests.driver.project import RECIPE, make_project
@@ -47,6 +49,9 @@ policy main { choose w2, w8 for linear or embedding }
 budget { avg_bits(weight) <= 6 }
 calibrate { data = "memory:x"; samples = 8; batch = 4; seed = 1 }
 """
+FLOAT_TOP = """scheme w8 { weight int8 }
+scheme w2a8 { weight int2; act int8 }
+scheme free { weight float }"""
 OPEN = ("conv", *(f"blocks.{block}.conv{conv}" for block in (0, 1) for conv in (1, 2)))
 
 
@@ -148,7 +153,7 @@ def test_a_limit_that_nothing_reaches_is_refused_before_anything_is_measured(pro
     told = []
     refused = refusal(project(within("size <= 1kB")), progress=lambda *seen: told.append(seen))
     assert codes(refused) == ["QR601"]
-    assert "with the fewest bits of every `choose`" in refused.value.diagnostics[0].notes[-1]
+    assert "or more, whatever is chosen" in refused.value.diagnostics[0].primary.text
     assert not told
 
 
@@ -162,11 +167,128 @@ def test_other_limits_and_claims_are_judged_of_the_choice(project):
     assert codes(limited) == ["QR601"]
 
 
-def test_a_claim_that_no_choice_can_hold_is_said_at_once(project):
+BAND = "expect avg_bits(weight) >= 3 and avg_bits(weight) <= 6\n"
+
+
+@pytest.mark.parametrize(
+    ("claim", "found"),
+    [
+        (BAND, []),  # neither the fewest bits nor the most
+        ('expect exists(scheme(w4a8)) and bits("head") == 8\n', []),
+        ("expect max_bits(weight) <= 4\n", ["QR603"]),
+    ],
+)
+def test_without_measuring_only_what_fails_with_every_scheme_is_said(project, claim, found):
+    path = project(within("size <= 2.3kB") + claim)
+    checked = CliRunner().invoke(main, ["check", str(path), "--model", "--format", "json"])
+    assert [one["code"] for one in json.loads(checked.stdout)["diagnostics"]] == found
+    assert checked.exit_code == 0, "a mixture may hold it: a warning"
+    Path("net.qtest").write_text(f'qtest 1\nrecipe "net.qrecipe"\n{claim}')
+    assert [one.code.number for one in run_test(Path("net.qtest")).failures] == found
+
+
+def test_a_limit_out_of_reach_is_said_without_measuring(project):
+    path = project(within("size <= 1kB"))
+    checked = CliRunner().invoke(main, ["check", str(path), "--model"])
+    assert "QR601" in checked.output
+    assert "QR601" in codes(refusal(path, preview=True))
+
+
+def test_a_ladder_may_take_more_bytes_with_fewer_bits(project):
+    """Groups of four make two bits larger than four: the cheapest rung is what counts."""
+    grouped = within("size <= 2.3kB").replace(
+        "weight with bits=2", "weight with bits=2 per_group(4)"
+    )
+    grouped = grouped.replace("choose", 'use w8a8 for "conv"\n  choose').replace(
+        "for conv or linear", 'for "blocks.**" and conv'
+    )
+    least = plan_recipe(project(grouped.replace("2.3kB", "1.75kB"))).plan
+    assert least.core.bytes_after <= 1750
+    assert set(weight_bits(least).values()) <= {4, 8}
+
+
+class Adds(nn.Module):
+    """Two additions that read one value."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(8, 8) for _ in range(3))
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x):
+        y = self.a(x)
+        return self.out(torch.tanh(y + self.b(x)) * 2 + torch.tanh(y + self.c(x)))
+
+
+def test_joins_on_one_grid_stand_on_one_rung(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = TIED.replace("{ weight int2 }", "{ weight int2; act int4 }")
+    text = text.replace("{ weight int8 }", "{ weight int8; act int8 }")
+    text = text.replace("embedding", "add").replace("<= 6", "<= 5")
+    Path("net.qrecipe").write_text(text)
+    model, x = seeded(Adds()), torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    bound = qcompile.bind(qcompile.load_recipe("net.qrecipe"), model, (x[:2],))
+    groups = [group.sites for group in qcompile.plan(bound, x).beside.choice.groups]
+    assert ("a", "b", "c") in groups
+    assert ("add", "add_1") in groups
+
+
+def test_a_ladder_may_end_in_float(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = TIED.replace(" or embedding", "").replace("scheme w8 { weight int8 }", FLOAT_TOP)
+    text = text.replace("w2, w8", "w2a8, w8, free").replace(
+        "avg_bits(weight) <= 6", "size <= 0.75kB"
+    )
+    Path("net.qrecipe").write_text(f"{text}prepare rotate {{ block = 4 }}\n")
+    model, x = seeded(Projections()), torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    bound = qcompile.bind(qcompile.load_recipe("net.qrecipe"), model, (x[:2],))
+    made = qcompile.plan(bound, x)
+    assert made.core.bytes_after <= 750
+    assert [rung.loss_increase for rung in made.beside.choice.groups[0].rungs][-1] == 0.0
+    assert qcompile.run(made, "out", bound=bound, data=x)(x).shape == (8, 4)
+
+
+def test_norms_count_for_mean_bits_as_the_limit_counts_them(project):
+    recipe = within("avg_bits(weight) <= 5").replace(
+        "for conv or linear", "for conv or linear or norm"
+    )
+    for most in ("3.2", "4.7", "6.1"):
+        made = plan_recipe(project(recipe.replace("<= 5", f"<= {most}")))
+        assert made.plan.beside.choice.bound == made.plan.beside.choice.loss_increase
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = torch.tanh(self.body(x))
+        return self.first(x), self.second(x + 1)
+
+
+def test_a_layer_that_only_another_output_depends_on_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.qrecipe").write_text(TIED.replace(" or embedding", "").replace("<= 6", "<= 8"))
+    model, x = seeded(TwoHeads()), torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
+    bound = qcompile.bind(qcompile.load_recipe("net.qrecipe"), model, (x[:2],))
+    made = make_plan(bound, x)
+    (warning,) = [one for one in made.diagnostics if one.code.number == "QR607"]
+    assert "`second`" in warning.message
+    groups = {group.sites: group for group in made.plan.beside.choice.groups}
+    unmeasured = groups["second",]
+    assert unmeasured.rungs[unmeasured.taken].scheme == "w8"
+    assert {rung.loss_increase for rung in unmeasured.rungs} == {0.0}
+
+
+def test_a_taken_output_is_said_before_anything_is_measured(project):
+    Path("out").mkdir()
+    Path("out", "mine.txt").write_text("")
     told = []
-    broken = within("size <= 2.3kB") + "expect max_bits(weight) <= 4\n"
-    refused = refusal(project(broken), progress=lambda *seen: told.append(seen))
-    assert codes(refused) == ["QR603"]
+    options = RunOptions(work=Path("state"), measuring=lambda *seen: told.append(seen))
+    with pytest.raises(CompileError) as refused:
+        run_subject(project(within("size <= 2.3kB")), Path("out"), options)
+    assert codes(refused) == ["QR901"]
     assert not told
 
 
@@ -414,6 +536,16 @@ def test_what_learns_is_measured_without_learning(project, weight):
     stand_in = "rtn" if "+" in weight else "optq"
     other = plan_recipe(project(recipe + f"tune {stand_in}\n")).plan
     assert learned.beside.choice == other.beside.choice
+
+
+def test_a_diff_tells_another_budget(project):
+    path = project(within("size <= 2.3kB"))
+    Path("other.qrecipe").write_text(path.read_text().replace("2.3kB", "2.2kB"))
+    (change,) = diff(str(path), "other.qrecipe").settings
+    rule = "choose w2a8, w4a8, w8a8 for conv or linear"
+    assert (change.name, change.breaking) == ("budget", False)
+    assert (change.before, change.after) == (["size <= 2.3kB", rule], ["size <= 2.2kB", rule])
+    assert not diff(str(path), str(path)).settings
 
 
 def test_progress_names_each_layer_once(project):

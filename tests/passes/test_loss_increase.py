@@ -9,9 +9,12 @@ from torch import nn
 from torch.func import functional_call
 
 import qcompile
+from qcompile.diagnostics.failure import CompileError
 from qcompile.methods.presets import preset
-from qcompile.passes.loss_increase import Candidates, loss_increases
+from qcompile.passes.loss_increase import OUT_OF_RANGE, Candidates, increase, loss_increases
 from qcompile.quant.losses.prediction import divergence
+from qcompile.quant.quantized_weight import quantize_weight
+from qcompile.quant.range_search import weight_range
 from tests.policy.compiled import recipe_of
 
 CPU = torch.device("cpu")
@@ -129,6 +132,84 @@ def test_an_increase_is_that_of_the_model_with_this_layer_quantized(path, tmp_pa
         each = divergence(made(x)[0].double(), model(x)[0].double(), 1.0)
     assert found > 1e-5
     assert found == pytest.approx(float(each.mean()), rel=1e-4)
+
+
+class Writes(nn.Module):
+    """Memory that is read is written to, and nobody reads what the writing gives back."""
+
+    def __init__(self, way):
+        super().__init__()
+        torch.manual_seed(4)
+        self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.way = way
+
+    def forward(self, x):
+        y = self.one(x)
+        match self.way:
+            case "slice":
+                y[:, :4] = 0.5
+            case "method":
+                y.mul_(0.25)
+            case "view":
+                y.view(-1, 2, 3).add_(1.0)
+        return self.two(torch.tanh(y))
+
+
+@pytest.mark.parametrize("way", ["slice", "method", "view"])
+@pytest.mark.parametrize("path", ["one", "two"])
+def test_what_is_written_in_place_counts(way, path):
+    model = Writes(way).eval()
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(5))
+    (found,) = increases(model, x, ["weight int3 symmetric per_channel"], path, batches=x.split(8))
+    changed = deepcopy(model)
+    with torch.no_grad():
+        weight = model.get_submodule(path).weight
+        spec = bound_with(model, x, "weight int3 symmetric per_channel", f'use s for "{path}"')
+        (plan,) = spec.planned[0].tensors
+        code = quantize_weight(weight, plan.spec, 0, weight_range(weight, plan.spec, 0))
+        changed.get_submodule(path).weight.copy_(code.dequantize(weight.dtype))
+        wanted = divergence(changed(x).double(), model(x).double(), 1.0).mean()
+    assert found == pytest.approx(float(wanted), rel=1e-4)
+    assert found > 1e-6
+
+
+def pair(wanted, change=0.1):
+    wanted = torch.as_tensor(wanted, dtype=torch.float32)
+    return [wanted + change * torch.arange(wanted.numel()).view(wanted.shape)], [wanted]
+
+
+def test_maps_have_their_classes_along_the_second_axis():
+    found, wanted = pair(torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(1)))
+    rows = [one[0].movedim(1, -1).reshape(-1, 5) for one in (found, wanted)]
+    assert increase(found, wanted) == pytest.approx(increase([rows[0]], [rows[1]]), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (2, 1, 3, 3), ()])
+def test_an_output_without_classes_costs_its_squared_error(shape):
+    wanted = torch.full(shape, 2.0)
+    assert increase([wanted + 0.5], [wanted]) == pytest.approx(1 / 16)
+    assert increase([torch.zeros(shape)], [torch.zeros(shape)]) == 0.0
+
+
+def test_classes_that_both_rule_out_are_none():
+    wanted = torch.tensor([[1.0, 2.0, -torch.inf], [0.5, -torch.inf, -torch.inf]])
+    found = wanted + torch.tensor([[0.0, 0.3, 0.0], [0.2, 0.0, 0.0]])
+    expected = divergence(found[:1, :2], wanted[:1, :2], 1.0).sum() / 2
+    assert increase([found], [wanted]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_an_output_that_is_not_finite_costs_more_than_any_other_and_a_float_one_is_refused():
+    wanted = torch.zeros(2, 3)
+    assert increase([torch.full((2, 3), torch.nan)], [wanted]) == OUT_OF_RANGE
+    model = nn.Sequential(nn.Linear(4, 4), NotFinite(), nn.Linear(4, 3)).eval()
+    with pytest.raises(CompileError) as refused:
+        increases(model, torch.ones(8, 4), ["weight int4"], "0")
+    assert [one.code.number for one in refused.value.diagnostics] == ["QR904"]
+
+
+class NotFinite(nn.Module):
+    def forward(self, x):
+        return torch.log(x - x.abs() - 1)
 
 
 def test_what_the_output_does_not_depend_on_costs_nothing():

@@ -41,6 +41,21 @@ class Demand:
 
 def scale_conflict(context: Context) -> Iterator[Diagnostic]:
     """QR503, QR504: one for each class of values that cannot be on one grid."""
+    for inside, ties in _classes(context):
+        found = _conflict(inside, ties)
+        if found is not None:
+            first, second, chain = found
+            yield cannot_share(context, first, second, _shown(chain, context))
+
+
+def on_one_grid(context: Context) -> Iterator[list[str]]:
+    """Keys of the joins whose operands have to be asked for in one format."""
+    for inside, _ in _classes(context):
+        yield list(dict.fromkeys(one.site.key for found in inside.values() for one in found))
+
+
+def _classes(context: Context) -> Iterator[tuple[dict[fx.Node, list[Demand]], Ties]]:
+    """What is asked of the values of each class, in order, and the ties that bind."""
     demands = _demands(context)
     if not demands:
         return
@@ -49,11 +64,7 @@ def scale_conflict(context: Context) -> Iterator[Diagnostic]:
     order = {value: place for place, value in enumerate(demands)}
     for component in nx.connected_components(ties):
         values = (v for v in component if isinstance(v, fx.Node) and v in order)
-        inside = {value: demands[value] for value in sorted(values, key=order.__getitem__)}
-        found = _conflict(inside, ties)
-        if found is not None:
-            first, second, chain = found
-            yield cannot_share(context, first, second, _shown(chain, context))
+        yield {value: demands[value] for value in sorted(values, key=order.__getitem__)}, ties
 
 
 def _demands(context: Context) -> dict[fx.Node, list[Demand]]:
