@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 import scipy
 
+from qcompile.compat.quiet import quiet_output
 from qcompile.diagnostics.frozen import frozen
 
 LOSS_SCALE = 1e5
@@ -76,13 +77,14 @@ def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloca
         unit = max(*above, 1)
         costs = np.array([cost / unit for cost in above])[None]
         rows.append(optimize.LinearConstraint(costs, -inf, (limit - sum(least)) / unit))
-    result = optimize.milp(
-        losses * scale,
-        constraints=rows,
-        integrality=np.ones(len(options)),
-        bounds=optimize.Bounds(0, 1),
-        options={"mip_rel_gap": 0.0, "node_limit": NODES},
-    )
+    with quiet_output():  # HiGHS has messages of its own, whatever `disp` says
+        result = optimize.milp(
+            losses * scale,
+            constraints=rows,
+            integrality=np.ones(len(options)),
+            bounds=optimize.Bounds(0, 1),
+            options={"mip_rel_gap": 0.0, "node_limit": NODES},
+        )
     if result.status == INFEASIBLE or result.x is None:
         return None
     edges = np.cumsum(sizes)[:-1]

@@ -142,7 +142,7 @@ def _settings(before: Side, after: Side) -> Iterator[SettingChange]:
     old, new = _flat(before), _flat(after)
     hashed = not before.core.is_preview and not after.core.is_preview
     if before.budget and after.budget:
-        old, new = old | {"budget": [*before.budget]}, new | {"budget": [*after.budget]}
+        old["budget"], new["budget"] = list[JsonValue](before.budget), list[JsonValue](after.budget)
     for name in dict.fromkeys((*old, *new)):
         if name.endswith("sha256") and name != "graph_sha256" and not hashed:
             continue  # a preview has read neither weights nor data
