@@ -538,6 +538,16 @@ def test_what_learns_is_measured_without_learning(project, weight):
     assert learned.beside.choice == other.beside.choice
 
 
+@pytest.mark.parametrize(("samples", "used"), [(48, 48), (192, 80)])
+def test_whole_batches_are_measured_with_until_there_are_enough(project, samples, used):
+    asked = f'data = "factories:many"; samples = {samples}; batch = 20'
+    text = within("size <= 2.3kB")
+    path = project(text.replace('data = "factories:data"; samples = 32; batch = 8', asked))
+    with Path("factories.py").open("a") as file:
+        file.write("\n\ndef many():\n    return torch.cat([data()] * 4)\n")
+    assert plan_recipe(path).plan.beside.choice.samples == used
+
+
 def test_a_diff_tells_another_budget(project):
     path = project(within("size <= 2.3kB"))
     Path("other.qrecipe").write_text(path.read_text().replace("2.3kB", "2.2kB"))
