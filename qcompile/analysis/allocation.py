@@ -64,7 +64,8 @@ def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloca
     sizes = [len(group) for group in groups]
     losses = np.array([option.loss for option in options])
     first = float(losses[np.cumsum([0, *sizes[:-1]])].sum())
-    scale = LOSS_SCALE / first if first > 0 else 1.0
+    size = first if first > 0 else float(np.abs(losses).max())
+    scale = LOSS_SCALE / size if size > 0 else 1.0
     one_each = sparse.block_diag([np.ones((1, size)) for size in sizes], format="csr")
     rows = [optimize.LinearConstraint(one_each, 1, 1)]
     for place, limit in enumerate(limits):

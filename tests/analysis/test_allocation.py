@@ -108,6 +108,12 @@ def test_more_room_never_costs_more(problem, more):
         assert wider.loss <= found.loss * (1 + 1e-7) + 1e-9
 
 
+def test_differences_far_below_all_else_count_too():
+    groups = [[Option(0.0, (1,)), Option(-1e-9, (2,))]] * 3
+    assert sorted(allocate(groups, [5]).taken) == [0, 1, 1]
+    assert allocate([*groups, [Option(2.0, (1,)), Option(0.1, (3,))]], [9]).taken == (1, 1, 1, 1)
+
+
 def test_the_last_byte_counts():
     groups = [[Option(1.0, (10**9,)), Option(0.5, (10**9 + 1,))] for _ in range(3)]
     assert allocate(groups, [3 * 10**9 + 2]).loss == 2.0
