@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import random
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from typing import cast
 import scipy
 
 from qcompile.policy.choice import ChoicePlan
-from tests.bench.accuracy import BENCH_SOURCES, BUILD, COMPILER_SOURCES, MINUTES, Bench
-from tests.bench.cells import Budget, Document, Json, Store, code_version
-from tests.bench.matrix import RECIPES, RESNET20, ROOT
-from tests.bench.request import QuantizedRequest
+from tests.bench.accuracy import BUILD, MINUTES, Bench
+from tests.bench.cells import Budget, Document, Json, Store
+from tests.bench.matrix import RESNET20
+from tests.bench.text_cell import text_result
 
 SEEDS = 3
 RANDOM = 10
@@ -160,7 +159,7 @@ def measured(setting: Setting, bench: Bench, of_float: Document) -> Iterator[Fou
 
     def run(how: str, rules: Sequence[str], budget: str = "") -> Document | None:
         text = setting.recipe(rules, budget)
-        return _result(setting.label(how), text, bench, of_float)
+        return text_result("choice", setting.label(how), text, bench, of_float)
 
     uniform = run("uniform", [f"use w{setting.bits}a8 for {LAYERS}"])
     if uniform is None:
@@ -183,26 +182,6 @@ def measured(setting: Setting, bench: Bench, of_float: Document) -> Iterator[Fou
         result = run(how, rules_of(choice, assignment))
         if result is not None:
             yield Found(setting, how, predicted(choice, assignment), result)
-
-
-def _result(label: str, text: str, bench: Bench, of_float: Document) -> Document | None:
-    cell = {
-        "kind": "choice",
-        "recipe": text,
-        "images": RESNET20.test_images,
-        "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES, "qcompile/methods")),
-    }
-    request = QuantizedRequest(
-        recipe=str(RECIPES / "choice.qrecipe"),
-        text=text,
-        test_data=RESNET20.test_data,
-        test_images=RESNET20.test_images,
-        plain_images=0,
-        threads=bench.threads,
-        output=str(BUILD / "artifacts" / re.sub(r"\W+", "-", label)),
-        float_logits=cast("str", of_float["logits"]),
-    )
-    return bench.result(cell, request, label)
 
 
 def rank_correlation(found: Sequence[Found]) -> float:

@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import cast
 
-from tests.bench.accuracy import BENCH_SOURCES, BUILD, COMPILER_SOURCES, MINUTES, Bench
-from tests.bench.cells import Budget, Document, Json, Store, code_version
-from tests.bench.matrix import RECIPES, RESNET20, ROOT
-from tests.bench.request import QuantizedRequest
+from tests.bench.accuracy import BUILD, MINUTES, Bench
+from tests.bench.cells import Budget, Document, Json, Store
+from tests.bench.matrix import RESNET20
+from tests.bench.text_cell import text_result
 
 SEEDS = 3
 PRESETS = ("rtn", "rtn_gram", "hybrid")
@@ -69,26 +69,6 @@ def cases(seeds: int) -> Iterator[Case]:
             for number in formats:
                 for preset in PRESETS:
                     yield Case(slot, number, preset, seed)
-
-
-def result(case: Case, bench: Bench, of_float: Document) -> Document | None:
-    cell = {
-        "kind": "grid",
-        "recipe": case.text,
-        "images": RESNET20.test_images,
-        "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES, "qcompile/methods")),
-    }
-    request = QuantizedRequest(
-        recipe=str(RECIPES / "grids.qrecipe"),
-        text=case.text,
-        test_data=RESNET20.test_data,
-        test_images=RESNET20.test_images,
-        plain_images=0,
-        threads=bench.threads,
-        output=str(BUILD / "artifacts" / re.sub(r"\W+", "-", case.label)),
-        float_logits=cast("str", of_float["logits"]),
-    )
-    return bench.result(cell, request, case.label)
 
 
 def means(found: dict[Case, Document]) -> list[dict[str, Json]]:
@@ -143,7 +123,7 @@ def main() -> None:
     missing: list[str] = []
     for case in cases(given.seeds):
         if re.search(given.only, case.label):
-            one = result(case, bench, of_float)
+            one = text_result("grid", case.label, case.text, bench, of_float)
             if one is None:
                 missing.append(case.label)
             else:
