@@ -20,6 +20,7 @@ from torch import Tensor, fx
 from qcompile.capture.lifetimes import Lifetimes
 from qcompile.capture.unit import Unit
 from qcompile.methods.tuning import Tuning
+from qcompile.passes.graph_inputs import graph_inputs
 from qcompile.passes.site_context import SiteContext
 from qcompile.passes.sweep_guard import check_finite
 from qcompile.passes.sweep_node import is_in_place, operation
@@ -121,19 +122,11 @@ class _Walk:
         self._begin(batches)
 
     def _begin(self, batches: Sequence[Batch]) -> None:
-        in_place = any(is_in_place(self._module, node) for node in self._nodes.values())
-        for name, node in self._nodes.items():
-            if node.op == "placeholder" and node.users:
-                values = [self._given(node, batch, copy=in_place) for batch in batches]
-                self._streams.put(name, values, None)
+        for name, values in graph_inputs(self._module, batches, self._device):
+            self._streams.put(name, values, None)
         for name, node in self._nodes.items():
             if node.op.startswith("call_") and name not in self._lifetimes.place:
                 self._streams.put(name, self._values(node, self._streams), None)
-
-    def _given(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:
-        if node.name not in batch and node.args:
-            return node.args[0]
-        return batch[node.name].detach().to(self._device, copy=copy)
 
     def go_on(self, name: str) -> None:
         self._streams.put(name, self._values(self._nodes[name], self._streams), None)

@@ -19,6 +19,7 @@ from qcompile.capture.unit import Unit
 from qcompile.compat.heap import give_back_freed
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, first_batches
+from qcompile.passes.graph_inputs import graph_inputs
 from qcompile.passes.held_out import leading
 from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.row_importance import row_importance
@@ -181,14 +182,11 @@ class _Walk:
     def begin(self) -> None:
         """Put the batches into the streams, and what is computed from their sizes alone.
 
-        A copy of the batches if the graph works in place. Nodes in no unit are arithmetic on input
-        sizes; they follow the placeholders and depend on nothing else.
+        Nodes in no unit are arithmetic on input sizes; they follow the placeholders and depend on
+        nothing else.
         """
-        in_place = any(is_in_place(self.module, node) for node in self.nodes.values())
-        for name, node in self.nodes.items():
-            if node.op == "placeholder" and node.users:
-                values = [self._placeholder(node, batch, copy=in_place) for batch in self.batches]
-                self.streams.put(name, values, None)
+        for name, values in graph_inputs(self.module, self.batches, self.device):
+            self.streams.put(name, values, None)
         with torch.no_grad():
             for name, node in self.nodes.items():
                 if node.op.startswith("call_") and name not in self.lifetimes.place:
@@ -474,11 +472,6 @@ class _Walk:
         tunings = [self._tuning_of(name) for name in self._weighted(unit)]
         whole = (one for one in tunings if one.learns_whole)
         return next(whole, None)
-
-    def _placeholder(self, node: fx.Node, batch: Batch, *, copy: bool) -> Value:
-        if node.name not in batch and node.args:
-            return node.args[0]
-        return batch[node.name].detach().to(self.device, copy=copy)
 
     def _storage_last_use(self) -> dict[str, int]:
         found: dict[str, int] = {}
