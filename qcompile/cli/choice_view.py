@@ -1,40 +1,9 @@
-"""What a budget chooses from: progress of the measurement, and its outcome as text."""
+"""What a budget chose from, as text."""
 
-import sys
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from collections.abc import Iterable
 
 from qcompile.diagnostics.quantities import human_bytes, several
 from qcompile.policy.choice import ChoicePlan, GroupPlan
-
-if TYPE_CHECKING:
-    from qcompile.driver.choose import Progress
-
-
-@contextmanager
-def measuring() -> "Generator[Progress]":
-    """A bar on a terminal, which is put back whatever happens; one line elsewhere."""
-    if sys.stderr.isatty():
-        columns = (TextColumn("measuring {task.description}"), BarColumn(), MofNCompleteColumn())
-        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None, visible=False)
-            yield lambda key, number, total: bar.update(
-                task, description=key, completed=number - 1, total=total, visible=True
-            )
-    else:
-        yield one_line
-
-
-def one_line(key: str, number: int, total: int) -> None:
-    """Where something else draws a bar, or nobody looks."""
-    if number == 1:
-        click.echo(f"measuring what `choose` costs at {several(total, 'layer')}", err=True)
 
 
 def choice_line(choice: ChoicePlan) -> str:

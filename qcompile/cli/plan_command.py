@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qcompile.cli.choice_view import measuring
 from qcompile.cli.console import finish, json_object, promise_json, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.cli.export_command import SUFFIXES
@@ -167,6 +166,7 @@ def _write(planned: "list[Planned]", output: Path | None, graph: Path | None) ->
 
 def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
     """The plan for one model, or why there is none."""
+    from qcompile.cli.measuring_view import measuring
     from qcompile.driver.measured import Saved
     from qcompile.driver.plan import plan_recipe, read_plan
 

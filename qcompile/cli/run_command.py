@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from qcompile.cli.choice_view import one_line
 from qcompile.cli.console import finish, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.cli.export_command import export_line
+from qcompile.cli.measuring_view import one_line
 from qcompile.cli.options import (
     device_option,
     param_option,
