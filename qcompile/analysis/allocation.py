@@ -16,7 +16,7 @@ LOSS_SCALE = 1e5
 """The solver's tolerances are absolute: losses are scaled to this at the first options."""
 NODES = 1_000_000
 """Of the search, so that it ends; its length must not depend on the machine's speed."""
-OPTIMAL, LIMIT_REACHED, INFEASIBLE = 0, 1, 2
+OPTIMAL = 0
 
 
 @frozen
@@ -36,7 +36,7 @@ class Allocation:
 
 
 def allocate(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Allocation | None:
-    """``None`` if nothing is within the limits; options that cost the same loss may be swapped.
+    """``None`` if nothing within the limits is found; options of the same loss may be swapped.
 
     ``limits`` are the most that may be spent of each resource, in whole units.
     """
@@ -64,8 +64,8 @@ def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloca
     sizes = [len(group) for group in groups]
     losses = np.array([option.loss for option in options])
     first = float(losses[np.cumsum([0, *sizes[:-1]])].sum())
-    size = first if first > 0 else float(np.abs(losses).max())
-    scale = LOSS_SCALE / size if size > 0 else 1.0
+    whole = first if first > 0 else float(np.abs(losses).max())
+    scale = LOSS_SCALE / whole if whole > 0 else 1.0
     one_each = sparse.block_diag([np.ones((1, size)) for size in sizes], format="csr")
     rows = [optimize.LinearConstraint(one_each, 1, 1)]
     for place, limit in enumerate(limits):
@@ -86,7 +86,7 @@ def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloca
             bounds=optimize.Bounds(0, 1),
             options={"mip_rel_gap": 0.0, "node_limit": NODES},
         )
-    if result.status == INFEASIBLE or result.x is None:
+    if result.x is None:
         return None
     edges = np.cumsum(sizes)[:-1]
     taken = tuple(int(part.argmax()) for part in np.split(result.x, edges))

@@ -33,12 +33,15 @@ from qcompile.methods.tuning import Tuning
 from qcompile.policy.assertion import Failure, Measured, over_budget
 from qcompile.policy.choice_limits import ChoiceLimit
 from qcompile.policy.core import SitePlan
+from qcompile.policy.recipe import TargetName
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.resolve import resolve
 from qcompile.policy.rungs import Rungs
 from qcompile.policy.scheme import QuantSlot
+from qcompile.policy.site import Site
 from qcompile.policy.size_part import largest_parts
 from qcompile.store.canonical import canonical_json, sha256_hex
+from qcompile.targets.target import Target
 
 PLACES = {"decided_by", "patched_by", "shared_by"}
 """Fields of a tensor's plan that name lines of the recipe."""
@@ -116,7 +119,8 @@ def rungs_of(bound: Bound) -> list[Rung]:
     What a rung makes of transforms, shared ranges and ``tune`` statements is left to the choice.
     """
     longest = max(len(one.ladder) for one in bound.resolution.decisions)
-    return [_rung(bound, number) for number in range(longest)]
+    sites, (targets, _) = find_sites(bound.graph), targets_of(bound.recipe)
+    return [_rung(bound, number, sites, targets) for number in range(longest)]
 
 
 def groups_of(bound: Bound, rungs: Sequence[Rung]) -> list[Group]:
@@ -177,11 +181,14 @@ def _fixed_bytes(bound: Bound, groups: Sequence[Group]) -> int:
     return bound.measured.bytes_total - sum(group.bytes_on(0) for group in groups)
 
 
-def _rung(bound: Bound, number: int) -> Rung:
+def _rung(
+    bound: Bound,
+    number: int,
+    sites: tuple[Site, ...],
+    targets: Sequence[tuple[TargetName, Target]],
+) -> Rung:
     recipe, graph = replace(bound.recipe, assertions=(), budget=None), bound.graph
     resolution, found = resolve(recipe, bound.sites, Rungs(otherwise=number))
-    sites = find_sites(graph)
-    targets, _ = targets_of(recipe)
     narrowest = min((one.accumulator_bits for _, one in targets), default=ACCUMULATOR_BITS)
     context = Context(recipe, graph, sites, resolution, narrowest)
     found += run_rules(context)

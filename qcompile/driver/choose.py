@@ -241,7 +241,7 @@ def no_choice(budget: Budget) -> Diagnostic:
     """QR601: each limit can be kept alone."""
     return Diagnostic(
         Code.BUDGET_EXCEEDED,
-        "no choice keeps all limits of the budget together",
+        "no choice was found that keeps all limits of the budget together",
         Label(budget.span),
         help="raise one of them, or add schemes with fewer bits to `choose`",
     )

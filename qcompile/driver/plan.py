@@ -204,7 +204,7 @@ def make_plan(
         forecast=taken if forecast else None,
     )
     made = Plan(core_sha256=core_sha256(core), core=core, beside=beside)
-    open_yet = [nothing_measured(bound), *before_choosing(bound)] if bound.is_open else []
+    open_yet = [not_chosen(bound), *before_choosing(bound)] if bound.is_open else []
     open_yet += not_measurable(choice) if choice else []
     if has_errors(open_yet):
         raise CompileError(in_order(open_yet))
@@ -397,7 +397,7 @@ def no_factors(recipe: Recipe, transform: str) -> Diagnostic:
     )
 
 
-def nothing_measured(bound: Bound) -> Diagnostic:
+def not_chosen(bound: Bound) -> Diagnostic:
     """QR607."""
     found = [one for one in bound.resolution.decisions if one.ladder]
     rule = found[0].rule
