@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
+from torch import fx
+
 from qcompile.analysis.layer_work import matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.lifetimes import Lifetimes
 from qcompile.capture.unit import Unit
+from qcompile.quant.layer_solver import tried_at_once
 from qcompile.quant.moments import is_wide
 from qcompile.quant.variables.categorical import NEIGHBOURS
 
@@ -18,15 +21,21 @@ QUANTIZING = 4
 """Copies of an operand, a batch each, that a quantizer holds at once."""
 PATCHES = 1.25
 """Copies of the patches of a batch, while statistics are taken: of one, and of what is padded."""
-OUTPUTS = 3
-"""Copies of the outputs of a batch: wanted ones, those around their mean, and a product."""
-ELIMINATED = (6, 8)
-"""Copies of the Gram matrix and of the weight in double precision, while one is factorised."""
-SOLVED = (2, 5)
-"""The same, while the solvers work on rows at all scales."""
-ROWS = 5
-"""Copies of these rows, in single precision."""
-SCATTERED = 1.75
+OUTPUTS = 4
+"""Copies of the outputs of a batch: two of wanted ones, those around their mean, a product."""
+HELD = 3
+"""Gram matrices in double precision that are held throughout a trial of dampings."""
+FACTORISING = 3
+"""Further ones while one is factorised."""
+FACTORISED = 2
+"""For each factor: it, and its copies in single precision."""
+SOLVED = 2
+"""Gram matrices in double precision while the solvers work on rows at all scales."""
+ROWS = (8, 9)
+"""Copies of the weight in double precision: in the trial, and while solvers work."""
+SCALED = 7
+"""Copies of the rows at all scales, in single precision."""
+SCATTERED = 1.5
 """Bytes that a process keeps for each byte of such copies, which leave holes as well."""
 LEARNING = 12
 """Copies of a weight that is learned: variable, gradient, Adam's two, and what is saved."""
@@ -215,23 +224,34 @@ def _statistics(walk: RunWalk, name: str) -> int:
     outputs = layer.groups * layer.positions * layer.rows
     gram, rows = layer.groups * layer.k**2, layer.groups * layer.rows * layer.k
     moments = FLOAT * (PATCHES * patches + OUTPUTS * outputs) + 2 * DOUBLE * (gram + rows)
-    steps = [DOUBLE * (grams * gram + copies * rows) for grams, copies in (ELIMINATED, SOLVED)]
-    steps[1] += ROWS * FLOAT * rows * len(tuning.scale_factors)
-    return round(max(moments, SCATTERED * max(steps)))
+    tried = tried_at_once(len(tuning.damping), DOUBLE * gram)
+    grams = max(HELD + tried - 1 + FACTORISING, HELD + tried * FACTORISED)
+    trial = DOUBLE * (grams * gram + ROWS[0] * rows)
+    solving = DOUBLE * (SOLVED * gram + ROWS[1] * rows)
+    solving += SCALED * FLOAT * rows * len(tuning.scale_factors)
+    return round(max(moments, SCATTERED * max(trial, solving)))
 
 
 def _learning(walk: RunWalk, stretch: Stretch) -> int:
     """Of the steps, and of what the loss keeps of every batch."""
     graph = walk.graph
     made = [node for name in stretch.nodes if not is_structural(node := walk.nodes[name], graph)]
-    recorded = RECORDED * sum(map(walk.sizes.elements, made))
     operands = (used for name in stretch.nodes for _, used in walk.operands(name))
-    recorded += RECORDED_QUANTIZED * sum(map(walk.sizes.elements, operands))
-    recorded += RECORDED_BEHIND * sum(map(walk.sizes.elements, walk.tail(stretch)))
+    recorded = RECORDED * _recorded(walk, made)
+    recorded += RECORDED_QUANTIZED * _recorded(walk, operands)
+    recorded += RECORDED_BEHIND * _recorded(walk, walk.tail(stretch))
     weights = (walk.weight(name) for name in stretch.nodes)
     learned = sum(prod(weight.shape) for weight in weights if weight is not None)
     copies = LEARNING * (NEIGHBOURS if stretch.tuning.variable == "categorical" else 1)
     return round(FLOAT * (recorded + copies * learned)) + _of_loss(walk, stretch)
+
+
+def _recorded(walk: RunWalk, nodes: Iterable[fx.Node]) -> float:
+    """Elements, with the holes that smaller values leave."""
+    return sum(
+        walk.sizes.elements(node) * (1 if is_mapped(walk, node.name) else RETAINED)
+        for node in nodes
+    )
 
 
 def _of_loss(walk: RunWalk, stretch: Stretch) -> int:

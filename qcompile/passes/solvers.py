@@ -12,7 +12,7 @@ from qcompile.methods.tuning import Target, Tuning
 from qcompile.passes.held_out import ONE_BATCH, split
 from qcompile.policy.scheme import QuantSlot
 from qcompile.quant.elimination import NotPositiveDefiniteError
-from qcompile.quant.geometry import Dense, Geometry
+from qcompile.quant.geometry import Geometry, are_rows
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.layer import Layer, LayerGrid
 from qcompile.quant.layer_solver import LayerFit, fit_layer
@@ -117,14 +117,17 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         counts = problem.row_weights
         weights = None if counts is None else [counts[batch] for batch in batches]
         of_inputs = _of_inputs(problem, geometry, layer.rows(), batches)
-        return moments(map(samples, batches), geometry, weights, of_inputs)
+        return moments(_in_turn(samples, batches, geometry), geometry, weights, of_inputs)
 
+    fitted, judging = sums(fit), None if held is None else sums(held)
+    if is_wide(k) or not are_rows(geometry):
+        give_back_freed()
     found = fit_layer(
         layer,
         problem.tuning,
         problem.grid,
-        sums(fit),
-        None if held is None else sums(held),
+        fitted,
+        judging,
         refits_bias=problem.refits_bias,
         importance=None
         if importance is None
@@ -138,6 +141,16 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         target=_target(problem.tuning, found),
         note="; ".join(_remarks(problem, found)),
     )
+
+
+def _in_turn(
+    samples: Samples, batches: Sequence[int], geometry: Geometry
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One batch at a time; what patches of one leave behind is given back before the next."""
+    for batch in batches:
+        yield samples(batch)
+        if not are_rows(geometry):
+            give_back_freed()
 
 
 def _target(tuning: Tuning, found: LayerFit) -> Target | None:
@@ -156,9 +169,8 @@ def _of_inputs(
 ) -> FromInputs | None:
     """Where that is the smaller product, and inputs are rows as they are."""
     plain = problem.plain_input
-    as_they_are = isinstance(geometry, Dense) or set(geometry.kernel) == {1}
     pays = tells_by_inputs(*weight.shape)
-    if plain is None or not pays or not as_they_are or problem.weight.dtype != torch.float32:
+    if plain is None or not pays or not are_rows(geometry) or problem.weight.dtype != torch.float32:
         return None
     return FromInputs(weight, map(plain, batches))
 

@@ -32,6 +32,11 @@ class Convolution:
 Geometry: TypeAlias = Dense | Convolution
 
 
+def are_rows(geometry: Geometry) -> bool:
+    """Inputs are rows as they are: no patch holds one of them more than once."""
+    return isinstance(geometry, Dense) or set(geometry.kernel) == {1}
+
+
 def rows(x: Tensor, geometry: Geometry) -> Tensor:
     """``[groups, samples, k]`` of one batch of inputs."""
     match geometry:

@@ -142,6 +142,11 @@ def fit_layer(
     return min(*found, _rounded(layer, nearest, means), key=judge.error_of)
 
 
+def tried_at_once(dampings: int, gram_bytes: int) -> int:
+    """Few wide factors are held at a time."""
+    return min(dampings, max(AT_ONCE // gram_bytes, 1))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Judge:
     """Samples that took no part in the fit."""
@@ -187,13 +192,10 @@ class _Trial:
     refits_bias: bool
 
     def best(self, judge: _Judge) -> list[_Start]:
-        """The best damping for the wanted output, and for the layer's own where that did better.
-
-        Few wide factors are held at a time.
-        """
+        """The best damping for the wanted output, and for the layer's own where that did better."""
         best: dict[bool, tuple[_Start, float]] = {}
         dampings, gram = self.tuning.damping, self.centred.gram
-        at_once = max(AT_ONCE // (gram.numel() * gram.element_size()), 1)
+        at_once = tried_at_once(len(dampings), gram.numel() * gram.element_size())
         for first in range(0, len(dampings), at_once):
             self._improve(best, judge, dampings[first : first + at_once])
         (wanted, least), *others = best.values()

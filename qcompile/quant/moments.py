@@ -19,7 +19,7 @@ from qcompile.quant.second_moment import second_moment
 A = TypeVar("A")
 B = TypeVar("B")
 
-WIDE = 16 << 20
+WIDE = 8 << 20
 """Bytes of a Gram matrix."""
 AS_MANY = 2
 """Outputs for each input, from which wanted outputs are told by what they are made of."""

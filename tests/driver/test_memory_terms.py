@@ -11,6 +11,8 @@ from qcompile.cli.main import main
 from qcompile.diagnostics.quantities import human_bytes
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run_forecast import run_forecast
+from qcompile.methods.presets import preset
+from qcompile.quant.layer_solver import AT_ONCE, tried_at_once
 from tests.driver.project import RECIPE, make_project
 
 FEW = RECIPE.replace("samples = 32", "samples = 8").replace("batch = 16", "batch = 8")
@@ -58,6 +60,24 @@ def test_statistics_are_of_the_widest_layer(units):
     eliminated = 8 * (6 * 72 * 72 + 8 * 8 * 72)
     quantizing = 4 * 4 * 8 * 8 * 36
     assert block.statistics_bytes == SCATTERED * eliminated + quantizing
+
+
+def test_each_damping_that_is_tried_has_a_factor(units):
+    """`hybrid` tries three at once: factors and their copies in single precision take most."""
+    hybrid = preset("hybrid")
+    assert hybrid is not None
+    assert hybrid.damping == (0.01, 0.1, 1.0)
+    one, three = (units(name)[1].statistics_bytes for name in ("optq", "hybrid"))
+    gram = 8 * 72 * 72
+    assert three - one == SCATTERED * (3 + 3 * 2 - 6) * gram
+
+
+@pytest.mark.parametrize(
+    ("dampings", "gram_bytes", "expected"),
+    [(3, 8 * 72 * 72, 3), (3, AT_ONCE // 2, 2), (3, AT_ONCE, 1), (1, 1, 1), (3, 2 * AT_ONCE, 1)],
+)
+def test_few_wide_factors_are_tried_at_once(dampings, gram_bytes, expected):
+    assert tried_at_once(dampings, gram_bytes) == expected
 
 
 def test_what_a_loss_needs_is_a_part_of_the_learning(units):
