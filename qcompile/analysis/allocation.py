@@ -14,6 +14,8 @@ from qcompile.diagnostics.frozen import frozen
 
 LOSS_SCALE = 1e5
 """The solver's tolerances are absolute: losses are scaled to this at the first options."""
+SPREAD = 1e12
+"""The most that a loss may be above those of the first options: the solver takes 1e20 for none."""
 NODES = 1_000_000
 """Of the search, so that it ends; its length must not depend on the machine's speed."""
 OPTIMAL = 0
@@ -63,8 +65,8 @@ def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloca
         return Allocation((), 0.0, 0.0)
     sizes = [len(group) for group in groups]
     losses = np.array([option.loss for option in options])
-    first = float(losses[np.cumsum([0, *sizes[:-1]])].sum())
-    whole = first if first > 0 else float(np.abs(losses).max())
+    first = float(np.abs(losses[np.cumsum([0, *sizes[:-1]])]).sum())
+    whole = max(first, float(np.abs(losses).max()) / SPREAD)
     scale = LOSS_SCALE / whole if whole > 0 else 1.0
     one_each = sparse.block_diag([np.ones((1, size)) for size in sizes], format="csr")
     rows = [optimize.LinearConstraint(one_each, 1, 1)]

@@ -9,13 +9,14 @@ from qcompile.policy.choice import ChoicePlan, GroupPlan
 def choice_line(choice: ChoicePlan) -> str:
     """``chosen for 20 layers: loss increase 0.00113, the least within the budget``."""
     layers = sum(len(group.sites) for group in choice.groups)
-    proved = (
-        "the least within the budget"
-        if choice.bound >= choice.loss_increase
-        else f"at least {choice.bound:.3g} within the budget"
-    )
+    made_small, beside = f"loss increase {choice.loss_increase:.3g}", ""
+    least, bound = "the least", f"{choice.bound:.3g}"
+    if choice.objective == "size":
+        made_small, beside = human_bytes(choice.bytes_taken), f"; {made_small}"
+        least, bound = "the fewest", human_bytes(int(choice.bound))
+    proved = f"{least if choice.is_proved else f'at least {bound}'} within the budget"
     return (
-        f"chosen for {several(layers, 'layer')}: loss increase {choice.loss_increase:.3g}, {proved}"
+        f"chosen for {several(layers, 'layer')}: {made_small}, {proved}{beside}"
         f" (measured one by one on {several(choice.samples, 'sample')})"
     )
 

@@ -165,8 +165,8 @@ def room(limit: ChoiceLimit, bound: Bound, groups: Sequence[Group]) -> int:
 def out_of_reach(
     limits: Sequence[ChoiceLimit], bound: Bound, groups: Sequence[Group]
 ) -> Iterator[Diagnostic]:
-    """QR601 for each limit that no choice keeps."""
-    for limit in limits:
+    """QR601 for each limit that no choice keeps; what choices cost is not known yet."""
+    for limit in (one for one in limits if one.figure != "loss_increase"):
         least = sum(group.least_cost(limit) for group in groups)
         if least > room(limit, bound, groups):
             shown, parts = "`avg_bits(weight)` is more whatever is chosen", ()

@@ -1,4 +1,4 @@
-"""Take for each `choose` what costs the least accuracy within the budget.
+"""Take for each `choose` what the budget allows and asks for.
 
 Each candidate is measured alone, and an integer program takes one for each site.
 """
@@ -12,14 +12,14 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from qcompile.analysis.allocation import Option, allocate
 from qcompile.data.batches import rows
 from qcompile.diagnostics.codes import Code
-from qcompile.diagnostics.diagnostic import Diagnostic, Label
+from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.allotment import allot
 from qcompile.driver.bind import Bound, bind_seen
 from qcompile.driver.calibration import Calibration
-from qcompile.driver.candidates import Group, groups_of, out_of_reach, room, rungs_of, tensors_of
+from qcompile.driver.candidates import Group, groups_of, out_of_reach, rungs_of, tensors_of
 from qcompile.driver.tunes import tunings_by_key
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
@@ -29,7 +29,6 @@ from qcompile.policy.choice import ChoicePlan, GroupPlan, RungPlan
 from qcompile.policy.choice_limits import choice_limits
 from qcompile.policy.lower_budget import nothing_to_measure_with
 from qcompile.policy.number_format import SumFormat
-from qcompile.policy.recipe import Budget
 from qcompile.policy.rungs import Rungs
 
 SHOWN = 5
@@ -38,8 +37,6 @@ SAMPLES = 64
 STAND_INS = ("optq", "rtn")
 """Round a layer for the measurement that will learn in the run, since learning takes too long: the
 first, and the second what that does not serve."""
-TIE = 1e-9
-"""Nats that one rung more is worth where the output does not tell the rungs apart."""
 DEVICE = torch.device("cpu")
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -80,31 +77,21 @@ def choose(
     ]
     batches = _first(used.batches)
     losses = {**known, **_measured(bound, ladders, known, batches, progress)}
-    options = [
-        [
-            Option(
-                losses[name] if ladder.is_measurable(losses) else -TIE * rung,
-                tuple(ladder.group.cost(one, rung) for one in limits),
-            )
-            for rung, name in enumerate(ladder.candidates)
-        ]
-        for ladder in ladders
-    ]
-    found = allocate(options, [room(limit, bound, groups) for limit in limits])
-    if found is None:
-        raise CompileError([no_choice(budget)])
+    by_rung = [tuple(losses[name] for name in ladder.candidates) for ladder in ladders]
+    found = allot(budget, bound, groups, by_rung)
     schemes = {
         key: group.ladder[at]
         for group, at in zip(groups, found.taken, strict=True)
         for key in group.keys
     }
-    pairs = list(zip(ladders, found.taken, strict=True))
-    loss = sum(losses[ladder.candidates[at]] for ladder, at in pairs)
     plan = ChoicePlan(
         samples=sum(map(rows, batches)),
-        groups=tuple(ladder.plan(losses, at) for ladder, at in pairs),
-        loss_increase=loss,
-        bound=max(loss - (found.loss - found.bound), 0.0),
+        groups=tuple(
+            ladder.plan(losses, at) for ladder, at in zip(ladders, found.taken, strict=True)
+        ),
+        objective="size" if budget.goes_by_size else "loss_increase",
+        loss_increase=sum(row[at] for row, at in zip(by_rung, found.taken, strict=True)),
+        bound=found.bound,
     )
     rungs = Rungs(schemes)
     return bind_seen(bound.recipe, bound.seen, trusted=bound.trusted, rungs=rungs), plan
@@ -130,9 +117,6 @@ class _Ladder:
         """That are to be measured, each candidate once."""
         rungs = {name: rung for rung, name in enumerate(self.candidates) if name not in known}
         return sorted(rungs.values())
-
-    def is_measurable(self, losses: Mapping[str, float]) -> bool:
-        return any(losses[name] for name in self.candidates)
 
     def plan(self, losses: Mapping[str, float], taken: int) -> GroupPlan:
         group, rule = self.group, self.group.decisions[0][0].rule
@@ -235,13 +219,3 @@ def not_measurable(choice: ChoicePlan) -> list[Diagnostic]:
         help="write `use` for them; here they have the most bits that are left",
     )
     return [problem]
-
-
-def no_choice(budget: Budget) -> Diagnostic:
-    """QR601: each limit can be kept alone."""
-    return Diagnostic(
-        Code.BUDGET_EXCEEDED,
-        "no choice was found that keeps all limits of the budget together",
-        Label(budget.span),
-        help="raise one of them, or add schemes with fewer bits to `choose`",
-    )

@@ -111,7 +111,9 @@ def _budget(bound: Bound) -> tuple[str, ...]:
     if not bound.is_open or recipe.budget is None:
         return ()
     rules = [rule.text for rule in recipe.rules if isinstance(rule.action, ChooseScheme)]
-    return (*(on_one_line(row.span) for row in recipe.budget.limits), *rules)
+    other = recipe.budget.objective if recipe.budget.goes_by_size else None
+    rows = [*recipe.budget.limits, *([] if other is None else [other])]
+    return (*(on_one_line(row.span) for row in rows), *rules)
 
 
 def _bound(recipe: Recipe, trusted: frozenset[str]) -> tuple[Bound, tuple[RuleRef, ...]]:

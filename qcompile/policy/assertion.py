@@ -22,6 +22,7 @@ from qcompile.policy.claim import (
     Figure,
     FigureArithmetic,
     NotClaim,
+    Predicted,
     Resource,
     ResourceName,
     RunFigure,
@@ -95,9 +96,10 @@ def check_limits(
 ) -> list[Diagnostic]:
     """One diagnostic for each limit of ``budget`` that the plan goes beyond.
 
-    Limits on the run are left to ``failed_run_limits``.
+    Limits on the run are left to ``failed_run_limits``, those on what is chosen to the choice.
     """
-    limits = [] if budget is None else [one for one in budget.limits if not one.resources]
+    rows = () if budget is None else budget.limits
+    limits = [one for one in rows if not one.resources and not one.is_predicted]
     judge = _Judge(sites, resolution, measured)
     found = [(limit, judge.failure(limit.claim)) for limit in limits]
     return [over_budget(limit, failure) for limit, failure in found if failure is not None]
@@ -320,16 +322,23 @@ class _Judge:
             case Total(which):
                 macs = sum(one.site.macs or 0 for one in self.decisions)
                 return [macs if which == "macs" else 2 * macs]
-            case AfterRun(which):
-                found = self.measured.after_run.get(which)
+            case AfterRun() | Resource() | Predicted():
+                found = self._elsewhere(figure)
                 return [] if found is None else [found]
-            case Resource(which):
-                expected = self.measured.resources.get(which)
-                return [] if expected is None else [expected]
             case FigureArithmetic(op, left, right):
                 pairs = product(self._values(left), self._values(right))
                 values = [calculate(op, a, b) for a, b in pairs]
                 return [value for value in values if value is not None]
+
+    def _elsewhere(self, figure: AfterRun | Resource | Predicted) -> float | None:
+        """What a plan does not know; ``None`` if nothing has found it out."""
+        match figure:
+            case AfterRun(which):
+                return self.measured.after_run.get(which)
+            case Resource(which):
+                return self.measured.resources.get(which)
+            case Predicted():
+                return None
 
     def _slot_bits(self, figure: SlotBits) -> Value | None:
         """Bits of all quantized tensors of the slot, ``act2`` counted with ``act``."""

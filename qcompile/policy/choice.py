@@ -1,5 +1,7 @@
 """What a budget has chosen, and from what."""
 
+from typing import Literal
+
 from qcompile.policy.document import Frozen
 from qcompile.policy.rule_ref import RuleRef
 
@@ -31,8 +33,19 @@ class ChoicePlan(Frozen):
     samples: int
     """Of the calibration data, with which losses were measured."""
     groups: tuple[GroupPlan, ...]
+    objective: Literal["loss_increase", "size"] = "loss_increase"
+    """What is made small."""
     loss_increase: float
-    """Sum over all groups: what is made small."""
+    """Sum over all groups."""
     bound: float
-    """No choice within the budget has a smaller sum; less than ``loss_increase`` where the search
-    ended before that was proved."""
+    """No choice within the budget has less of the objective: of ``loss_increase``, or of
+    ``bytes_taken``. Below what is taken where the search ended before that was proved."""
+
+    @property
+    def bytes_taken(self) -> int:
+        return sum(group.rungs[group.taken].bytes for group in self.groups)
+
+    @property
+    def is_proved(self) -> bool:
+        made_small = self.bytes_taken if self.objective == "size" else self.loss_increase
+        return self.bound >= made_small

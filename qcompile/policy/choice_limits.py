@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from typing import Literal
 
 from qcompile.diagnostics.frozen import frozen
-from qcompile.policy.claim import AllClaims, Claim, CompareFigures, Figure, SlotBits, Total
+from qcompile.policy.claim import (
+    AllClaims,
+    Claim,
+    CompareFigures,
+    Figure,
+    Predicted,
+    SlotBits,
+    Total,
+)
 from qcompile.policy.recipe import Budget, Limit
 from qcompile.policy.selector import Constant
 
@@ -13,8 +21,8 @@ from qcompile.policy.selector import Constant
 class ChoiceLimit:
     """At most ``most`` of what each choice adds to; less than that where it ``is_strict``."""
 
-    figure: Literal["size", "avg_bits"]
-    """Bytes of all tensors, or mean bits of quantized weights."""
+    figure: Literal["size", "avg_bits", "loss_increase"]
+    """Bytes of all tensors, mean bits of quantized weights, or nats that the choice costs."""
     most: float
     is_strict: bool
     row: Limit
@@ -22,11 +30,15 @@ class ChoiceLimit:
 
 
 def choice_limits(budget: Budget) -> tuple[ChoiceLimit, ...]:
-    """Rows such as ``size <= 60MB`` and ``avg_bits(weight) <= 4.5``, also joined by ``and``.
+    """Rows such as ``size <= 60MB`` and ``loss_increase <= 0.01``; some may be joined by ``and``.
 
     What else a budget says is looked at when the choice is made.
     """
-    return tuple(limit for row in budget.limits for limit in _of(row, row.claim))
+    return tuple(limit for row in budget.limits for limit in limits_of(row))
+
+
+def limits_of(row: Limit) -> tuple[ChoiceLimit, ...]:
+    return tuple(_of(row, row.claim))
 
 
 def _of(row: Limit, claim: Claim) -> Iterator[ChoiceLimit]:
@@ -52,5 +64,7 @@ def _at_most(
             yield ChoiceLimit("size", value, is_strict, row)
         case SlotBits("avg_bits", "weight"):
             yield ChoiceLimit("avg_bits", value, is_strict, row)
+        case Predicted(which):
+            yield ChoiceLimit(which, value, is_strict, row)
         case _:
             pass

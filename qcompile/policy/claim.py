@@ -66,6 +66,15 @@ class Resource:
 
 
 @frozen
+class Predicted:
+    """``loss_increase``: the sum of what a ``choose`` costs each layer by itself, in nats."""
+
+    which: Literal["loss_increase"]
+    dimension: Dimension
+    span: Span
+
+
+@frozen
 class FigureArithmetic:
     op: Operator
     left: "Figure"
@@ -98,7 +107,7 @@ RUN_FIGURES: tuple[tuple[RunFigure, Dimension], ...] = (
 """``accuracy_drop``: points that top-1 (or what ``evaluate`` names first) falls from the float
 model's; ``perplexity_ratio``: quantized to float."""
 
-Measure: TypeAlias = Count | SiteBits | SlotBits | Total | AfterRun | Resource
+Measure: TypeAlias = Count | SiteBits | SlotBits | Total | AfterRun | Resource | Predicted
 Figure: TypeAlias = Constant | Measure | FigureArithmetic
 
 
@@ -181,6 +190,8 @@ def word_figure(text: str, span: Span) -> Measure | None:
             return Total(text, Dimension.BYTES, span)
         case "macs" | "ops":
             return Total(text, Dimension.NUMBER, span)
+        case "loss_increase":
+            return Predicted(text, Dimension.NUMBER, span)
         case "time":
             return Resource(text, Dimension.TIME, span)
         case "ram" | "disk":
@@ -189,4 +200,7 @@ def word_figure(text: str, span: Span) -> Measure | None:
             return next((AfterRun(*row, span) for row in RUN_FIGURES if row[0] == text), None)
 
 
-FIGURE_WORDS = ("size", "macs", "ops", "time", "ram", "disk", *(name for name, _ in RUN_FIGURES))
+FIGURE_WORDS = (
+    *("size", "macs", "ops", "time", "ram", "disk", "loss_increase"),
+    *(name for name, _ in RUN_FIGURES),
+)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from qcompile.diagnostics.codes import Code, Severity
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
-from qcompile.policy.claim import AfterRun, Claim, Measure, Resource, measures
+from qcompile.policy.claim import AfterRun, Claim, Measure, Predicted, Resource, measures
 from qcompile.policy.expression import Checker
 from qcompile.policy.lower_ladder import scheme_key
 from qcompile.policy.recipe import Assertion, Evaluation, Requirement
@@ -75,9 +75,9 @@ def _requirement(node: nodes.Assertion, checker: Checker) -> Requirement | None:
         return None
     found = list(measures(claim))
     for measure in found:
-        if isinstance(measure, Resource):
+        if isinstance(measure, Resource | Predicted):
             checker.report(limit_elsewhere(measure))
-    if not any(isinstance(measure, AfterRun | Resource) for measure in found):
+    if not any(isinstance(measure, AfterRun | Resource | Predicted) for measure in found):
         checker.report(known_earlier(node))
     return Requirement(claim, otherwise, _reason(node), node.span)
 
@@ -99,7 +99,7 @@ def _ladder(ref: Ref, checker: Checker) -> str | None:
 
 def too_early(measure: Measure, word: str) -> Diagnostic | None:
     """QR605: a figure that no plan has."""
-    if isinstance(measure, Resource):
+    if isinstance(measure, Resource | Predicted):
         return limit_elsewhere(measure)
     if not isinstance(measure, AfterRun):
         return None
@@ -122,10 +122,11 @@ def known_earlier(node: nodes.Assertion) -> Diagnostic:
     )
 
 
-def limit_elsewhere(measure: Resource) -> Diagnostic:
+def limit_elsewhere(measure: Resource | Predicted) -> Diagnostic:
     """QR401."""
+    limited = "the run" if isinstance(measure, Resource) else "what `choose` costs"
     return wrong_use(
-        f"`{measure.which}` is a limit on the run",
+        f"`{measure.which}` is a limit on {limited}",
         measure.span,
         f"write it as a row of `budget {{ {measure.span.text} <= ... }}`",
     )

@@ -7,20 +7,20 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors
 from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import given_twice, listed
-from qcompile.policy.choice_limits import choice_limits
+from qcompile.policy.choice_limits import choice_limits, limits_of
 from qcompile.policy.claim import AfterRun, Measure, measures
 from qcompile.policy.expression import Checker
 from qcompile.policy.lower_assertion import too_early
 from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule
 from qcompile.policy.scheme import FloatSlot, Scheme
-from qcompile.policy.type_errors import wrong_type
+from qcompile.policy.type_errors import wrong_type, wrong_use
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
 from qcompile.syntax.nodes import BudgetBlock, Ref
 
 MINIMIZE = ("loss_increase", "size", "macs", "time", "ram")
 MAXIMIZE = ("accuracy", "agreement")
-SERVED = "loss_increase"
+SERVED = ("loss_increase", "size")
 
 
 def lower_budget(node: BudgetBlock, checker: Checker) -> Budget:
@@ -52,12 +52,16 @@ def _limit(row: nodes.Limit, seen: dict[str, Span], checker: Checker) -> Limit |
         return None
     for measure in found:
         _check_measure(measure, checker)
+    limit = Limit(claim, row.span)
+    if limit.is_predicted and not (len(found) == 1 and limits_of(limit)):
+        checker.report(not_alone(row))
+        return None
     if len(found) == 1:  # two limits on one figure: one of them says nothing
         text = found[0].span.text
         if text in seen:
             checker.report(given_twice(text, row.span, seen[text]))
         seen.setdefault(text, row.span)
-    return Limit(claim, row.span)
+    return limit
 
 
 def _check_measure(measure: Measure, checker: Checker) -> None:
@@ -75,9 +79,10 @@ def _objective(row: nodes.Objective, checker: Checker) -> Objective | None:
     if row.expr.text not in known:
         checker.report(unknown_objective(row.expr, direction, known))
         return None
-    if row.expr.text != SERVED:
+    if row.expr.text not in SERVED:
         what = f"`{direction} {row.expr.text}`"
-        checker.report(not_available(what, row.span, f"write `minimize {SERVED}`"))
+        way_out = f"write {listed(tuple(f'minimize {one}' for one in SERVED))}"
+        checker.report(not_available(what, row.span, way_out))
     return Objective(direction, row.expr.text, row.span)
 
 
@@ -93,15 +98,27 @@ def check_choices(
         checker.report(nothing_to_choose_by(choices[0]))
     is_whole = not has_errors(checker.diagnostics)  # else a row may be missing
     if budget is not None and choices and is_whole:
-        limits = choice_limits(budget)
-        if not limits:
-            checker.report(nothing_to_save(budget, choices[0]))
-        elif all(limit.figure != "size" for limit in limits):
-            for rule in choices:
-                if any(isinstance(schemes[name].weight, FloatSlot) for name in rule.schemes):
-                    checker.report(free_of_charge(rule, limits[0].row))
-    if budget is not None and budget.objective is not None and not choices:
-        checker.report(nothing_to_choose(budget.objective))
+        _check_limits(budget, choices, schemes, checker)
+    if budget is not None and not choices:
+        for row in (budget.objective, *(one for one in budget.limits if one.is_predicted)):
+            if row is not None:
+                checker.report(nothing_to_choose(row))
+
+
+def _check_limits(
+    budget: Budget, choices: Sequence[Rule], schemes: Mapping[str, Scheme], checker: Checker
+) -> None:
+    """What is made small must be worth something."""
+    limits = {limit.figure: limit for limit in choice_limits(budget)}
+    if budget.goes_by_size:
+        if "loss_increase" not in limits:
+            checker.report(nothing_to_lose(budget, choices[0]))
+    elif "size" not in limits and "avg_bits" not in limits:
+        checker.report(nothing_to_save(budget, choices[0]))
+    elif "size" not in limits:
+        for rule in choices:
+            if any(isinstance(schemes[name].weight, FloatSlot) for name in rule.schemes):
+                checker.report(free_of_charge(rule, limits["avg_bits"].row))
 
 
 def nothing_to_choose_by(rule: Rule) -> Diagnostic:
@@ -136,6 +153,26 @@ def nothing_to_save(budget: Budget, rule: Rule) -> Diagnostic:
     )
 
 
+def nothing_to_lose(budget: Budget, rule: Rule) -> Diagnostic:
+    """QR604."""
+    return Diagnostic(
+        Code.CHOICE_WITHOUT_BUDGET,
+        "nothing limits what `choose` costs: each layer would get the fewest bits",
+        Label(budget.span, "no limit on the loss"),
+        (Label(rule.span, "what is to be chosen"),),
+        help="add a row such as `loss_increase <= 0.01`",
+    )
+
+
+def not_alone(row: nodes.Limit) -> Diagnostic:
+    """QR401."""
+    return wrong_use(
+        "`loss_increase` is limited from above, in a row of its own",
+        row.expr.span,
+        "write `loss_increase <= 0.01`, and other limits in other rows",
+    )
+
+
 def free_of_charge(rule: Rule, row: Limit) -> Diagnostic:
     """QR604: mean bits are of quantized weights."""
     return Diagnostic(
@@ -147,12 +184,12 @@ def free_of_charge(rule: Rule, row: Limit) -> Diagnostic:
     )
 
 
-def nothing_to_choose(objective: Objective) -> Diagnostic:
+def nothing_to_choose(row: Objective | Limit) -> Diagnostic:
     """QR604."""
     return Diagnostic(
         Code.CHOICE_WITHOUT_BUDGET,
-        f"`{objective.direction} {objective.figure}` has nothing to choose from",
-        Label(objective.span, "no rule says `choose`"),
+        f"`{' '.join(row.span.text.split())}` has nothing to choose from",
+        Label(row.span, "no rule says `choose`"),
         help="add a rule such as `choose w4a8, w8a8 for conv`, or leave the row out",
     )
 

@@ -10,7 +10,7 @@ from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.change import Change
-from qcompile.policy.claim import Claim, Resource, ResourceName, measures
+from qcompile.policy.claim import Claim, Predicted, Resource, ResourceName, measures
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import Scheme
 from qcompile.policy.selector import Selector
@@ -207,6 +207,11 @@ class Limit:
         """What it limits of a run; nothing for a limit on the plan."""
         return tuple(one.which for one in measures(self.claim) if isinstance(one, Resource))
 
+    @property
+    def is_predicted(self) -> bool:
+        """It limits what ``choose`` costs, which the choice keeps."""
+        return any(isinstance(one, Predicted) for one in measures(self.claim))
+
 
 @frozen
 class Objective:
@@ -220,6 +225,11 @@ class Budget:
     limits: tuple[Limit, ...]
     objective: Objective | None
     span: Span
+
+    @property
+    def goes_by_size(self) -> bool:
+        """What is chosen takes the fewest bytes; else it costs the least."""
+        return self.objective is not None and self.objective.figure == "size"
 
 
 @frozen

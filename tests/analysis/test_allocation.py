@@ -46,6 +46,15 @@ def test_no_group_is_no_choice():
     assert allocate([], [5]).taken == ()
 
 
+@pytest.mark.parametrize("tiny", [1e-300, 5.6e-22, 1e-12, 1e-6])
+@pytest.mark.parametrize("large", [1e-5, 1.0, 1e6])
+def test_losses_of_all_sizes_are_told_apart(tiny, large):
+    """The first option costs next to nothing, and is too dear."""
+    found = allocate([[Option(tiny, (1,)), Option(large, (0,))]], [0])
+    assert found.taken == (1,)
+    assert found.loss == found.bound == large
+
+
 @st.composite
 def problems(draw):
     resources = draw(st.integers(1, 2))
