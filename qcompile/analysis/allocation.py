@@ -12,10 +12,14 @@ import scipy
 from qcompile.compat.quiet import quiet_output
 from qcompile.diagnostics.frozen import frozen
 
-LOSS_SCALE = 1e5
-"""The solver's tolerances are absolute: losses are scaled to this at the first options."""
-SPREAD = 1e12
-"""The most that a loss may be above those of the first options: the solver takes 1e20 for none."""
+SCALE = 1e5
+"""The solver's tolerances are absolute: what is made small is scaled to this at the most."""
+FINE = 1e3
+"""Where a choice has so much less than that, it is looked for once more, on its own scale."""
+FINEST = 1e-200
+"""Losses below this are none."""
+ROWS_SCALE = 1e4
+"""The same of what is limited: a byte of a hundred million is told."""
 NODES = 1_000_000
 """Of the search, so that it ends; its length must not depend on the machine's speed."""
 OPTIMAL = 0
@@ -59,32 +63,76 @@ def allocate(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloc
 
 
 def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Allocation | None:
-    optimize, sparse = scipy.optimize, scipy.sparse  # loaded here: 0.2 s for choices alone
-    options = [option for group in groups for option in group]
-    if not options:
+    """What an option has more than the least of its group is made small."""
+    if not groups:
         return Allocation((), 0.0, 0.0)
-    sizes = [len(group) for group in groups]
-    losses = np.array([option.loss for option in options])
-    first = float(np.abs(losses[np.cumsum([0, *sizes[:-1]])]).sum())
-    whole = max(first, float(np.abs(losses).max()) / SPREAD)
-    scale = LOSS_SCALE / whole if whole > 0 else 1.0
-    one_each = sparse.block_diag([np.ones((1, size)) for size in sizes], format="csr")
-    rows = [optimize.LinearConstraint(one_each, 1, 1)]
-    for place, limit in enumerate(limits):
-        least = [min(option.costs[place] for option in group) for group in groups]
-        above = [
-            option.costs[place] - low
+    least = [min(option.loss for option in group) for group in groups]
+    most = max(
+        option.loss - low for group, low in zip(groups, least, strict=True) for option in group
+    )
+    rows = [_row(groups, place, limit) for place, limit in enumerate(limits)]
+    if any(row is None for row in rows):
+        return None
+    found = None
+    while True:
+        excess = [
+            [min(option.loss - low, most) for option in group]
             for group, low in zip(groups, least, strict=True)
-            for option in group
         ]
-        unit = max(*above, 1)
-        costs = np.array([cost / unit for cost in above])[None]
-        rows.append(optimize.LinearConstraint(costs, -inf, (limit - sum(least)) / unit))
+        found = _programme(excess, [row for row in rows if row is not None], most)
+        if found is None:
+            return None
+        taken, bound = found
+        more = sum(group[at] for group, at in zip(excess, taken, strict=True))
+        if not FINEST < more * FINE < most:
+            break
+        most = 2 * more  # an option with more by itself is in no better choice, and shall not tie
+    loss = sum(group[at].loss for group, at in zip(groups, taken, strict=True))
+    return Allocation(taken, loss, loss - max(more - bound, 0.0))
+
+
+Row = tuple[Sequence[Sequence[float]], float]
+"""What each option takes, and how much there is."""
+
+
+def _row(groups: Sequence[Sequence[Option]], place: int, limit: int) -> Row | None:
+    """Beyond the cheapest of each group; what is too dear by itself is so by one unit.
+
+    ``None`` where the cheapest are too dear together.
+    """
+    least = [min(option.costs[place] for option in group) for group in groups]
+    room = limit - sum(least)
+    if room < 0:
+        return None
+    above = [
+        [min(option.costs[place] - low, room + 1) for option in group]
+        for group, low in zip(groups, least, strict=True)
+    ]
+    scale = ROWS_SCALE / max(*(max(group) for group in above), 1)
+    return [[cost * scale for cost in group] for group in above], room * scale
+
+
+def _programme(
+    losses: Sequence[Sequence[float]], rows: Sequence[Row], most: float
+) -> tuple[tuple[int, ...], float] | None:
+    """Which option of each group, and what no choice has less than."""
+    optimize, sparse = scipy.optimize, scipy.sparse  # loaded here: 0.2 s for choices alone
+    sizes = [len(group) for group in losses]
+    flat = np.concatenate(losses)
+    scale = SCALE / most if most > FINEST else 1.0
+    one_each = sparse.block_diag([np.ones((1, size)) for size in sizes], format="csr")
+    constraints = [
+        optimize.LinearConstraint(one_each, 1, 1),
+        *(
+            optimize.LinearConstraint(np.concatenate(costs)[None], -inf, room)
+            for costs, room in rows
+        ),
+    ]
     with quiet_output():  # HiGHS has messages of its own, whatever `disp` says
         result = optimize.milp(
-            losses * scale,
-            constraints=rows,
-            integrality=np.ones(len(options)),
+            flat * scale,
+            constraints=constraints,
+            integrality=np.ones(len(flat)),
             bounds=optimize.Bounds(0, 1),
             options={"mip_rel_gap": 0.0, "node_limit": NODES},
         )
@@ -92,7 +140,6 @@ def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloca
         return None
     edges = np.cumsum(sizes)[:-1]
     taken = tuple(int(part.argmax()) for part in np.split(result.x, edges))
-    loss = sum(group[at].loss for group, at in zip(groups, taken, strict=True))
-    is_proved = result.status == OPTIMAL
-    bound = loss if is_proved else float(result.mip_dual_bound) / scale
-    return Allocation(taken, loss, min(bound, loss))
+    found = sum(group[at] for group, at in zip(losses, taken, strict=True))
+    bound = found if result.status == OPTIMAL else float(result.mip_dual_bound) / scale
+    return taken, min(bound, found)

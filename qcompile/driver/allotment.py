@@ -1,7 +1,9 @@
 """What the integer programs of a budget are asked: one rung of each ladder, by loss or by bytes."""
 
-from collections.abc import Sequence
-from math import ceil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
+from math import ceil, floor
 
 from qcompile.analysis.allocation import Allocation, Option, allocate
 from qcompile.diagnostics.codes import Code
@@ -14,13 +16,13 @@ from qcompile.policy.assertion import Failure, over_budget
 from qcompile.policy.choice_limits import ChoiceLimit, choice_limits
 from qcompile.policy.recipe import Budget
 
-TIE = 1e-9
-"""Nats that one rung more is worth where the output does not tell the rungs apart."""
 LOSS_UNITS = 10**9
-"""Whole units that a limit on the loss is cut into; what a rung costs is rounded up to one."""
+"""Whole units that a limit on the loss is cut into."""
+ATTEMPTS = 20
+"""At a choice that goes beyond a limit on the loss by less than its units tell."""
 
-Losses = Sequence[Sequence[float]]
-"""In nats, by group and rung."""
+Table = Sequence[Sequence[float]]
+"""By group and rung."""
 
 
 @frozen
@@ -28,91 +30,146 @@ class Allotment:
     taken: tuple[int, ...]
     """Which rung of each group."""
     bound: float
-    """No choice within the budget has less of what is made small: nats, or bytes of the groups."""
+    """No choice within the limits has less of what is made small: nats, or bytes of the groups
+    whose losses are not all zero."""
 
 
-def allot(budget: Budget, bound: Bound, groups: Sequence[Group], losses: Losses) -> Allotment:
-    """The least loss within the limits, or the fewest bytes, and of these the least loss.
+@dataclass(frozen=True, slots=True, eq=False)
+class Programme:
+    losses: Table
+    """In nats. A group in which all are zero was not measured: it gets the last rung that is left,
+    and its bytes are not counted."""
+    sizes: Sequence[Sequence[int]]
+    """In bytes."""
+    costs: Sequence[Sequence[tuple[int, ...]]]
+    """By group and rung, of each limit but those on the loss; in whole units."""
+    rooms: tuple[int, ...]
+    """What may be spent of each."""
+    most: tuple[tuple[float, bool], ...] = ()
+    """Limits on the sum of losses, and whether it must stay below."""
 
-    A group whose losses are all zero was not measured: it gets the most bits that are left. Raises
-    ``CompileError`` (QR601) where nothing keeps the limits.
-    """
+    def least_loss(self) -> Allotment | None:
+        """The choice with the least loss within the limits; ``None`` if none is found."""
+        found = self._solved(self.losses, self.costs, self.rooms)
+        if found is None:
+            return None
+        return Allotment(self._filled(found.taken), _least(self.losses, found))
+
+    def fewest_bytes(self) -> Allotment | None:
+        """The choice with the fewest bytes, and of these the one with the least loss."""
+        counted = [
+            [size if any(row) else 0 for size in sizes]
+            for sizes, row in zip(self.sizes, self.losses, strict=True)
+        ]
+        smallest = self._solved(counted, self.costs, self.rooms)
+        if smallest is None:
+            return None
+        fewest = sum(sizes[at] for sizes, at in zip(counted, smallest.taken, strict=True))
+        costs = [
+            [(*cost, size) for cost, size in zip(rungs, sizes, strict=True)]
+            for rungs, sizes in zip(self.costs, counted, strict=True)
+        ]
+        best = self._solved(self.losses, costs, (*self.rooms, fewest)) or smallest
+        return Allotment(self._filled(best.taken), _least(counted, smallest))
+
+    def _filled(self, taken: tuple[int, ...]) -> tuple[int, ...]:
+        """With the last rungs that are left for groups that were not measured."""
+        options = [
+            [Option(0.0, costs[at])]
+            if any(row)
+            else [Option(float(-rung), cost) for rung, cost in enumerate(costs)]
+            for row, costs, at in zip(self.losses, self.costs, taken, strict=True)
+        ]
+        found = allocate(options, self.rooms)
+        if found is None:
+            return taken
+        pairs = zip(self.losses, taken, found.taken, strict=True)
+        return tuple(at if any(row) else more for row, at, more in pairs)
+
+    def _solved(
+        self, values: Table, costs: Sequence[Sequence[tuple[int, ...]]], rooms: tuple[int, ...]
+    ) -> Allocation | None:
+        """Losses are first rounded down to units, so that nothing is left out that keeps a limit.
+
+        Where a choice goes beyond it by less than these tell, they are rounded up.
+        """
+        loss_rooms = [LOSS_UNITS if most > 0 else 0 for most, _ in self.most]
+        for attempt in range(ATTEMPTS):
+            rounding = ceil if attempt else floor
+            options = [
+                [
+                    Option(value, (*cost, *(_units(nats, most, rounding) for most, _ in self.most)))
+                    for value, cost, nats in zip(*row, strict=True)
+                ]
+                for row in zip(values, costs, self.losses, strict=True)
+            ]
+            found = allocate(options, [*rooms, *loss_rooms])
+            if found is None:
+                return None
+            loss = sum(row[at] for row, at in zip(self.losses, found.taken, strict=True))
+            beyond = [number for number, one in enumerate(self.most) if not _keeps(loss, *one)]
+            if not beyond:
+                return found
+            for number in beyond if attempt else ():
+                place = len(rooms) + number
+                spent = (row[at].costs[place] for row, at in zip(options, found.taken, strict=True))
+                loss_rooms[number] = sum(spent) - 1
+        return None
+
+
+def allot(budget: Budget, bound: Bound, groups: Sequence[Group], losses: Table) -> Allotment:
+    """By what ``budget`` goes. Raises ``CompileError`` (QR601) where nothing keeps its limits."""
     limits = choice_limits(budget)
-    beyond = [_out_of_reach(limit, losses) for limit in limits if limit.figure == "loss_increase"]
-    if any(beyond):
-        raise CompileError([problem for problem in beyond if problem is not None])
-    rooms = [_room(limit, bound, groups) for limit in limits]
-    costs = [
-        [[_cost(limit, group, nats, rung) for limit in limits] for rung in range(len(nats))]
-        for group, nats in zip(groups, losses, strict=True)
+    of_loss = [limit for limit in limits if limit.figure == "loss_increase"]
+    others = [limit for limit in limits if limit.figure != "loss_increase"]
+    least = sum(map(min, losses))
+    beyond = [
+        out_of_reach(limit, least)
+        for limit in of_loss
+        if not _keeps(least, limit.most, limit.is_strict)
     ]
-    by_loss = [
-        [nats if any(row) else -TIE * rung for rung, nats in enumerate(row)] for row in losses
-    ]
-    if not budget.goes_by_size:
-        found = _solved(budget, by_loss, costs, rooms)
-        return Allotment(found.taken, _least(losses, found))
-    sizes = [[group.bytes_on(rung) for rung in range(len(group.ladder))] for group in groups]
-    made_small = [
-        [size if any(row) else -size for size in of_group]
-        for of_group, row in zip(sizes, losses, strict=True)
-    ]
-    smallest = _solved(budget, made_small, costs, rooms)
-    counted = [
-        [size if any(row) else 0 for size in of_group]
-        for of_group, row in zip(sizes, losses, strict=True)
-    ]
-    fewest = sum(of_group[at] for of_group, at in zip(counted, smallest.taken, strict=True))
-    with_size = [
-        [[*row, size] for row, size in zip(rows, of_group, strict=True)]
-        for rows, of_group in zip(costs, counted, strict=True)
-    ]
-    found = _solved(budget, by_loss, with_size, [*rooms, fewest])
-    return Allotment(found.taken, _least(sizes, smallest))
-
-
-def _solved(
-    budget: Budget,
-    values: Sequence[Sequence[float]],
-    costs: Sequence[Sequence[Sequence[int]]],
-    rooms: Sequence[int],
-) -> Allocation:
-    options = [
-        [Option(value, tuple(cost)) for value, cost in zip(*pair, strict=True)]
-        for pair in zip(values, costs, strict=True)
-    ]
-    found = allocate(options, rooms)
+    if beyond:
+        raise CompileError(beyond)
+    rungs = [range(len(group.ladder)) for group in groups]
+    programme = Programme(
+        losses=losses,
+        sizes=[
+            [group.bytes_on(rung) for rung in of] for group, of in zip(groups, rungs, strict=True)
+        ],
+        costs=[
+            [tuple(group.cost(limit, rung) for limit in others) for rung in of]
+            for group, of in zip(groups, rungs, strict=True)
+        ],
+        rooms=tuple(room(limit, bound, groups) for limit in others),
+        most=tuple((limit.most, limit.is_strict) for limit in of_loss),
+    )
+    found = programme.fewest_bytes() if budget.goes_by_size else programme.least_loss()
     if found is None:
         raise CompileError([no_choice(budget)])
     return found
 
 
-def _least(values: Sequence[Sequence[float]], found: Allocation) -> float:
+def _keeps(loss: float, most: float, is_strict: bool) -> bool:
+    return loss < most if is_strict else loss <= most
+
+
+def _units(nats: float, most: float, rounding: Callable[[float], int]) -> int:
+    """Of a limit; one more than there are where a rung goes beyond it by itself."""
+    if nats > most or most <= 0:
+        return LOSS_UNITS + 1 if nats > max(most, 0.0) else 0
+    return rounding(nats / most * LOSS_UNITS)
+
+
+def _least(values: Table, found: Allocation) -> float:
     """What is proved of their sum: all of it, unless the search ended before."""
     total = sum(row[at] for row, at in zip(values, found.taken, strict=True))
     return max(total - (found.loss - found.bound), 0.0)
 
 
-def _cost(limit: ChoiceLimit, group: Group, nats: Sequence[float], rung: int) -> int:
-    if limit.figure != "loss_increase":
-        return group.cost(limit, rung)
-    if limit.most > 0:
-        return ceil(nats[rung] / limit.most * LOSS_UNITS)
-    return int(nats[rung] > 0)
-
-
-def _room(limit: ChoiceLimit, bound: Bound, groups: Sequence[Group]) -> int:
-    if limit.figure != "loss_increase":
-        return room(limit, bound, groups)
-    return (LOSS_UNITS if limit.most > 0 else 0) - int(limit.is_strict)
-
-
-def _out_of_reach(limit: ChoiceLimit, losses: Losses) -> Diagnostic | None:
-    """QR601."""
-    least = sum(map(min, losses))
-    if least < limit.most or (least == limit.most and not limit.is_strict):
-        return None
-    shown = f"`loss_increase` is {least:.3g} or more, whatever is chosen"
+def out_of_reach(limit: ChoiceLimit, least: float) -> Diagnostic:
+    """QR601; the number that is shown could be the limit."""
+    rounded = Context(prec=3, rounding=ROUND_CEILING).create_decimal_from_float(least)
+    shown = f"`loss_increase` is {float(rounded):.3g} or more, whatever is chosen"
     return over_budget(limit.row, Failure(shown))
 
 

@@ -43,7 +43,11 @@ class ChoicePlan(Frozen):
 
     @property
     def bytes_taken(self) -> int:
-        return sum(group.rungs[group.taken].bytes for group in self.groups)
+        """Of the groups that were measured; others have the most bits that are left."""
+        measured = (
+            group for group in self.groups if any(rung.loss_increase for rung in group.rungs)
+        )
+        return sum(group.rungs[group.taken].bytes for group in measured)
 
     @property
     def is_proved(self) -> bool:

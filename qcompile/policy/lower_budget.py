@@ -8,7 +8,7 @@ from qcompile.diagnostics.source import Span
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import given_twice, listed
 from qcompile.policy.choice_limits import choice_limits, limits_of
-from qcompile.policy.claim import AfterRun, Measure, measures
+from qcompile.policy.claim import AfterRun, CompareFigures, Measure, measures
 from qcompile.policy.expression import Checker
 from qcompile.policy.lower_assertion import too_early
 from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule
@@ -53,7 +53,8 @@ def _limit(row: nodes.Limit, seen: dict[str, Span], checker: Checker) -> Limit |
     for measure in found:
         _check_measure(measure, checker)
     limit = Limit(claim, row.span)
-    if limit.is_predicted and not (len(found) == 1 and limits_of(limit)):
+    is_plain = isinstance(claim, CompareFigures) and limits_of(limit)
+    if limit.is_predicted and not is_plain:
         checker.report(not_alone(row))
         return None
     if len(found) == 1:  # two limits on one figure: one of them says nothing
@@ -108,7 +109,9 @@ def check_choices(
 def _check_limits(
     budget: Budget, choices: Sequence[Rule], schemes: Mapping[str, Scheme], checker: Checker
 ) -> None:
-    """What is made small must be worth something."""
+    """What is made small must be worth something; of what is not available nothing is known."""
+    if budget.objective is not None and budget.objective.figure not in SERVED:
+        return
     limits = {limit.figure: limit for limit in choice_limits(budget)}
     if budget.goes_by_size:
         if "loss_increase" not in limits:

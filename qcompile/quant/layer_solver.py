@@ -144,7 +144,7 @@ def fit_layer(
 
 def tried_at_once(dampings: int, gram_bytes: int) -> int:
     """Few wide factors are held at a time."""
-    return min(dampings, max(AT_ONCE // gram_bytes, 1))
+    return min(dampings, max(AT_ONCE // max(gram_bytes, 1), 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

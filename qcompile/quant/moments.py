@@ -179,7 +179,12 @@ def _moved(near: Moments, input_by: Tensor, target_by: Tensor) -> Moments:
 
 
 def _beside(first: Iterable[A], second: Iterable[B] | None) -> Iterator[tuple[A, B | None]]:
-    return zip(first, repeat(None)) if second is None else zip(first, second, strict=True)
+    """As ``zip``, but nothing is held while the next pair is made."""
+    others = repeat(None) if second is None else iter(second)
+    for one in first:
+        other = next(others)
+        yield one, other
+        del one, other
 
 
 def _less(rows_: Tensor, mean: Tensor, source: Tensor) -> Tensor:

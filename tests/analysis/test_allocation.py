@@ -55,6 +55,31 @@ def test_losses_of_all_sizes_are_told_apart(tiny, large):
     assert found.loss == found.bound == large
 
 
+def test_an_outlier_does_not_drown_what_is_small():
+    """One option of a million nats, and others that differ by a millionth."""
+    outlier = [Option(1e6, (0,)), Option(1e-3, (10,))]
+    close = [[Option(2e-6 * n, (0,)), Option(1e-6 * n, (1,))] for n in (1, 2, 3, 4)]
+    found = allocate([outlier, *close], [12])
+    assert found.taken == (1, 0, 0, 1, 1)
+    assert found.bound == found.loss
+
+
+def test_a_cost_beyond_the_limit_does_not_drown_the_others():
+    groups = [[Option(3.0, (0,)), Option(0.0, (10**15,))]]
+    groups += [[Option(float(n), (0,)), Option(0.0, (n,))] for n in (1, 2, 3)]
+    found = allocate(groups, [4])
+    assert found.taken[0] == 0
+    assert found.loss == 5.0
+    assert spent(groups, found.taken) == 4
+
+
+def test_hundreds_of_millions_are_counted_to_the_last_unit():
+    groups = [[Option(1.0, (0,)), Option(0.0, (size,))] for size in (10**8 + 1, 10**8, 3)]
+    assert allocate(groups, [10**8]).loss == 2.0
+    assert allocate(groups, [10**8 + 2]).loss == 2.0
+    assert allocate(groups, [10**8 + 3]).loss == 1.0
+
+
 @st.composite
 def problems(draw):
     resources = draw(st.integers(1, 2))

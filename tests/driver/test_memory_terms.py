@@ -74,7 +74,14 @@ def test_each_damping_that_is_tried_has_a_factor(units):
 
 @pytest.mark.parametrize(
     ("dampings", "gram_bytes", "expected"),
-    [(3, 8 * 72 * 72, 3), (3, AT_ONCE // 2, 2), (3, AT_ONCE, 1), (1, 1, 1), (3, 2 * AT_ONCE, 1)],
+    [
+        (3, 8 * 72 * 72, 3),
+        (3, AT_ONCE // 2, 2),
+        (3, AT_ONCE, 1),
+        (1, 1, 1),
+        (3, 2 * AT_ONCE, 1),
+        (3, 0, 3),
+    ],
 )
 def test_few_wide_factors_are_tried_at_once(dampings, gram_bytes, expected):
     assert tried_at_once(dampings, gram_bytes) == expected

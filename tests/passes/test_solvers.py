@@ -6,8 +6,8 @@ import torch
 from qcompile.methods.axes import LossTerm
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.solvers import LayerProblem, solve, unit_seed
-from qcompile.policy.scheme import IntFormat, PerGroup, QuantSlot
-from qcompile.quant.geometry import Dense
+from qcompile.policy.scheme import IntFormat, PerGroup, PerTensor, QuantSlot
+from qcompile.quant.geometry import Convolution, Dense
 from qcompile.quant.range_search import weight_range
 
 SPEC = QuantSlot(
@@ -138,3 +138,29 @@ def error_of_rows(of, found, rows):
     weight = of.grouping.restore(found.grid.dequantize(found.codes))
     errors = [(x @ weight.T - y)[rows] for x, y in map(of.samples, range(of.batches))]
     return float(torch.stack(errors).square().mean())
+
+
+@pytest.mark.parametrize(("kernel", "expected"), [(3, 2 + 1 + 1), (1, 0)])
+def test_what_patches_leave_behind_is_given_back_after_each_batch(monkeypatch, kernel, expected):
+    """Of two fitted batches and one that judges, and once before the solvers begin."""
+    given_back = []
+    monkeypatch.setattr("qcompile.passes.solvers.give_back_freed", lambda: given_back.append(1))
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 4, kernel, kernel, generator=generator)
+    images = torch.randn(3, 8, 4, 6, 6, generator=generator)
+    spec = QuantSlot(format=IntFormat(bits=3, signed=True), symmetric=True, granularity=PerTensor())
+    side = kernel // 2
+    geometry = Convolution((kernel,) * 2, (1, 1), ((side, side),) * 2, (1, 1), 1)
+    solve(
+        LayerProblem(
+            weight=weight,
+            spec=spec,
+            output_axis=0,
+            grid=weight_range(weight, spec, 0),
+            samples=lambda at: (images[at], torch.conv2d(images[at], weight, padding=side)),
+            batches=3,
+            tuning=Tuning(preset="test", solvers=("optq",), damping=(0.01, 0.1)),
+            geometry=geometry,
+        )
+    )
+    assert len(given_back) == expected
