@@ -70,25 +70,29 @@ def _solved(groups: Sequence[Sequence[Option]], limits: Sequence[int]) -> Alloca
     most = max(
         option.loss - low for group, low in zip(groups, least, strict=True) for option in group
     )
-    rows = [_row(groups, place, limit) for place, limit in enumerate(limits)]
-    if any(row is None for row in rows):
-        return None
-    found = None
+    rows: list[Row] = []
+    for place, limit in enumerate(limits):
+        row = _row(groups, place, limit)
+        if row is None:
+            return None
+        rows.append(row)
+    best: Allocation | None = None
     while True:
         excess = [
             [min(option.loss - low, most) for option in group]
             for group, low in zip(groups, least, strict=True)
         ]
-        found = _programme(excess, [row for row in rows if row is not None], most)
+        found = _programme(excess, rows, most)
         if found is None:
-            return None
-        taken, bound = found
+            return best
+        taken, unproved = found
+        loss = sum(group[at].loss for group, at in zip(groups, taken, strict=True))
+        if best is None or loss <= best.loss:
+            best = Allocation(taken, loss, loss - unproved)
         more = sum(group[at] for group, at in zip(excess, taken, strict=True))
         if not FINEST < more * FINE < most:
-            break
+            return best
         most = 2 * more  # an option with more by itself is in no better choice, and shall not tie
-    loss = sum(group[at].loss for group, at in zip(groups, taken, strict=True))
-    return Allocation(taken, loss, loss - max(more - bound, 0.0))
 
 
 Row = tuple[Sequence[Sequence[float]], float]
@@ -115,7 +119,7 @@ def _row(groups: Sequence[Sequence[Option]], place: int, limit: int) -> Row | No
 def _programme(
     losses: Sequence[Sequence[float]], rows: Sequence[Row], most: float
 ) -> tuple[tuple[int, ...], float] | None:
-    """Which option of each group, and what no choice has less than."""
+    """Which option of each group, and by how much less another choice could have."""
     optimize, sparse = scipy.optimize, scipy.sparse  # loaded here: 0.2 s for choices alone
     sizes = [len(group) for group in losses]
     flat = np.concatenate(losses)
@@ -140,6 +144,8 @@ def _programme(
         return None
     edges = np.cumsum(sizes)[:-1]
     taken = tuple(int(part.argmax()) for part in np.split(result.x, edges))
+    if result.status == OPTIMAL:
+        return taken, 0.0
     found = sum(group[at] for group, at in zip(losses, taken, strict=True))
-    bound = found if result.status == OPTIMAL else float(result.mip_dual_bound) / scale
-    return taken, min(bound, found)
+    bound = max(float(result.mip_dual_bound) / scale, 0.0)
+    return taken, max(found - bound, 0.0)

@@ -31,7 +31,7 @@ FACTORISED = 2
 """For each factor: it, and its copies in single precision."""
 SOLVED = 2
 """Gram matrices in double precision while the solvers work on rows at all scales."""
-ROWS = (8, 9)
+ROWS_TRIED, ROWS_SOLVED = 8, 9
 """Copies of the weight in double precision: in the trial, and while solvers work."""
 SCALED = 7
 """Copies of the rows at all scales, in single precision."""
@@ -226,8 +226,8 @@ def _statistics(walk: RunWalk, name: str) -> int:
     moments = FLOAT * (PATCHES * patches + OUTPUTS * outputs) + 2 * DOUBLE * (gram + rows)
     tried = tried_at_once(len(tuning.damping), DOUBLE * gram)
     grams = max(HELD + tried - 1 + FACTORISING, HELD + tried * FACTORISED)
-    trial = DOUBLE * (grams * gram + ROWS[0] * rows)
-    solving = DOUBLE * (SOLVED * gram + ROWS[1] * rows)
+    trial = DOUBLE * (grams * gram + ROWS_TRIED * rows)
+    solving = DOUBLE * (SOLVED * gram + ROWS_SOLVED * rows)
     solving += SCALED * FLOAT * rows * len(tuning.scale_factors)
     return round(max(moments, SCATTERED * max(trial, solving)))
 

@@ -51,9 +51,7 @@ class Programme:
     def least_loss(self) -> Allotment | None:
         """The choice with the least loss within the limits; ``None`` if none is found."""
         found = self._solved(self.losses, self.costs, self.rooms)
-        if found is None:
-            return None
-        return Allotment(self._filled(found.taken), _least(self.losses, found))
+        return None if found is None else Allotment(self._filled(found.taken), found.bound)
 
     def fewest_bytes(self) -> Allotment | None:
         """The choice with the fewest bytes, and of these the one with the least loss."""
@@ -64,16 +62,18 @@ class Programme:
         smallest = self._solved(counted, self.costs, self.rooms)
         if smallest is None:
             return None
-        fewest = sum(sizes[at] for sizes, at in zip(counted, smallest.taken, strict=True))
+        fewest = round(smallest.loss)
         costs = [
             [(*cost, size) for cost, size in zip(rungs, sizes, strict=True)]
             for rungs, sizes in zip(self.costs, counted, strict=True)
         ]
         best = self._solved(self.losses, costs, (*self.rooms, fewest)) or smallest
-        return Allotment(self._filled(best.taken), _least(counted, smallest))
+        return Allotment(self._filled(best.taken), smallest.bound)
 
     def _filled(self, taken: tuple[int, ...]) -> tuple[int, ...]:
         """With the last rungs that are left for groups that were not measured."""
+        if all(map(any, self.losses)):
+            return taken
         options = [
             [Option(0.0, costs[at])]
             if any(row)
@@ -124,7 +124,7 @@ def allot(budget: Budget, bound: Bound, groups: Sequence[Group], losses: Table) 
     others = [limit for limit in limits if limit.figure != "loss_increase"]
     least = sum(map(min, losses))
     beyond = [
-        out_of_reach(limit, least)
+        loss_out_of_reach(limit, least)
         for limit in of_loss
         if not _keeps(least, limit.most, limit.is_strict)
     ]
@@ -160,13 +160,7 @@ def _units(nats: float, most: float, rounding: Callable[[float], int]) -> int:
     return rounding(nats / most * LOSS_UNITS)
 
 
-def _least(values: Table, found: Allocation) -> float:
-    """What is proved of their sum: all of it, unless the search ended before."""
-    total = sum(row[at] for row, at in zip(values, found.taken, strict=True))
-    return max(total - (found.loss - found.bound), 0.0)
-
-
-def out_of_reach(limit: ChoiceLimit, least: float) -> Diagnostic:
+def loss_out_of_reach(limit: ChoiceLimit, least: float) -> Diagnostic:
     """QR601; the number that is shown could be the limit."""
     rounded = Context(prec=3, rounding=ROUND_CEILING).create_decimal_from_float(least)
     shown = f"`loss_increase` is {float(rounded):.3g} or more, whatever is chosen"

@@ -202,12 +202,7 @@ def _without_gradient(tuning: Tuning, group: Group) -> Tuning:
 
 def not_measurable(choice: ChoicePlan) -> list[Diagnostic]:
     """QR607: layers that the main output does not depend on."""
-    keys = [
-        key
-        for group in choice.groups
-        if not any(rung.loss_increase for rung in group.rungs)
-        for key in group.sites
-    ]
+    keys = [key for group in choice.groups if not group.is_measured for key in group.sites]
     if not keys:
         return []
     shown = ", ".join(f"`{key}`" for key in keys[:SHOWN])

@@ -28,6 +28,11 @@ class GroupPlan(Frozen):
     taken: int
     """Place in ``rungs``."""
 
+    @property
+    def is_measured(self) -> bool:
+        """The output tells its rungs apart; else it has the most bits that are left."""
+        return any(rung.loss_increase for rung in self.rungs)
+
 
 class ChoicePlan(Frozen):
     samples: int
@@ -43,11 +48,8 @@ class ChoicePlan(Frozen):
 
     @property
     def bytes_taken(self) -> int:
-        """Of the groups that were measured; others have the most bits that are left."""
-        measured = (
-            group for group in self.groups if any(rung.loss_increase for rung in group.rungs)
-        )
-        return sum(group.rungs[group.taken].bytes for group in measured)
+        """Of the groups that are measured."""
+        return sum(group.rungs[group.taken].bytes for group in self.groups if group.is_measured)
 
     @property
     def is_proved(self) -> bool:

@@ -11,7 +11,7 @@ from qcompile.policy.choice_limits import choice_limits, limits_of
 from qcompile.policy.claim import AfterRun, CompareFigures, Measure, measures
 from qcompile.policy.expression import Checker
 from qcompile.policy.lower_assertion import too_early
-from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule
+from qcompile.policy.recipe import Budget, ChooseScheme, Limit, Objective, Rule, on_one_line
 from qcompile.policy.scheme import FloatSlot, Scheme
 from qcompile.policy.type_errors import wrong_type, wrong_use
 from qcompile.policy.unavailable import not_available
@@ -191,7 +191,7 @@ def nothing_to_choose(row: Objective | Limit) -> Diagnostic:
     """QR604."""
     return Diagnostic(
         Code.CHOICE_WITHOUT_BUDGET,
-        f"`{' '.join(row.span.text.split())}` has nothing to choose from",
+        f"`{on_one_line(row.span)}` has nothing to choose from",
         Label(row.span, "no rule says `choose`"),
         help="add a rule such as `choose w4a8, w8a8 for conv`, or leave the row out",
     )

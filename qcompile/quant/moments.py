@@ -19,6 +19,7 @@ from qcompile.quant.second_moment import second_moment
 A = TypeVar("A")
 B = TypeVar("B")
 
+END = object()
 WIDE = 8 << 20
 """Bytes of a Gram matrix."""
 AS_MANY = 2
@@ -179,12 +180,14 @@ def _moved(near: Moments, input_by: Tensor, target_by: Tensor) -> Moments:
 
 
 def _beside(first: Iterable[A], second: Iterable[B] | None) -> Iterator[tuple[A, B | None]]:
-    """As ``zip``, but nothing is held while the next pair is made."""
+    """As a strict ``zip``, but nothing is held while the next pair is made."""
     others = repeat(None) if second is None else iter(second)
     for one in first:
         other = next(others)
         yield one, other
         del one, other
+    if second is not None and next(others, END) is not END:
+        raise ValueError("there are more of the second than of the first")
 
 
 def _less(rows_: Tensor, mean: Tensor, source: Tensor) -> Tensor:

@@ -73,7 +73,6 @@ def test_no_choice_has_fewer_bytes_and_none_of_these_a_smaller_loss(programme):
     if found is None:
         return
     assert is_allowed(programme, found.taken)
-
     fewest = min(counted(programme, taken) for taken in allowed)
     assert counted(programme, found.taken) == fewest == found.bound
     best = min(

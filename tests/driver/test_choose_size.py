@@ -77,12 +77,19 @@ def test_whatever_may_be_lost_the_fewest_bits_are_the_smallest(measured):
 
 
 def test_other_limits_hold_too(project, measured):
-    limit = between(measured.beside.choice, 0.8)
-    recipe = smallest(f"loss_increase <= {limit!r}", "avg_bits(weight) <= 5")
-    held = plan_recipe(project(recipe + "expect avg_bits(weight) <= 5\n"))
-    assert held.plan.beside.choice.loss_increase <= limit
-    at_least = recipe.replace("avg_bits(weight) <= 5", "avg_bits(weight) <= 2.1")
-    assert codes(refusal(project(at_least))) == ["QR601"]
+    limit = between(measured.beside.choice, 0.4)
+    recipe = smallest(f"loss_increase <= {limit!r}", "size <= MOST")
+    free = plan_recipe(project(recipe.replace("MOST", "1MB"))).plan
+    least = free.core.bytes_after
+    same = plan_recipe(project(recipe.replace("MOST", f"{least / 1000}kB"))).plan
+    assert same.core.bytes_after == least
+    (problem,) = refusal(
+        project(recipe.replace("MOST", f"{(least - 1) / 1000}kB"))
+    ).value.diagnostics
+    assert problem.code.number == "QR601"
+    assert "together" in problem.message
+    bits = smallest(f"loss_increase <= {limit!r}", "avg_bits(weight) <= 2.1")
+    assert codes(refusal(project(bits))) == ["QR601"]
 
 
 def test_a_strict_limit_is_kept_strictly(project, measured):
@@ -163,7 +170,7 @@ class Twins(nn.Module):
 
 
 def test_of_choices_with_the_same_bytes_the_best_is_taken(tmp_path, monkeypatch):
-    """Three bits on average: one of the two has two, and it is not the one that counts."""
+    """Either of the two could have eight bits within the limit: the one that counts has them."""
     monkeypatch.chdir(tmp_path)
     text = TIED.replace(" or embedding", "")
     text = text.replace("avg_bits(weight) <= 6", "LIMIT; minimize size")
@@ -217,7 +224,7 @@ def test_a_plan_saved_before_there_was_a_choice_of_objectives_is_read(measured):
     assert ChoicePlan.model_validate(document).objective == "loss_increase"
 
 
-def test_the_loss_needs_a_choice(project):
+def test_the_fewest_bytes_need_a_limit_on_the_loss(project):
     with pytest.raises(CompileError) as refused:
         qcompile.load_recipe(project(smallest("size <= 2.3kB")))
     assert codes(refused) == ["QR604"]
