@@ -1,12 +1,16 @@
 """What a capture yields."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from torch import fx
 
 from qcompile.capture.specialisation import Specialisation
 from qcompile.diagnostics.diagnostic import Diagnostic
+
+FreeAxes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""By input; ``"pair.0"`` for a tensor inside a tuple."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +22,5 @@ class Captured:
     """``real``: the model had to be run with values, and only the example's shapes will do."""
     specialisations: tuple[Specialisation, ...]
     diagnostics: tuple[Diagnostic, ...]
+    free_axes: FreeAxes = field(default_factory=dict[str, tuple[int, ...]])
+    """Whose sizes may differ from the example's; empty where ``method`` is ``real``."""

@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
-from typing import TypeAlias, cast
+from typing import cast
 
 import torch
 from torch import fx, nn
 
-from qcompile.capture.captured import Captured
+from qcompile.capture.captured import Captured, FreeAxes
 from qcompile.capture.kept_state import kept_state
 from qcompile.capture.nesting import has_tensor
 from qcompile.capture.operations import eliminate_dead_code
@@ -24,8 +24,6 @@ from qcompile.compat.symbolic_shapes import SymbolicShapes
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
-
-FreeAxes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
 def trace(
@@ -56,7 +54,8 @@ def trace(
     if has_errors(diagnostics):
         raise CompileError(diagnostics)
     method = "fake" if best.sizes is not None else "real"
-    return Captured(_graph_module(model, best.recorder), method, found, tuple(diagnostics))
+    module = _graph_module(model, best.recorder)
+    return Captured(module, method, found, tuple(diagnostics), _free_axes(best.sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ def _input(
 def _fake(value: object, name: str, dynamic: FreeAxes, sizes: SymbolicShapes) -> object:
     match value:
         case torch.Tensor():
-            return sizes.fake(value, name, dynamic.get(name, _free_axes(value)))
+            return sizes.fake(value, name, dynamic.get(name, _usual_axes(value)))
         case Mapping():
             entries = cast("Mapping[str, object]", value).items()
             return {key: _fake(item, f"{name}.{key}", dynamic, sizes) for key, item in entries}
@@ -171,7 +170,14 @@ def _fake(value: object, name: str, dynamic: FreeAxes, sizes: SymbolicShapes) ->
             return value
 
 
-def _free_axes(tensor: torch.Tensor) -> tuple[int, ...]:
+def _free_axes(sizes: SymbolicShapes | None) -> FreeAxes:
+    found: dict[str, tuple[int, ...]] = {}
+    for dimension in [] if sizes is None else sizes.free():
+        found[dimension.name] = (*found.get(dimension.name, ()), dimension.axis)
+    return found
+
+
+def _usual_axes(tensor: torch.Tensor) -> tuple[int, ...]:
     is_token_matrix = tensor.dim() == 2 and not tensor.is_floating_point()
     return (0, 1) if is_token_matrix else tuple(range(min(tensor.dim(), 1)))
 

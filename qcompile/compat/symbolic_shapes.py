@@ -46,6 +46,8 @@ class SymbolicShapes:
         self._shapes = WatchedShapes()
         self._mode = FakeTensorMode(shape_env=self._shapes, allow_non_fake_inputs=True)
         self._origins: dict[sympy.Expr, Dimension] = {}
+        self._inputs: dict[Dimension, sympy.Expr] = {}
+        """Every free axis; equal sizes share a symbol, of which ``_origins`` knows one."""
         self._lowered: dict[sympy.Expr, fx.Node] = {}
 
     @contextmanager
@@ -88,8 +90,18 @@ class SymbolicShapes:
         )
         for axis, size in enumerate(fake.shape):
             if axis in dynamic and isinstance(size, torch.SymInt):
-                self._origins.setdefault(size.node.expr, Dimension(name, axis))
+                dimension = Dimension(name, axis)
+                self._origins.setdefault(size.node.expr, dimension)
+                self._inputs[dimension] = size.node.expr
         return fake
+
+    def free(self) -> list[Dimension]:
+        """Axes that nothing in the run has fixed to the example's size."""
+        return [
+            dimension
+            for dimension, expression in self._inputs.items()
+            if not cast("sympy.Expr", self._shapes.replace(expression)).is_number
+        ]
 
     def lower(
         self, number: SymbolicNumber, size_of: Callable[[Dimension], fx.Node]

@@ -1,6 +1,7 @@
 """Whether a batch fits the inputs of a model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 import torch
@@ -15,9 +16,18 @@ InputSpec: TypeAlias = tuple[torch.dtype, tuple[int | None, ...]]
 """Type and shape; a free dimension is ``None``."""
 
 
-def expected_inputs(example: Iterable[tuple[str, Tensor]]) -> dict[str, InputSpec]:
-    """What an example input asks for, with a free batch."""
-    return {name: (value.dtype, (None, *value.shape[1:])) for name, value in example}
+def expected_inputs(
+    example: Iterable[tuple[str, Tensor]], free: Mapping[str, Sequence[int]]
+) -> dict[str, InputSpec]:
+    """What an example input asks for; the batch is free, and the axes ``free`` of each input."""
+    return {
+        name: (value.dtype, _sizes(value.shape, {0, *free.get(name, ())}))
+        for name, value in example
+    }
+
+
+def _sizes(shape: Sequence[int], free: AbstractSet[int]) -> tuple[int | None, ...]:
+    return tuple(None if axis in free else size for axis, size in enumerate(shape))
 
 
 def check_batch(batch: Batch, expected: Mapping[str, InputSpec]) -> list[Diagnostic]:

@@ -179,7 +179,7 @@ def bind_seen(
         recipe=recipe,
         model=loaded.module,
         weights=loaded.weights,
-        expected=expected_inputs(example.named(loaded.module)),
+        expected=expected_inputs(example.named(loaded.module), seen.captured.free_axes),
         graph=graph,
         sites=sites,
         resolution=resolution,

@@ -120,8 +120,5 @@ def _sizes(bound: Bound, used: Calibration | None, batch: int) -> ActualSizes:
     graph = bound.graph.graph
     if used is not None and used.batches:
         return ActualSizes.of(graph, {k: tuple(v.shape) for k, v in used.batches[0].items()})
-    shapes = {
-        name: (batch, *(size or 1 for size in shape[1:]))
-        for name, (_, shape) in bound.expected.items()
-    }
-    return ActualSizes.of(graph, shapes)
+    example = bound.seen.example.named(bound.model)
+    return ActualSizes.of(graph, {name: (batch, *value.shape[1:]) for name, value in example})

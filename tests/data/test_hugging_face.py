@@ -5,9 +5,12 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTModel
 
+import qcompile
 from qcompile.data.model_source import load_empty_model, load_model
+from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.plan import plan_recipe
 
 CONFIG = LlamaConfig(
@@ -26,6 +29,30 @@ policy main {
   use w4 for linear
   skip "lm_head"
 }
+"""
+CALIBRATE = """calibrate {
+  data = "safetensors:calib.safetensors"
+  samples = 8
+  batch = 4
+  seed = 1
+}
+"""
+FIXED = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(9, 32)
+        self.places = nn.Parameter(torch.ones(16, 32))
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, ids):
+        return self.head(self.table(ids) + self.places)
+
+def model():
+    return Model().eval()
 """
 
 
@@ -145,3 +172,41 @@ def test_missing_extra_is_named(folder, monkeypatch):
     _, problems = load_empty_model("hf:llama", root=folder)
     assert codes(problems) == ["QR520"]
     assert "qcompile[hf]" in problems[0].help
+
+
+def test_texts_may_be_longer_than_the_example(folder):
+    model = save(folder)
+    tokens = torch.randint(0, 97, (8, 24), generator=torch.Generator().manual_seed(0))
+    save_file({"input_ids": tokens}, folder / "calib.safetensors")
+    (folder / "r.qrecipe").write_text(RECIPE + CALIBRATE + "tune hybrid\n")
+    quantized = qcompile.run(plan_recipe(folder / "r.qrecipe").plan, folder / "out")
+    for length in (24, 40):
+        ids = torch.randint(0, 97, (3, length), generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            ours, theirs = quantized(ids)["logits"], model(ids, use_cache=False).logits
+        assert ours.shape == theirs.shape
+        assert 0 < (ours - theirs).norm() / theirs.norm() < 0.3
+
+
+def test_forecast_of_a_preview_is_of_texts_as_long_as_the_example(folder):
+    save_config(folder)
+    (folder / "r.qrecipe").write_text(RECIPE + CALIBRATE)
+    planned = plan_recipe(folder / "r.qrecipe", preview=True, forecast=True)
+    assert planned.bound.expected["input_ids"][1] == (None, None)
+    forecast = planned.plan.beside.forecast
+    assert forecast is not None
+    hidden = 8 * 16 * CONFIG.hidden_size * 4
+    assert max(unit.streams_bytes for unit in forecast.units) >= hidden
+
+
+def test_a_length_that_the_model_fixes_is_kept(folder):
+    (folder / "fixed.py").write_text(FIXED)
+    tokens = torch.zeros(8, 24, dtype=torch.int64)
+    save_file({"ids": tokens}, folder / "calib.safetensors")
+    declared = 'model "fixed:model" { inputs = { ids = int64[batch, seq] } }'
+    recipe = RECIPE.replace('model "hf:llama"', declared).replace('  skip "lm_head"\n', "")
+    (folder / "r.qrecipe").write_text(recipe + CALIBRATE)
+    with pytest.raises(CompileError) as failure:
+        plan_recipe(folder / "r.qrecipe")
+    assert codes(failure.value.diagnostics) == ["QR702"]
+    assert "[*, 16]" in failure.value.diagnostics[0].message

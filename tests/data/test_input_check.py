@@ -7,11 +7,18 @@ IMAGES = {"x": (torch.float32, (None, 3, 224, 224))}
 
 
 def test_any_batch_size_fits():
-    expected = expected_inputs([("x", torch.zeros(2, 1, 28, 28))])
+    expected = expected_inputs([("x", torch.zeros(2, 1, 28, 28))], {})
     for size in (1, 7):
         assert check_batch(torch.zeros(size, 1, 28, 28), expected) == []
     assert check_batch((torch.zeros(1, 1, 28, 28),), expected) == []
     assert check_batch({"x": torch.zeros(1, 1, 28, 28)}, expected) == []
+
+
+def test_a_free_axis_takes_any_size():
+    example = [("ids", torch.zeros(2, 16)), ("table", torch.zeros(2, 16))]
+    expected = expected_inputs(example, {"ids": (0, 1)})
+    assert expected["ids"][1] == (None, None)
+    assert expected["table"][1] == (None, 16)
 
 
 def test_a_wrong_shape_shows_both():
