@@ -15,6 +15,7 @@ from qcompile.cli.options import device_option, json_option, target_option, trus
 @click.option("--data", help="Instead of the data of the recipe.")
 @click.option("--metric", "metrics", multiple=True, help="Instead of the metrics of the recipe.")
 @click.option("--batch", type=click.IntRange(min=1))
+@click.option("--seq-len", type=click.IntRange(min=1), help="The most token ids of a sample.")
 @click.option("--float", "with_float", is_flag=True, help="Measure the float model beside it.")
 @target_option
 @json_option
@@ -25,6 +26,7 @@ def command(
     data: str | None,
     metrics: tuple[str, ...],
     batch: int | None,
+    seq_len: int | None,
     with_float: bool,
     target: str | None,
     as_json: bool,
@@ -44,6 +46,7 @@ def command(
         metrics=list(metrics) or None,
         data=data,
         batch=batch,
+        seq_len=seq_len,
         with_float=with_float,
         lowered=lowered,
         trusted=frozenset(trust),

@@ -18,6 +18,7 @@ from qcompile.data.reference import (
     CallableReference,
     HuggingFaceReference,
     SafetensorsReference,
+    TextReference,
     ZooReference,
     parse_reference,
 )
@@ -201,7 +202,7 @@ def _build(
             if isinstance(module, Diagnostic):
                 return module
             return not_a_module(reference, module)
-        case SafetensorsReference():
+        case SafetensorsReference() | TextReference():
             raise AssertionError("parse_reference refuses data where a model is needed")
         case Diagnostic() as problem:
             return problem

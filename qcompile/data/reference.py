@@ -41,6 +41,14 @@ class SafetensorsReference:
 
 
 @dataclass(frozen=True, slots=True)
+class TextReference:
+    file: str
+
+    def __str__(self) -> str:
+        return f"text:{self.file}"
+
+
+@dataclass(frozen=True, slots=True)
 class HuggingFaceReference:
     directory: str
 
@@ -49,7 +57,7 @@ class HuggingFaceReference:
 
 
 Reference: TypeAlias = (
-    CallableReference | ZooReference | SafetensorsReference | HuggingFaceReference
+    CallableReference | ZooReference | SafetensorsReference | TextReference | HuggingFaceReference
 )
 
 
@@ -66,13 +74,18 @@ FORMS: tuple[Form, ...] = (
     Form("zoo", (MODEL, DATA)),
     Form("safetensors", (DATA,)),
     Form("hf", (MODEL,)),
-    Form("text", (DATA,), "write a function that returns token ids, and name it `module:function`"),
+    Form("text", (DATA,)),
     Form("images", (DATA,), "write a function that returns images, and name it `module:function`"),
 )
 
 
 _PREFIXED: Mapping[str, Callable[[str], Reference]] = MappingProxyType(
-    {"zoo": ZooReference, "safetensors": SafetensorsReference, "hf": HuggingFaceReference}
+    {
+        "zoo": ZooReference,
+        "safetensors": SafetensorsReference,
+        "text": TextReference,
+        "hf": HuggingFaceReference,
+    }
 )
 
 

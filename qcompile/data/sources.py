@@ -21,6 +21,7 @@ from qcompile.data.reference import (
     CallableReference,
     HuggingFaceReference,
     SafetensorsReference,
+    TextReference,
     ZooReference,
     parse_reference,
 )
@@ -34,6 +35,8 @@ from qcompile.data.source_kinds import (
     described,
     unusable,
 )
+from qcompile.data.text import open_text
+from qcompile.data.tokens import CutSource, Tokens, has_tokens
 from qcompile.data.user_code import Raised, raised, run_user_code
 from qcompile.data.weights import open_weights
 from qcompile.diagnostics.codes import Code
@@ -43,32 +46,45 @@ from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.zoo.catalogue import DATA as ZOO
 from qcompile.zoo.catalogue import zoo_data
 
+ANY_LENGTH = Tokens()
+
 
 def open_data(
-    reference: str, root: Path, trusted: frozenset[str] = frozenset()
+    reference: str,
+    root: Path,
+    trusted: frozenset[str] = frozenset(),
+    tokens: Tokens = ANY_LENGTH,
 ) -> tuple[DataSource | None, list[Diagnostic]]:
     """``root`` is the recipe's folder. One sample is read twice to see whether it stays equal."""
     try:
-        source = _open(reference, project_around(root, trusted))
+        source = _open(reference, project_around(root, trusted), tokens)
         if isinstance(source, Diagnostic):
             return None, [source]
         if len(source) == 0:
             return None, [empty_data(reference)]
+        source = _of_length(reference, source, tokens.length)
+        if isinstance(source, Diagnostic):
+            return None, [source]
         same = content_sha256(source.read([0])) == content_sha256(source.read([0]))
     except CompileError as error:
         return None, error.diagnostics
     return source, [] if same else [changing_data(reference)]
 
 
-def source_of(name: str, made: object, root: Path) -> tuple[DataSource | None, list[Diagnostic]]:
+def source_of(
+    name: str, made: object, root: Path, length: int | None = None
+) -> tuple[DataSource | None, list[Diagnostic]]:
     """A source over data that the caller holds: tensors, a ``Dataset``, re-iterable batches."""
     try:
         source = _recognise(name, made, project_around(root))
+        if isinstance(source, Diagnostic):
+            return None, [source]
+        if len(source) == 0:
+            return None, [empty_data(name)]
+        source = _of_length(name, source, length)
     except CompileError as error:
         return None, error.diagnostics
-    if isinstance(source, Diagnostic):
-        return None, [source]
-    return (None, [empty_data(name)]) if len(source) == 0 else (source, [])
+    return (None, [source]) if isinstance(source, Diagnostic) else (source, [])
 
 
 def empty_data(reference: str) -> Diagnostic:
@@ -86,6 +102,15 @@ def changing_data(reference: str) -> Diagnostic:
     )
 
 
+def without_tokens(reference: str) -> Diagnostic:
+    """QR710: ``seq_len`` would have no effect."""
+    return unusable(
+        reference,
+        "has no token ids (whole numbers `[samples, tokens]`) for `seq_len` to cut",
+        "leave `seq_len` out",
+    )
+
+
 def unknown_zoo_data(name: str) -> Diagnostic:
     """QR710: nothing of that name ships with the project."""
     known = [item.name for item in ZOO]
@@ -98,7 +123,7 @@ def unknown_zoo_data(name: str) -> Diagnostic:
     )
 
 
-def _open(reference: str, project: Project) -> DataSource | Diagnostic:
+def _open(reference: str, project: Project, tokens: Tokens) -> DataSource | Diagnostic:
     match parse_reference(reference, DATA):
         case ZooReference(name):
             item = zoo_data(name)
@@ -107,6 +132,8 @@ def _open(reference: str, project: Project) -> DataSource | Diagnostic:
             )
         case SafetensorsReference(file):
             return _open_file(reference, project.directory / file)
+        case TextReference(file):
+            return open_text(reference, project.directory / file, tokens, project)
         case CallableReference() as function:
             made = call_factory(function, (), DATA, project)
             return made if isinstance(made, Diagnostic) else _recognise(reference, made, project)
@@ -114,6 +141,12 @@ def _open(reference: str, project: Project) -> DataSource | Diagnostic:
             raise AssertionError("parse_reference refuses a model where data is needed")
         case Diagnostic() as problem:
             return problem
+
+
+def _of_length(name: str, source: DataSource, length: int | None) -> DataSource | Diagnostic:
+    if length is None:
+        return source
+    return CutSource(source, length) if has_tokens(source) else without_tokens(name)
 
 
 def _open_file(reference: str, path: Path) -> DataSource | Diagnostic:

@@ -25,6 +25,7 @@ from qcompile.data.groups import lacks_groups
 from qcompile.data.input_check import InputSpec, expected_inputs
 from qcompile.data.model_source import LoadedModel, load_empty_model, load_model
 from qcompile.data.sources import open_data
+from qcompile.data.tokens import Tokens
 from qcompile.data.weight_loading import finite_problems
 from qcompile.data.weights import MemoryWeights, WeightSource
 from qcompile.diagnostics.codes import Code
@@ -258,13 +259,15 @@ def _example(
         return Example(loaded.example_inputs)
     if recipe.calibration is None:
         raise CompileError([no_example(recipe)])
-    source, problems = open_data(recipe.calibration.reference, recipe_folder(recipe), trusted)
+    tokens = Tokens(recipe.model_reference, recipe.calibration.seq_len)
+    reference = recipe.calibration.reference
+    source, problems = open_data(reference, recipe_folder(recipe), trusted, tokens)
     if source is None:
         raise CompileError(problems)
     rows = source.read(range(min(BATCH, len(source))))
     labels, groups = recipe.calibration.labels or source.labels, recipe.calibration.groups
     if groups is not None:
-        problem = lacks_groups(rows, groups, labels, recipe.calibration.reference)
+        problem = lacks_groups(rows, groups, labels, reference)
         if problem is not None:
             raise CompileError([problem])
         rows, _ = split_off(rows, groups)

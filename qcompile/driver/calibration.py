@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor, fx
 
@@ -11,6 +10,7 @@ from qcompile.data.input_check import check_batch
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import open_data, source_of
+from qcompile.data.tokens import Tokens
 from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.batches import placeholder_batches
@@ -41,7 +41,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     if asked is None:
         return None
     reference = asked.reference if data is None else IN_MEMORY
-    source, problems = _source(reference, bound.root, bound.trusted, data)
+    source, problems = _source(bound, reference, asked.seq_len, data)
     size = batch_size(bound, asked.batch)
     labels = asked.labels if asked.labels is not None else source.labels
     selected, found = select_samples(
@@ -54,7 +54,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     if has_errors(problems):
         raise CompileError(problems)
     return Calibration(
-        plan=_plan(reference, selected, size),
+        plan=_plan(reference, selected, size, asked.seq_len),
         batches=_batches(bound.graph, selected, labels),
         diagnostics=tuple(problems),
     )
@@ -67,17 +67,20 @@ def batch_size(bound: Bound, asked: int) -> int:
 
 
 def _source(
-    reference: str, root: Path, trusted: frozenset[str], data: object | None
+    bound: Bound, reference: str, seq_len: int | None, data: object | None
 ) -> tuple[DataSource, list[Diagnostic]]:
+    tokens = Tokens(bound.recipe.model_reference, seq_len)
     opened, problems = (
-        open_data(reference, root, trusted) if data is None else source_of(reference, data, root)
+        open_data(reference, bound.root, bound.trusted, tokens)
+        if data is None
+        else source_of(reference, data, bound.root, seq_len)
     )
     if opened is None:
         raise CompileError(problems)
     return opened, problems
 
 
-def _plan(reference: str, selected: CalibrationSet, batch: int) -> DataPlan:
+def _plan(reference: str, selected: CalibrationSet, batch: int, seq_len: int | None) -> DataPlan:
     return DataPlan(
         reference=reference,
         samples=len(selected.indices),
@@ -85,6 +88,7 @@ def _plan(reference: str, selected: CalibrationSet, batch: int) -> DataPlan:
         indices=selected.indices,
         sha256=selected.sha256,
         groups=selected.groups,
+        seq_len=seq_len,
     )
 
 

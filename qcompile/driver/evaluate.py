@@ -30,6 +30,7 @@ def evaluate(
     reference: nn.Module | None = None,
     batch: int | None = None,
     labels: str | None = None,
+    seq_len: int | None = None,
     root: str | Path = ".",
     trusted: frozenset[str] = frozenset(),
     device: str | torch.device = "cpu",
@@ -38,13 +39,14 @@ def evaluate(
 
     An artifact is measured as its simulation. It brings the ``evaluate`` blocks of its recipe;
     ``data`` and ``metrics`` replace them. A module needs both. ``reference`` is the float model
-    that ``agreement``, ``cosine`` and ``sqnr`` compare with. Raises
-    ``CompileError`` when data and model do not fit.
+    that ``agreement``, ``cosine`` and ``sqnr`` compare with; ``seq_len`` the most token ids of a
+    sample of ``data``. Raises ``CompileError`` when data and model do not fit.
     """
-    asked = _asked(model, metrics, data, batch, labels)
+    asked = _asked(model, metrics, data, batch, labels, seq_len)
+    tokenizer = None if isinstance(model, nn.Module) else plan_of(model).core.model
     module = model if isinstance(model, nn.Module) else load(model, REFERENCE)
     module = module.to(device).eval()
-    return measure_all(module, reference, asked, Path(root), trusted, device)
+    return measure_all(module, reference, asked, Path(root), trusted, device, tokenizer)
 
 
 def compare(
@@ -53,6 +55,7 @@ def compare(
     metrics: Sequence[str] | None = None,
     data: str | None = None,
     batch: int | None = None,
+    seq_len: int | None = None,
     with_float: bool = False,
     lowered: Lowering | None = None,
     trusted: frozenset[str] = frozenset(),
@@ -67,12 +70,13 @@ def compare(
         device = str(lowered.device)
     root = _recipe_folder(artifact)
     reference: nn.Module | None = None
-    asked = _asked(artifact, metrics, data, batch, None)
+    asked = _asked(artifact, metrics, data, batch, None, seq_len)
     if with_float and asked:
         reference = _float_model(artifact, root, trusted).to(device)
         asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
     module = load(artifact, REFERENCE).to(device) if lowered is None else lowered.module
-    return measure_all(module, reference, asked, root, trusted, device)
+    tokenizer = plan_of(artifact).core.model
+    return measure_all(module, reference, asked, root, trusted, device, tokenizer)
 
 
 def _recipe_folder(artifact: Path) -> Path:
@@ -115,10 +119,14 @@ def _asked(
     data: str | None,
     batch: int | None,
     labels: str | None,
+    seq_len: int | None,
 ) -> list[EvaluationPlan]:
     stored = () if isinstance(model, nn.Module) else plan_of(model).core.evaluations
     if data is None:
-        wanted = [e.model_copy(update={"batch": batch or e.batch}) for e in stored]
+        wanted = [
+            e.model_copy(update={"batch": batch or e.batch, "seq_len": seq_len or e.seq_len})
+            for e in stored
+        ]
         if metrics is None:
             return wanted
         return [
@@ -128,6 +136,8 @@ def _asked(
         ]
     names = metrics if metrics is not None else ("top1",)
     return [
-        EvaluationPlan(metric=name, reference=data, batch=batch or 100, labels=labels)
+        EvaluationPlan(
+            metric=name, reference=data, batch=batch or 100, labels=labels, seq_len=seq_len
+        )
         for name in names
     ]

@@ -10,7 +10,9 @@ from torch import Tensor, fx, nn
 
 from qcompile.data.batches import model_arguments, rows, slice_rows, split_off
 from qcompile.data.metrics import Metric, Outcome, Tally, find_metric, unmeasurable
+from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import open_data
+from qcompile.data.tokens import Tokens
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
@@ -36,40 +38,43 @@ def measure_all(
     root: Path,
     trusted: frozenset[str],
     device: str | torch.device,
+    tokenizer: str | None = None,
 ) -> list[Evaluation]:
-    """Everything that is ``asked``, in groups of the same data; modules are on ``device``."""
-    return [
-        evaluation
-        for group in by_data(asked)
-        for evaluation in _measure(module, reference, group, root, trusted, device)
-    ]
+    """Everything that is ``asked``, in groups of the same data; modules are on ``device``.
+
+    ``tokenizer`` is the reference of the model whose tokenizer reads ``text:`` data.
+    """
+    found: list[Evaluation] = []
+    for group in by_data(asked):
+        tokens = Tokens(tokenizer, group[0].seq_len)
+        source, problems = open_data(group[0].reference, root, trusted, tokens)
+        if source is None:
+            raise CompileError(problems)
+        metrics = [_metric(item.metric, root, trusted) for item in group]
+        found += _measure(module, reference, group[0], metrics, source, device)
+    return found
 
 
 def by_data(asked: Sequence[EvaluationPlan]) -> list[list[EvaluationPlan]]:
     """Evaluations of the same data share one pass over it."""
-    groups: dict[tuple[str, int, int | None, str | None], list[EvaluationPlan]] = {}
+    groups: dict[EvaluationPlan, list[EvaluationPlan]] = {}
     for item in asked:
-        key = (item.reference, item.batch, item.samples, item.labels)
-        groups.setdefault(key, []).append(item)
+        groups.setdefault(item.model_copy(update={"metric": ""}), []).append(item)
     return list(groups.values())
 
 
 def _measure(
     module: nn.Module,
     reference: nn.Module | None,
-    group: Sequence[EvaluationPlan],
-    root: Path,
-    trusted: frozenset[str],
+    first: EvaluationPlan,
+    metrics: Sequence[Metric],
+    source: DataSource,
     device: str | torch.device,
 ) -> list[Evaluation]:
-    data = group[0].reference
-    source, problems = open_data(data, root, trusted)
-    if source is None:
-        raise CompileError(problems)
-    metrics = [_metric(item.metric, root, trusted) for item in group]
+    """``first`` says what is the same for all ``metrics``."""
+    data = first.reference
     for lonely in (m.name for m in metrics if m.needs_reference and reference is None):
         raise CompileError([unmeasurable(lonely, "compares with the float model", ADD_FLOAT)])
-    first = group[0]
     labels = first.labels if first.labels is not None else source.labels
     limit = len(source) if first.samples is None else min(first.samples, len(source))
     ours, theirs = [[Tally() for _ in metrics] for _ in range(2)]

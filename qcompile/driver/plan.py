@@ -244,6 +244,7 @@ def evaluations(recipe: Recipe) -> tuple[EvaluationPlan, ...]:
             batch=item.batch,
             samples=item.samples,
             labels=item.labels,
+            seq_len=item.seq_len,
         )
         for item in recipe.evaluations
     )

@@ -8,6 +8,7 @@ from torch import fx
 
 from qcompile.data.metrics import find_metric
 from qcompile.data.sources import open_data
+from qcompile.data.tokens import Tokens
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.bind import Bound
@@ -28,7 +29,8 @@ def check_measurable(bound: Bound, evaluations: Sequence[EvaluationPlan]) -> Non
     """Before the work begins: data and metrics can be found. Raises ``CompileError``."""
     problems: list[Diagnostic] = []
     for item in _needed(bound.recipe.requirements, evaluations):
-        source, found = open_data(item.reference, bound.root, bound.trusted)
+        tokens = Tokens(bound.recipe.model_reference, item.seq_len)
+        source, found = open_data(item.reference, bound.root, bound.trusted, tokens)
         problems += [] if source is not None else found
         metric = find_metric(item.metric, bound.root, bound.trusted)
         problems += [metric] if isinstance(metric, Diagnostic) else []
@@ -49,7 +51,15 @@ def judge_requirements(
     requirements = bound.recipe.requirements
     needed = _needed(requirements, evaluations)
     reference = bound.graph if device.type == "cpu" else _on(bound.graph, device)
-    found = measure_all(quantized.to(device), reference, needed, bound.root, bound.trusted, device)
+    found = measure_all(
+        quantized.to(device),
+        reference,
+        needed,
+        bound.root,
+        bound.trusted,
+        device,
+        bound.recipe.model_reference,
+    )
     figures: dict[RunFigure, float] = {
         which: _value(which, needed, found) for which in _figures(requirements)
     }

@@ -132,6 +132,8 @@ class DataPlan(Frozen):
     sha256: str
     groups: GroupsPlan | None = Field(default=None, exclude_if=lambda groups: groups is None)
     """Written only where the recipe names them, so that plans without keep their hash."""
+    seq_len: int | None = Field(default=None, exclude_if=lambda length: length is None)
+    """The same."""
 
 
 class EvaluationPlan(Frozen):
@@ -140,6 +142,8 @@ class EvaluationPlan(Frozen):
     batch: int
     samples: int | None = None
     labels: str | None = None
+    seq_len: int | None = Field(default=None, exclude_if=lambda length: length is None)
+    """Written only where the recipe names it, so that plans without keep their hash."""
 
 
 class TunePlan(Frozen):

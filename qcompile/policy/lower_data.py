@@ -22,7 +22,7 @@ CALIBRATE = (
     Attribute("labels", Shape.TEXT),
     Attribute("groups", Shape.TEXT),
     Attribute("mask", Shape.TEXT, carried_out=False),
-    Attribute("seq_len", Shape.INTEGER, low=1, carried_out=False),
+    Attribute("seq_len", Shape.INTEGER, low=1),
 )
 EVALUATE = (
     Attribute("data", Shape.TEXT, required=True),
@@ -30,6 +30,7 @@ EVALUATE = (
     Attribute("samples", Shape.INTEGER, low=1),
     Attribute("labels", Shape.TEXT),
     Attribute("mask", Shape.TEXT, carried_out=False),
+    Attribute("seq_len", Shape.INTEGER, low=1),
 )
 METRICS = ("top1", "top5", "agreement", "perplexity", "cosine", "sqnr")
 """Or ``pkg.mod:callable``."""
@@ -50,6 +51,7 @@ def lower_calibrate(node: CalibrateBlock, checker: Checker) -> Calibration | Non
         seed=settings.integer("seed") or DEFAULT_SEED,
         labels=settings.text("labels"),
         groups=settings.text("groups"),
+        seq_len=settings.integer("seq_len"),
         span=node.span,
         reference_span=attr.value.span,
     )
@@ -82,6 +84,7 @@ def _evaluation(node: EvaluateBlock, checker: Checker) -> Evaluation | None:
         batch=settings.integer("batch") or DEFAULT_BATCH,
         samples=settings.integer("samples"),
         labels=settings.text("labels"),
+        seq_len=settings.integer("seq_len"),
         span=node.span,
     )
 

@@ -160,6 +160,7 @@ class Calibration:
     labels: str | None
     groups: str | None
     """Name of the tensor that says of which group a sample is."""
+    seq_len: int | None
     span: Span
     """The whole statement."""
     reference_span: Span
@@ -172,6 +173,7 @@ class Evaluation:
     batch: int
     samples: int | None
     labels: str | None
+    seq_len: int | None
     span: Span
 
 
@@ -311,3 +313,7 @@ class Recipe:
     def is_library(self) -> bool:
         """Legal to check and to import, but without a model there is nothing to plan."""
         return self.model is None
+
+    @property
+    def model_reference(self) -> str | None:
+        return None if self.model is None else self.model.reference

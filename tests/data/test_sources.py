@@ -145,7 +145,7 @@ def test_every_bad_source_has_its_code(root, name, code, words):
     ("reference", "code"),
     [
         ("zoo:fashion_mnist", Code.DATA_REFERENCE),
-        ("text:a.txt", Code.NOT_AVAILABLE),
+        ("text:a.txt", Code.DATA_REFERENCE),
         ("images:folder", Code.NOT_AVAILABLE),
         ("hf:model", Code.DATA_REFERENCE),
         ("a:b()", Code.DATA_REFERENCE),
