@@ -20,7 +20,15 @@ from qcompile.driver.front import check_source, seen_from_here, settled
 from qcompile.driver.plan import make_plan
 from qcompile.driver.project_files import ProjectFiles
 from qcompile.driver.starting_policy import Start, starting_policy
-from qcompile.driver.starting_recipe import StartingData, probe_text, recipe_text
+from qcompile.driver.starting_recipe import (
+    MEASURED_TEXTS,
+    TEXTS,
+    UNKNOWN,
+    StartingData,
+    probe_text,
+    recipe_text,
+    shipped,
+)
 from qcompile.policy.recipe import Recipe
 from qcompile.store.atomic import check_new_file
 from qcompile.zoo.catalogue import zoo_model
@@ -57,10 +65,12 @@ def init(
         raise CompileError([unknown_inputs(reference)])
     probe = _lowered(Source(str(path), probe_text(reference, inputs)))
     seen = look(probe, trusted=trusted, preview=True)
-    start = starting_policy(seen.sites, takes_words=_takes_words(seen))
+    takes_words = _takes_words(seen)
+    start = starting_policy(seen.sites, takes_words=takes_words)
     if start is None:
         raise CompileError([nothing_to_quantize(reference)])
-    text = _laid_out(path, recipe_text(reference, inputs, start, _data(reference)))
+    data = _data(reference, start, takes_words=takes_words)
+    text = _laid_out(path, recipe_text(reference, inputs, start, data))
     found = _preview(text, seen, trusted)
     problems = write(path, text.text)
     if problems:
@@ -95,14 +105,16 @@ def _takes_words(seen: Seen) -> bool:
     return not any(value.is_floating_point() for value in example)
 
 
-def _data(reference: str) -> StartingData | None:
+def _data(reference: str, start: Start, *, takes_words: bool) -> StartingData:
     match parse_reference(reference, MODEL):
         case ZooReference(name):
             model = zoo_model(name)
             assert model is not None  # it was looked at
-            return StartingData(f"zoo:{model.data}/calib", f"zoo:{model.data}/test")
+            return shipped(f"zoo:{model.data}/calib", f"zoo:{model.data}/test")
+        case HuggingFaceReference() if takes_words:
+            return MEASURED_TEXTS if start.library == "decoder" else TEXTS
         case _:
-            return None
+            return UNKNOWN
 
 
 def _laid_out(path: Path, text: str) -> Source:

@@ -1,7 +1,7 @@
 """The text of the recipe that ``init`` writes, with the reason for each of its lines."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompile.driver.starting_policy import Start
 from qcompile.syntax.expression_text import quoted_text
@@ -9,17 +9,64 @@ from qcompile.syntax.expression_text import quoted_text
 
 @dataclass(frozen=True, slots=True)
 class StartingData:
-    """References of a model's data."""
+    """What there is to calibrate with, and what to measure on."""
 
-    calibration: str
-    test: str
+    note: str
+    calibrate: str
+    """Settings of the statement."""
+    evaluate: str | None = None
+    """The statement."""
 
 
 PLACEHOLDER = "my_data:calibration"
 """A reference that is legal and leads nowhere: only the user knows what leads on."""
-REPLACE_IT = """\
+UNKNOWN = StartingData(
+    note="""\
 # To be replaced: a function beside this file that returns a tensor, or a tuple or
-# dict of tensors, with a row a sample. `qcompile plan --preview` does without it."""
+# dict of tensors, with a row a sample. `qcompile plan --preview` does without it.""",
+    calibrate=f"""\
+  data = {quoted_text(PLACEHOLDER)}
+  samples = 256
+  batch = 32
+  seed = 1""",
+)
+TEXTS = StartingData(
+    note="""\
+# To be replaced: a text like those that the model is to read, in UTF-8, beside this
+# file. `qcompile plan --preview` does without it.""",
+    calibrate="""\
+  data = "text:calibration.txt"
+  samples = 128
+  batch = 8
+  seq_len = 512
+  seed = 1""",
+)
+MEASURED_TEXTS = replace(
+    TEXTS,
+    evaluate="""\
+evaluate perplexity {
+  data = "text:test.txt"
+  seq_len = 512
+  batch = 8
+}""",
+)
+
+
+def shipped(calibration: str, test: str) -> StartingData:
+    """Both come with the model."""
+    return StartingData(
+        note="# Inputs from which ranges are found.",
+        calibrate=f"""\
+  data = {quoted_text(calibration)}
+  samples = 256
+  batch = 32
+  seed = 1""",
+        evaluate=f"""\
+evaluate top1 {{
+  data = {quoted_text(test)}
+  batch = 250
+}}""",
+    )
 
 
 def probe_text(reference: str, inputs: Sequence[str]) -> str:
@@ -27,19 +74,17 @@ def probe_text(reference: str, inputs: Sequence[str]) -> str:
     return f"qrecipe 1\n{_model(reference, inputs)}\npolicy main {{}}\n"
 
 
-def recipe_text(
-    reference: str, inputs: Sequence[str], start: Start, data: StartingData | None
-) -> str:
+def recipe_text(reference: str, inputs: Sequence[str], start: Start, data: StartingData) -> str:
     """The starting recipe, not laid out yet."""
     parts = (
         "qrecipe 1",
         _model(reference, inputs),
         f"# Chosen for what the graph holds: {start.because}.\n{_import(start)}",
         _policy(start),
-        _calibrate(data),
+        f"{data.note}\ncalibrate {{\n{data.calibrate}\n}}",
         "# Fits each layer in closed form; `tune rtn` rounds to nearest, `tune brecq` learns.\n"
         "tune hybrid",
-        *([] if data is None else [_evaluate(data)]),
+        *([] if data.evaluate is None else [f"# What `qcompile eval` measures.\n{data.evaluate}"]),
         "# What holds of every plan, whoever edits the policy.\n"
         + "\n".join(f"expect {line}" for line in start.expects),
     )
@@ -70,20 +115,3 @@ def _policy(start: Start) -> str:
         f"policy main extends {start.library}.{start.policy} {{"
     )
     return "\n".join([head, *(f"  {rule}" for rule in start.rules), "}"])
-
-
-def _calibrate(data: StartingData | None) -> str:
-    reference, note = PLACEHOLDER, REPLACE_IT
-    if data is not None:
-        reference, note = data.calibration, "# Inputs from which ranges are found."
-    return (
-        f"{note}\ncalibrate {{\n  data = {quoted_text(reference)}\n"
-        "  samples = 256\n  batch = 32\n  seed = 1\n}"
-    )
-
-
-def _evaluate(data: StartingData) -> str:
-    return (
-        "# What `qcompile eval` measures.\n"
-        f"evaluate top1 {{\n  data = {quoted_text(data.test)}\n  batch = 250\n}}"
-    )

@@ -16,6 +16,7 @@ from qcompile.diagnostics.codes import Code
 WORDS = ["[BOS]", "[EOS]", "[UNK]", "a", "b", "c", "d"]
 BOS, EOS, UNK, A, B, C, D = range(len(WORDS))
 MODEL = "hf:model"
+THREE = Tokens(MODEL, 3)
 
 
 def tokenizer(template=None):
@@ -42,13 +43,13 @@ def save(project):
     return write
 
 
-def opened(project, tokens=Tokens(MODEL, 3)):
+def opened(project, tokens=THREE):
     source, problems = open_data("text:a.txt", project, tokens=tokens)
     assert source is not None, problems
     return source
 
 
-def problem(project, tokens=Tokens(MODEL, 3)):
+def problem(project, tokens=THREE):
     source, problems = open_data("text:a.txt", project, tokens=tokens)
     assert source is None
     (one,) = problems

@@ -165,6 +165,8 @@ def test_language_model_gets_groups_that_divide_its_layers_and_eight_bits_for_it
     )
     path = written(folder, "llama.qrecipe", "hf:llama")
     assert "group = 32" in path.read_text()
+    assert 'data = "text:calibration.txt"' in path.read_text()
+    assert 'evaluate perplexity {\n  data = "text:test.txt"' in path.read_text()
     found = bits(path)
     assert found.pop("lm_head") == 8
     assert len(found) == 7
@@ -188,6 +190,8 @@ def test_model_of_words_without_a_score_for_each_is_an_encoder(folder):
     )
     path = written(folder, "bert.qrecipe", "hf:bert")
     assert 'import "std:encoder"' in path.read_text()
+    assert 'data = "text:calibration.txt"' in path.read_text()
+    assert "evaluate" not in path.read_text()
     found = bits(path)
     assert set(found.values()) == {4, 8}
     inner = "encoder.layer.{}.attention.self.{}"
