@@ -10,7 +10,7 @@ from torch import fx
 from qcompile.analysis.layer_work import matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.kinds import is_structural
-from qcompile.capture.lifetimes import Lifetimes
+from qcompile.capture.lifetimes import Lifetimes, is_result
 from qcompile.capture.unit import Unit
 from qcompile.quant.layer_solver import tried_at_once
 from qcompile.quant.moments import is_wide
@@ -75,17 +75,21 @@ class UnitMemory:
 def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
     """In the order of the walk; values are held from the node that makes them to their last use.
 
-    What a node reads for the last time goes batch by batch, as its own value comes. The samples
-    are the caller's (``samples_bytes``), and in a state as long as they are read.
+    What a node reads for the last time goes batch by batch, as its own value comes. What nothing
+    but the network's output reads is not held, unless something is learned from it. The samples are
+    the caller's (``samples_bytes``), and in a state as long as they are read.
     """
     lifetimes = Lifetimes(walk.nodes.values(), walk.units)
     samples = [name for name, node in walk.nodes.items() if node.op == "placeholder"]
-    streams, results = _Streams(walk), 0
+    streams, written = _Streams(walk), 0
     for unit in walk.units:
         kept = {*unit.outputs, *_inputs(walk, unit)}
+        results = {name for name in unit.nodes if is_result(walk.nodes[name])}
+        results -= {name for stretch in walk.learned(unit) for name in stretch.nodes}
         peak, most, statistics = streams.resident(), streams.alive, 0
         for name in unit.nodes:
-            fitted, solved = _fitted(walk, name), _statistics(walk, name)
+            fitted = NOTHING if name in results else _fitted(walk, name)
+            solved = _statistics(walk, name)
             aside = solved + _quantizing(walk, name, is_fitted=solved > 0)
             wide = solved and _is_wide(walk, name)
             values = streams.settled(fitted) if wide else streams.resident(fitted)
@@ -93,7 +97,8 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
             if walk.tensors(name):
                 most = max(most, streams.alive + sum(fitted.values()))
             statistics = max(statistics, aside if solved else 0)
-            streams.add(name)
+            if name not in results:
+                streams.add(name)
             streams.drop(lifetimes.over(streams.live, lifetimes.place[name], kept))
             peak = max(peak, streams.resident() + _one_batch(walk, name))
         learning = max((_learning(walk, one) for one in walk.learned(unit)), default=0)
@@ -104,11 +109,11 @@ def unit_memory(walk: RunWalk) -> Iterator[UnitMemory]:
         pooled, mapped = streams.most
         end = lifetimes.place[unit.nodes[-1]]
         streams.drop(lifetimes.over(streams.live, end, frozenset()))
-        results += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
+        written += sum(t.bytes_after for name in unit.nodes for t in walk.tensors(name))
         read = [name for name in samples if lifetimes.last_read[name] > end]
         state = streams.alive + sum(held(walk, name) for name in read)
         streams.begin()
-        peak = max(peak, state * (1 + SAVING)) + results
+        peak = max(peak, state * (1 + SAVING)) + written
         yield UnitMemory(peak, most, statistics, learning, state, pooled, mapped)
 
 

@@ -23,3 +23,8 @@ class Lifetimes:
     def over(self, live: Iterable[str], place: int, held: AbstractSet[str]) -> list[str]:
         """Which of ``live`` nothing reads after the node at ``place``; ``held`` stay."""
         return [name for name in live if self.last_read[name] <= place and name not in held]
+
+
+def is_result(node: fx.Node) -> bool:
+    """The network's output reads it, and nothing else does."""
+    return bool(node.users) and all(user.op == "output" for user in node.users)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qcompile.passes.sweep import SweepStep
+from qcompile.passes.sweep_progress import SweepStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ from qcompile.driver.requirements import Judged, judge_requirements
 from qcompile.driver.tunes import tunings_by_node
 from qcompile.emit.artifact import write_artifact
 from qcompile.emit.materialize import materialize
-from qcompile.passes.sweep import SweepStep, UnitOutcome, sweep
+from qcompile.passes.sweep import UnitOutcome, sweep
+from qcompile.passes.sweep_progress import SweepStep
 from qcompile.passes.sweep_state import ChainState
 from qcompile.policy.assertion import requirement_failed
 from qcompile.policy.claim import RunFigure

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
-from qcompile.capture.lifetimes import Lifetimes
+from qcompile.capture.lifetimes import Lifetimes, is_result
 from qcompile.capture.unit import Unit
 from qcompile.compat.heap import give_back_freed
 from qcompile.methods.tuning import Tuning
@@ -26,6 +26,8 @@ from qcompile.passes.row_importance import row_importance
 from qcompile.passes.solvers import unit_seed
 from qcompile.passes.sweep_guard import check_finite
 from qcompile.passes.sweep_node import attribute, is_in_place, operation
+from qcompile.passes.sweep_progress import Progress, SweepStep
+from qcompile.passes.sweep_result import Recomputed, ResultFigures
 from qcompile.passes.sweep_site import SiteContext, SiteFigures, quantize_site, weight_names
 from qcompile.passes.sweep_state import ChainState, chain_state, restored
 from qcompile.passes.sweep_streams import Streams
@@ -48,26 +50,6 @@ NO_TUNINGS: Mapping[str, Tuning] = MappingProxyType({})
 NO_NORMS: Mapping[str, Sequence[str]] = MappingProxyType({})
 Batch = Mapping[str, Tensor]
 """By the name of the graph's placeholder; the first axis counts samples."""
-
-
-@dataclass(frozen=True, slots=True)
-class SweepStep:
-    """Told to the progress callback as work goes on.
-
-    Work is counted in pieces: one for each site, one for each ``Tick`` of a reconstruction.
-    ``number`` is the piece that is about to begin, from 1. ``loss`` is a reconstruction's,
-    relative to its start.
-    """
-
-    unit: str
-    site: str
-    number: int
-    total: int
-    step: int | None = None
-    loss: float | None = None
-
-
-Progress = Callable[[SweepStep], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +146,8 @@ class _Walk:
         """By storage: kept as long as a later site uses the same weight."""
         self.batch_sizes = [batch_size(batch) for batch in batches]
         self.row_weights: Mapping[str, Sequence[Tensor]] = {}
+        self.results: dict[str, ResultFigures] = {}
+        """Of nodes of the unit that nothing reads and nothing is learned from: not held."""
 
     def weigh_rows(self) -> None:
         """Where a solver of layers minds which rows the network's output depends on."""
@@ -216,6 +200,7 @@ class _Walk:
         self._check_inputs(unit)
         whole = self._learned_whole(unit)
         by_block = whole is not None
+        self.results = {} if by_block else self._unread(unit)
         inputs = self._inputs(unit.inputs, unit.nodes) if by_block else {}
         work = UnitWork(context, inputs, self._norms(unit))
         held = set(unit.outputs)
@@ -266,12 +251,13 @@ class _Walk:
             self._reconstruct(unit, work, tuning, inputs, site.key, (name,), name)
         return replace(result.figures, output_error=self._error(name))
 
-    def _wanted(self, node: fx.Node, site: SitePlan, tuning: Tuning) -> list[Value]:
+    def _wanted(self, node: fx.Node, site: SitePlan, tuning: Tuning) -> Sequence[Value]:
         """The float output, where a solver of the layer fits it; else nothing, to save memory."""
         solves = tuning.uses_moments and site.has_weight
         if not solves or is_in_place(self.module, node):
             return []
-        return list(map(self._evaluation(node, quantized=False), range(len(self.batches))))
+        made = Recomputed(self._evaluation(node, quantized=False), len(self.batches))
+        return made if node.name in self.results else list(made)
 
     def _inputs(self, names: Sequence[str], nodes: Sequence[str]) -> Inputs:
         """The cached values that a reconstruction starts from; copies if it works in place."""
@@ -384,12 +370,19 @@ class _Walk:
         place = self.lifetimes.place.get(name)  # ``None``: of sizes, before the first unit
         over = [] if place is None else self.lifetimes.over(read, place, held)
         found: tuple[list[Value], list[Value]] = ([], [])
+        result = self.results.get(name)
         for batch in range(len(self.batches)):
-            if quantized is not None:
-                found[1].append(quantized(batch))
-            found[0].append(plain(batch))
+            behind = None if quantized is None else quantized(batch)
+            value = plain(batch)
+            if result is not None:
+                result.see(batch, value, value if quantized is None else behind)
+            else:
+                found[0].append(value)
+                found[1].append(behind)
+            del value, behind
             self.streams.give_up(over, batch)
-        self.streams.put(name, found[0], None if quantized is None else found[1])
+        if result is None:
+            self.streams.put(name, found[0], None if quantized is None else found[1])
 
     def _split_if_in_place(self, node: fx.Node) -> None:
         if is_in_place(self.module, node):
@@ -405,6 +398,8 @@ class _Walk:
                 del self.weights[storage]
 
     def _error(self, name: str) -> float | None:
+        if name in self.results:
+            return self.results[name].error
         if self.streams.is_shared(name):
             return 0.0 if floats_in(self.streams.float_values(name)) else None
         found = floats_in(self.streams.quantized_values(name))
@@ -413,7 +408,20 @@ class _Walk:
     def _main_output(self, unit: Unit) -> str | None:
         """The output made last that holds floating-point numbers; the others are side values."""
         inside = sorted(unit.outputs, key=lambda name: self.lifetimes.place[name], reverse=True)
-        return next((n for n in inside if floats_in(self.streams.float_values(n)[:1])), None)
+        return next(filter(self._has_floats, inside), None)
+
+    def _has_floats(self, name: str) -> bool:
+        if name in self.results:
+            return self.results[name].has_floats
+        return bool(floats_in(self.streams.float_values(name)[:1]))
+
+    def _unread(self, unit: Unit) -> dict[str, ResultFigures]:
+        return {
+            name: ResultFigures(unit.name, self.batch_sizes)
+            for name in unit.nodes
+            if is_result(self.nodes[name])
+            and not (name in self.sites and self._tuning_of(name).learns)
+        }
 
     def _check_inputs(self, unit: Unit) -> None:
         """What the batches bring; what earlier units bring was checked when it left them."""
@@ -426,6 +434,9 @@ class _Walk:
             self._check(unit, name, masks_allowed=name != main)
 
     def _check(self, unit: Unit, name: str, *, masks_allowed: bool) -> None:
+        if name in self.results:
+            self.results[name].check(masks_allowed=masks_allowed)
+            return
         streams = {"float": self.streams.float_values(name)}
         if not self.streams.is_shared(name):
             streams["quantized"] = self.streams.quantized_values(name)

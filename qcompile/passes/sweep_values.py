@@ -9,6 +9,9 @@ from torch import Tensor
 Value = object
 """What a node returns. Sizes, masks and flags travel beside the activations."""
 
+PIECE = 1 << 24
+"""Elements: more than most layers make of a batch."""
+
 
 def tensors_in(value: Value) -> Iterator[Tensor]:
     """All tensors of a value, in order."""
@@ -43,16 +46,39 @@ def floats_in(values: list[Value]) -> list[Tensor]:
     return [item for value in values for item in tensors_in(value) if item.is_floating_point()]
 
 
+class Distance:
+    """How far tensors are from those that are wanted, added up."""
+
+    def __init__(self) -> None:
+        self._squares = self._power = 0.0
+
+    @property
+    def relative(self) -> float | None:
+        """``sum |found - wanted|^2 / sum |wanted|^2``; ``None`` where what is wanted is zero."""
+        return self._squares / self._power if self._power else None
+
+    def add(self, found: list[Tensor], wanted: list[Tensor]) -> None:
+        for a, b in zip(found, wanted, strict=True):
+            # half precision would overflow in the squares
+            wide = torch.promote_types(b.dtype, torch.float32)
+            for one, other in zip(_pieces(a), _pieces(b), strict=True):
+                # float32 sums are pairwise: exact to 1e-7, and three times as fast as float64
+                self._squares += float((one.to(wide) - other.to(wide)).square_().sum())
+                self._power += float(other.to(wide).square().sum())
+
+
+def _pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Rows of at most ``PIECE`` elements, so that what is made of them is small."""
+    if tensor.numel() <= PIECE or tensor.dim() == 0:
+        return iter((tensor,))
+    return iter(tensor.split(max(PIECE * len(tensor) // tensor.numel(), 1)))
+
+
 def relative_error(found: list[Tensor], wanted: list[Tensor]) -> float | None:
     """``sum |found - wanted|^2 / sum |wanted|^2``; ``None`` where all that is wanted is zero."""
-    distance = power = 0.0
-    for a, b in zip(found, wanted, strict=True):
-        # half precision would overflow in the squares
-        wide = torch.promote_types(b.dtype, torch.float32)
-        # float32 sums are pairwise: exact to 1e-7, and three times as fast as float64
-        distance += float((a.to(wide) - b.to(wide)).square_().sum())
-        power += float(b.to(wide).square().sum())
-    return distance / power if power else None
+    distance = Distance()
+    distance.add(found, wanted)
+    return distance.relative
 
 
 def batch_size(batch: Mapping[str, Value]) -> int:

@@ -19,7 +19,8 @@ import qcompile
 from qcompile.driver.plan import Planned, make_plan
 from qcompile.driver.prepared import prepared
 from qcompile.driver.tunes import tunings_by_node
-from qcompile.passes.sweep import Progress, UnitOutcome, sweep
+from qcompile.passes.sweep import UnitOutcome, sweep
+from qcompile.passes.sweep_progress import Progress
 from qcompile.passes.sweep_state import ChainState, restored
 from tests.bench.block_methods import FITTED, HELD_OUT
 from tests.bench.step_cost import StepClock

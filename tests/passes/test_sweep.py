@@ -14,11 +14,14 @@ from torch import fx, nn
 from qcompile.capture.unit import Unit
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.failure import CompileError
+from qcompile.methods.presets import PRESETS
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.solvers import round_to_nearest
 from qcompile.passes.sweep import sweep
+from qcompile.passes.sweep_result import ResultFigures
 from qcompile.passes.sweep_state import ChainState
 from qcompile.passes.sweep_streams import Streams
+from qcompile.passes.sweep_values import relative_error
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import (
@@ -35,6 +38,8 @@ from qcompile.quant.range_search import weight_range
 
 CPU = torch.device("cpu")
 RTN = Tuning(preset="rtn", solvers=("rtn",))
+BY_NAME = {tuning.preset: tuning for tuning in PRESETS}
+HYBRID, BRECQ = BY_NAME["hybrid"], replace(BY_NAME["brecq"], steps=3)
 RULE = RuleRef(file="r.qrecipe", line=1, column=1, text="use w4a8")
 W4 = QuantSlot(format=IntFormat(bits=4, signed=True), symmetric=True, granularity=PerChannel())
 A8 = QuantSlot(format=IntFormat(bits=8, signed=False), symmetric=False, granularity=PerTensor())
@@ -351,9 +356,53 @@ def test_nothing_is_held_inside_a_unit_longer_than_needed(monkeypatch):
         "add": {"size", "reshape"},
         "size": {"reshape"},
         "reshape": {"head"},
-        "head": {"linear"},
-        "linear": set(),
+        "head": set(),  # the network's output is compared as it comes
     }
+
+
+@pytest.mark.parametrize("tuning", [RTN, HYBRID, BRECQ], ids=["rtn", "hybrid", "brecq"])
+def test_an_output_that_is_not_held_is_quantized_and_compared_all_the_same(monkeypatch, tuning):
+    module, units, sites, batches = conv_case()
+    found = run(module, units, sites, batches, tuning)
+    monkeypatch.setattr("qcompile.passes.sweep.is_result", lambda node: False)
+    wanted = run(module, units, sites, batches, tuning)
+    assert_same_tensors(merged(found), merged(wanted))
+    assert [one.output_error for one in found] == [one.output_error for one in wanted]
+    assert [one.sites for one in found] == [one.sites for one in wanted]
+
+
+def test_large_values_are_compared_piece_by_piece(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    found, wanted = torch.randn(2, 7, 5, 3, generator=generator)
+    whole = relative_error([found, wanted[0, 0, 0]], [wanted, found[0, 0, 0]])
+    monkeypatch.setattr("qcompile.passes.sweep_values.PIECE", 4)
+    assert relative_error([found, wanted[0, 0, 0]], [wanted, found[0, 0, 0]]) == pytest.approx(
+        whole
+    )
+
+
+def test_an_output_that_is_the_float_one_has_no_error():
+    module, units, _, batches = conv_case()
+    assert run(module, units, {}, batches)[-1].output_error == 0.0
+
+
+@pytest.mark.parametrize(("value", "allowed"), [(math.inf, True), (math.nan, False)])
+def test_an_output_that_is_not_finite_is_found_behind_the_batch_it_is_in(value, allowed):
+    """Side values may be masks of infinities; whether it is one is known later."""
+    figures = ResultFigures("u", [2, 2])
+    bad = torch.tensor([[0.0], [value]])
+    figures.see(0, torch.ones(2, 1), torch.ones(2, 1))
+    figures.see(1, torch.ones(2, 1), bad)
+    with pytest.raises(CompileError) as failure:
+        figures.check(masks_allowed=False)
+    (problem,) = failure.value.diagnostics
+    assert problem.code is Code.NON_FINITE_BLOCK
+    assert (problem.subject, "quantized" in problem.message) == ("calibration sample 3", True)
+    if allowed:
+        figures.check(masks_allowed=True)
+    else:
+        with pytest.raises(CompileError):
+            figures.check(masks_allowed=True)
 
 
 class Tied(nn.Module):
