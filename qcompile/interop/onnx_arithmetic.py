@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import torch
 
-from qcompile.interop.onnx_graph import OnnxGraph, UnsupportedCallError, Value
+from qcompile.interop.onnx_graph import END, OnnxGraph, UnsupportedCallError, Value
 
 Number: TypeAlias = int | float | bool
 Scalar: TypeAlias = Value | Number
@@ -33,6 +33,53 @@ def binary(op_type: str) -> Row:
         return g.call(op_type, first, second)
 
     return row
+
+
+def rsqrt(g: OnnxGraph, input: Value) -> str:
+    return g.call("Reciprocal", g.call("Sqrt", input))
+
+
+def ne(g: OnnxGraph, input: Scalar, other: Scalar) -> str:
+    return g.call("Not", g.call("Equal", *promoted(g, input, other)))
+
+
+def logical(op_type: str) -> Row:
+    """Of truth values; bits of whole numbers are something else."""
+
+    def row(g: OnnxGraph, input: Scalar, other: Scalar) -> str:
+        first, second = promoted(g, input, other)
+        if first.dtype != "bool":
+            raise UnsupportedCallError(f"bits of {first.dtype}")
+        return g.call(op_type, first, second)
+
+    return row
+
+
+def cumsum(g: OnnxGraph, input: Value, dim: int, *, dtype: torch.dtype | None = None) -> str:
+    """Whole numbers and truth values add up in int64, as torch has it."""
+    if dtype is not None:
+        raise UnsupportedCallError("a cumulative sum in another dtype")
+    summed = input if input.is_float else g.cast(input, "int64")
+    return g.call("CumSum", summed, g.scalar(input.axis(dim), "int64"))
+
+
+def diff(
+    g: OnnxGraph,
+    input: Value,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Value | None = None,
+    append: Value | None = None,
+) -> str:
+    """Of neighbours along one axis."""
+    if n != 1 or input.dtype == "bool":
+        raise UnsupportedCallError("differences of differences, or of truth values")
+    axis = input.axis(dim)
+    parts = [part for part in (prepend, input, append) if part is not None]
+    whole = input.name if len(parts) == 1 else g.call("Concat", *parts, axis=axis)
+    rest = g.call("Slice", whole, g.integers([1]), g.integers([END]), g.integers([axis]))
+    first = g.call("Slice", whole, g.integers([0]), g.integers([-1]), g.integers([axis]))
+    return g.call("Sub", rest, first)
 
 
 def add(g: OnnxGraph, input: Scalar, other: Scalar, *, alpha: Number = 1) -> str:
@@ -157,7 +204,8 @@ def _scaled_sum(g: OnnxGraph, op_type: str, input: Scalar, other: Scalar, alpha:
 
 def _along(g: OnnxGraph, op_type: str, input: Value, dim: int, rest: tuple[object, ...]) -> str:
     """``rest`` has the level of a warning, and a dtype that torch would compute in."""
-    if any(isinstance(item, torch.dtype) for item in rest):
+    own = getattr(torch, input.dtype)
+    if any(isinstance(item, torch.dtype) and item != own for item in rest):
         raise UnsupportedCallError("a softmax in another dtype")
     return g.call(op_type, input, axis=input.axis(dim))
 

@@ -30,8 +30,11 @@ def saturates(g: OnnxGraph, input: Value, weight: Value, bias: Value | None) -> 
     by, of_input = _dequantizer(g, weight), _dequantizer(g, input)
     if bias is None or by is None or of_input is None or bias.name not in g.initializers:
         return False
-    step = _floats(g, of_input.inputs[1]) * _floats(g, by.inputs[1])
-    return bool((_floats(g, bias.name).abs() > step * LARGEST).any())
+    scale, held = _floats(g, by.inputs[1]), _floats(g, bias.name)
+    if scale.numel() not in (1, held.numel()):  # a scale a group: no output has one step
+        return False
+    step = _floats(g, of_input.inputs[1]) * scale
+    return bool((held.abs() > step * LARGEST).any())
 
 
 def _dequantizer(g: OnnxGraph, value: Value) -> OnnxNode | None:

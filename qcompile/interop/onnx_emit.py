@@ -106,7 +106,7 @@ class _Emission:
             return QUANTIZERS[name](self.g, *arguments, **keywords)
         if node.op == "call_module":
             keywords |= settings(self.module.get_submodule(str(node.target)))
-        elif _are_numbers(arguments) and callable(node.target):
+        elif _are_numbers(arguments) and not keywords and callable(node.target):
             return node.target(*arguments)
         arguments = [self._as_value(item) for item in arguments]
         keywords = {key: self._as_value(item) for key, item in keywords.items()}

@@ -30,6 +30,8 @@ ELEMENT_TYPES: Mapping[str, ElementType] = MappingProxyType(
 )
 """Torch's names of the dtypes that ONNX has."""
 
+END = (1 << 63) - 1
+"""What ONNX takes for the end of an axis."""
 FOUR_BITS = frozenset({ElementType.INT4, ElementType.UINT4})
 FLOAT_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 

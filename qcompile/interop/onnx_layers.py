@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from qcompile.interop.onnx_arithmetic import promoted
 from qcompile.interop.onnx_bias import saturates, stands_behind
-from qcompile.interop.onnx_graph import OnnxGraph, UnsupportedCallError, Value
+from qcompile.interop.onnx_graph import END, OnnxGraph, UnsupportedCallError, Value
 from qcompile.interop.onnx_shapes import transpose
 
 Extent: TypeAlias = int | Sequence[int]
@@ -222,16 +222,32 @@ def attention(
     enable_gqa: bool = False,
 ) -> str:
     """A float mask is added to the scores; where one of bool says no they are minus infinity."""
-    if is_causal or enable_gqa:
-        raise UnsupportedCallError("causal or grouped attention")
+    if enable_gqa:
+        raise UnsupportedCallError("grouped attention")
     factor = query.size(-1) ** -0.5 if scale is None else scale
     scores = g.call("MatMul", query, transpose(g, key, -1, -2))
     scores = g.call("Mul", scores, g.scalar(factor, query.dtype))
+    if is_causal:
+        sizes = g.call("Slice", g.call("Shape", scores), g.integers([-2]), g.integers([END]))
+        past = g.call("Trilu", g.call("Expand", g.scalar(True, "bool"), sizes), upper=0)
+        scores = _only(g, past, scores, query.dtype)
     if attn_mask is not None and attn_mask.dtype == "bool":
-        scores = g.call("Where", attn_mask, scores, g.scalar(float("-inf"), query.dtype))
+        scores = _only(g, attn_mask, scores, query.dtype)
     elif attn_mask is not None:
         scores = g.call("Add", scores, attn_mask)
     return g.call("MatMul", g.call("Softmax", scores, axis=-1), value)
+
+
+def _only(g: OnnxGraph, mask: Value | str, scores: str, dtype: str) -> str:
+    return g.call("Where", mask, scores, g.scalar(float("-inf"), dtype))
+
+
+def addmm(
+    g: OnnxGraph, input: Value, mat1: Value, mat2: Value, *, beta: float = 1, alpha: float = 1
+) -> str:
+    if (beta, alpha) != (1, 1):
+        raise UnsupportedCallError("a product with `beta` or `alpha`")
+    return g.call("Add", input, g.call("MatMul", mat1, mat2))
 
 
 def _with_bias(g: OnnxGraph, product: str, bias: Value | None, rank: int) -> str:

@@ -14,6 +14,7 @@ from qcompile.capture.leaves import constructor_arguments
 from qcompile.capture.operations import bare_name
 from qcompile.capture.rotation import BlockRotation
 from qcompile.interop import onnx_arithmetic as arithmetic
+from qcompile.interop import onnx_creation as creation
 from qcompile.interop import onnx_layers as layers
 from qcompile.interop import onnx_quantizers as quantizers
 from qcompile.interop import onnx_shapes as shapes
@@ -68,6 +69,19 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "truediv": arithmetic.div,
         "floordiv": arithmetic.floor_divide,
         "floor_divide": arithmetic.floor_divide,
+        "rsqrt": arithmetic.rsqrt,
+        "ne": arithmetic.ne,
+        "and": arithmetic.logical("And"),
+        "logical_and": arithmetic.logical("And"),
+        "or": arithmetic.logical("Or"),
+        "logical_or": arithmetic.logical("Or"),
+        "cumsum": arithmetic.cumsum,
+        "diff": arithmetic.diff,
+        "arange": creation.arange,
+        "ones": creation.filled(1),
+        "zeros": creation.filled(0),
+        "new_ones": creation.new_filled(1),
+        "new_zeros": creation.new_filled(0),
         "clamp": arithmetic.clamp,
         "clip": arithmetic.clamp,
         "relu6": arithmetic.relu6,
@@ -99,10 +113,12 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "split": shapes.split,
         "getitem": shapes.getitem,
         "select": shapes.select,
+        "gather": shapes.gather,
         "linear": layers.linear,
         "matmul": layers.matmul,
         "bmm": layers.matmul,
         "mm": layers.matmul,
+        "addmm": layers.addmm,
         "embedding": layers.embedding,
         "conv1d": layers.convolution(1),
         "conv2d": layers.convolution(2),

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import TypeAlias
 
-from qcompile.interop.onnx_graph import OnnxGraph, Size, UnsupportedCallError, Value
+from qcompile.interop.onnx_graph import END, OnnxGraph, Size, UnsupportedCallError, Value
 
 Dims: TypeAlias = int | Sequence[int]
 Sizes: TypeAlias = Size | Sequence[Size]
 Index: TypeAlias = int | slice | EllipsisType | Value | None
-
-END = (1 << 63) - 1
-"""What ONNX takes for the end of an axis."""
 
 
 def size(g: OnnxGraph, input: Value, dim: int | None = None) -> Size | tuple[Size, ...]:
@@ -29,7 +26,7 @@ def attribute(g: OnnxGraph, input: Value, name: str) -> Size | tuple[Size, ...]:
 
 def reshape(g: OnnxGraph, input: Value, *shape: Sizes) -> str:
     """A single size that is not known becomes -1, which every runtime can fold."""
-    wanted = _flat(shape)
+    wanted = flat(shape)
     unknown = [place for place, item in enumerate(wanted) if isinstance(item, Value)]
     if len(unknown) == 1 and -1 not in wanted:
         wanted[unknown[0]] = -1
@@ -68,7 +65,7 @@ def squeeze(g: OnnxGraph, input: Value, dim: Dims) -> str:
 
 def expand(g: OnnxGraph, input: Value, *size: Sizes) -> str:
     """-1 keeps a size: ONNX broadcasts, and 1 does that."""
-    wanted = [1 if isinstance(item, int) and item == -1 else item for item in _flat(size)]
+    wanted = [1 if isinstance(item, int) and item == -1 else item for item in flat(size)]
     return g.call("Expand", input, g.sizes(wanted))
 
 
@@ -106,6 +103,9 @@ def getitem(g: OnnxGraph, input: object, index: object) -> object:
     if not isinstance(input, Value):
         return _element(input, index)
     indices: list[Index] = [*index] if isinstance(index, tuple) else [index]  # pyright: ignore[reportAssignmentType]
+    places = [item for item in indices if isinstance(item, Value) and item.rank]
+    if places and len(places) == len(indices):
+        return _gathered(g, input, places)
     return _indexed(g, input, _without_ellipsis(indices, input.rank))
 
 
@@ -114,12 +114,31 @@ def select(g: OnnxGraph, input: Value, dim: int, index: int) -> str:
     return g.call("Gather", input, g.scalar(index, "int64"), axis=axis)
 
 
+def _gathered(g: OnnxGraph, input: Value, places: Sequence[Value]) -> str:
+    """By tensors of positions along the first axes, broadcast against one another."""
+    if any(place.dtype != "int64" for place in places):
+        raise UnsupportedCallError("an index that is a mask")
+    names = [place.name for place in places]
+    together = names[0]
+    for name in names[1:]:
+        together = g.call("Add", together, name)
+    shape = g.call("Shape", together)
+    rank = max(place.rank for place in places)
+    wide = [g.call("Expand", name, shape) for name in names]
+    columns = [g.call("Unsqueeze", name, g.integers([rank])) for name in wide]
+    return g.call("GatherND", input, g.call("Concat", *columns, axis=rank))
+
+
+def gather(g: OnnxGraph, input: Value, dim: int, index: Value) -> str:
+    return g.call("GatherElements", input, index, axis=input.axis(dim))
+
+
 def _indexed(g: OnnxGraph, input: Value, indices: Sequence[Index]) -> str:
     """Slices first, on the input's own axes; then integers drop axes and ``None`` adds them."""
     starts, ends, axes, steps = _slices(indices)
     name = input.name
     if axes:
-        bounds = (g.integers(part) for part in (starts, ends, axes, steps))
+        bounds = (g.sizes(starts), g.sizes(ends), g.integers(axes), g.integers(steps))
         name = g.call("Slice", name, *bounds)
     own = [item for item in indices if item is not None]
     for axis, item in reversed(list(enumerate(own))):
@@ -130,9 +149,10 @@ def _indexed(g: OnnxGraph, input: Value, indices: Sequence[Index]) -> str:
     return g.call("Unsqueeze", name, g.integers(added)) if added else name
 
 
-def _slices(indices: Sequence[Index]) -> tuple[list[int], list[int], list[int], list[int]]:
-    starts: list[int] = []
-    ends: list[int] = []
+def _slices(indices: Sequence[Index]) -> tuple[list[Size], list[Size], list[int], list[int]]:
+    """Bounds may be sizes that are known at run time only, steps may not."""
+    starts: list[Size] = []
+    ends: list[Size] = []
     axes: list[int] = []
     steps: list[int] = []
     for axis, item in enumerate(item for item in indices if item is not None):
@@ -140,17 +160,14 @@ def _slices(indices: Sequence[Index]) -> tuple[list[int], list[int], list[int], 
             continue
         if not isinstance(item, slice):
             raise UnsupportedCallError("an index that is a tensor")
-        if not all(bound is None or isinstance(bound, int) for bound in _bounds(item)):
-            raise UnsupportedCallError("a slice that ends at a free size")
-        starts.append(item.start or 0)
+        step = 1 if item.step is None else item.step
+        if not isinstance(step, int):
+            raise UnsupportedCallError("a slice whose step is a free size")
+        starts.append(0 if item.start is None else item.start)
         ends.append(END if item.stop is None else item.stop)
         axes.append(axis)
-        steps.append(1 if item.step is None else item.step)
+        steps.append(step)
     return starts, ends, axes, steps
-
-
-def _bounds(item: slice) -> tuple[object, object, object]:
-    return item.start, item.stop, item.step
 
 
 def _without_ellipsis(indices: Sequence[Index], rank: int) -> list[Index]:
@@ -180,5 +197,5 @@ def _size(g: OnnxGraph, input: Value, dim: int) -> Size:
     return Value(g.call("Squeeze", whole, g.integers([0])), "int64", ())
 
 
-def _flat(sizes: Sequence[Sizes]) -> list[Size]:
+def flat(sizes: Sequence[Sizes]) -> list[Size]:
     return [item for size in sizes for item in ([size] if isinstance(size, int | Value) else size)]
