@@ -1,6 +1,6 @@
 """What a capture yields."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -24,3 +24,5 @@ class Captured:
     diagnostics: tuple[Diagnostic, ...]
     free_axes: FreeAxes = field(default_factory=dict[str, tuple[int, ...]])
     """Whose sizes may differ from the example's; empty where ``method`` is ``real``."""
+    size_problem: Callable[[Mapping[str, Sequence[int]]], str | None] = lambda shapes: None
+    """Why the graph does not hold for inputs of these shapes, if it does not."""

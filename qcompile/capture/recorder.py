@@ -80,6 +80,8 @@ class Recorder(TorchFunctionMode):
         self.graph = fx.Graph()
         self.constants: dict[str, torch.Tensor] = {}
         self.trail = Trail()
+        self.conditions: list[SizeDecision] = []
+        """What the model took for granted of sizes above one."""
         self.reads = ValueReads(has_values=sizes is None, answers=answers)
         self._sizes = sizes
         self._modules = {id(child): path for path, child in model.named_modules()}
@@ -242,7 +244,9 @@ class Recorder(TorchFunctionMode):
         if self._silent and not decision.fixes_a_size:
             return
         if not decision.is_settled_from(1):
-            self.trail.specialise(f"`{decision.text}`", above_one=decision.is_settled_from(2))
+            above_one = decision.is_settled_from(2)
+            self.trail.specialise(f"`{decision.text}`", above_one=above_one)
+            self.conditions += [] if above_one else [decision]
 
     def _read(
         self,

@@ -55,7 +55,17 @@ def trace(
         raise CompileError(diagnostics)
     method = "fake" if best.sizes is not None else "real"
     module = _graph_module(model, best.recorder)
-    return Captured(module, method, found, tuple(diagnostics), _free_axes(best.sizes))
+    if best.sizes is None:
+        return Captured(module, method, found, tuple(diagnostics))
+    free = _free_axes(best.sizes)
+    return Captured(
+        module,
+        method,
+        found,
+        tuple(diagnostics),
+        free,
+        partial(best.sizes.problem, best.recorder.conditions),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +180,9 @@ def _fake(value: object, name: str, dynamic: FreeAxes, sizes: SymbolicShapes) ->
             return value
 
 
-def _free_axes(sizes: SymbolicShapes | None) -> FreeAxes:
+def _free_axes(sizes: SymbolicShapes) -> FreeAxes:
     found: dict[str, tuple[int, ...]] = {}
-    for dimension in [] if sizes is None else sizes.free():
+    for dimension in sizes.free():
         found[dimension.name] = (*found.get(dimension.name, ()), dimension.axis)
     return found
 

@@ -1,6 +1,6 @@
 """Fake tensors whose chosen dimensions are symbols: a model runs on them without computing."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -102,6 +102,26 @@ class SymbolicShapes:
             for dimension, expression in self._inputs.items()
             if not cast("sympy.Expr", self._shapes.replace(expression)).is_number
         ]
+
+    def problem(
+        self, conditions: Iterable[SizeDecision], shapes: Mapping[str, Sequence[int]]
+    ) -> str | None:
+        """Why inputs of these shapes would be computed otherwise than the run was, if so."""
+        sizes: dict[sympy.Expr, sympy.Integer] = {}
+        named: dict[sympy.Expr, Dimension] = {}
+        for dimension, symbol in self._inputs.items():
+            if dimension.name not in shapes:
+                continue
+            size = shapes[dimension.name][dimension.axis]
+            if sizes.setdefault(symbol, sympy.Integer(size)) != size:
+                other = named[symbol]
+                return f"`{dimension}` is {size} and `{other}` {sizes[symbol]}, which are one size"
+            named.setdefault(symbol, dimension)
+        for condition in conditions:
+            found = condition.question.xreplace(sizes)
+            if not found.free_symbols and found != condition.answer:
+                return f"it holds for `{condition.text}`"
+        return None
 
     def lower(
         self, number: SymbolicNumber, size_of: Callable[[Dimension], fx.Node]

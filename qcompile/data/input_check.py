@@ -32,12 +32,19 @@ def _sizes(shape: Sequence[int], free: AbstractSet[int]) -> tuple[int | None, ..
 
 def check_batch(batch: Batch, expected: Mapping[str, InputSpec]) -> list[Diagnostic]:
     """``batch`` without labels; tensors and tuples are matched by position, dicts by name."""
-    tensors = named_tensors(batch)
     if not isinstance(batch, dict):
-        if len(tensors) != len(expected):
-            return [wrong_count(len(tensors), expected)]
-        tensors = [(name, tensor) for name, (_, tensor) in zip(expected, tensors, strict=True)]
-    return list(_problems(dict(tensors), expected))
+        count = len(named_tensors(batch))
+        if count != len(expected):
+            return [wrong_count(count, expected)]
+    return list(_problems(by_input(batch, expected), expected))
+
+
+def by_input(batch: Batch, expected: Mapping[str, InputSpec]) -> dict[str, Tensor]:
+    """Tensors of a batch that has as many as there are inputs."""
+    tensors = named_tensors(batch)
+    if isinstance(batch, dict):
+        return dict(tensors)
+    return {name: tensor for name, (_, tensor) in zip(expected, tensors, strict=True)}
 
 
 def wrong_count(count: int, expected: Mapping[str, InputSpec]) -> Diagnostic:
@@ -79,6 +86,29 @@ def wrong_shape(name: str, shape: Sequence[int], expected: Sequence[int | None])
         Code.BATCH_MISMATCH,
         f"batch {list(shape)} does not fit model input `{name}` {_shown(expected)}",
         subject=name,
+    )
+
+
+def other_sizes(reference: str, reason: str) -> Diagnostic:
+    """QR702: the model would do something else with inputs of these sizes."""
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"the graph of the model does not hold for a batch of `{reference}`: {reason}",
+        subject=reference,
+        help="write the sizes of the data in the `inputs` of the model, as numbers, or cut the data"
+        " (`seq_len`)",
+    )
+
+
+def too_long(reference: str, shapes: Iterable[Sequence[int]], reason: str) -> Diagnostic:
+    """QR702: the model stopped on inputs of another size than the example's."""
+    return Diagnostic(
+        Code.BATCH_MISMATCH,
+        f"the model cannot take a batch of `{reference}`: "
+        + ", ".join(str(list(shape)) for shape in shapes),
+        subject=reference,
+        notes=tuple(reason.splitlines()[:1]),
+        help="cut the data to what the model takes (`seq_len`)",
     )
 
 

@@ -160,6 +160,8 @@ def _perplexity(outcome: Outcome) -> tuple[float, int]:
     if logits.dim() != 3 or labels.shape != logits.shape[:2]:
         reason = f"needs logits [B, T, V] and labels [B, T], not {list(logits.shape)}"
         raise CompileError([unmeasurable(name, f"{reason} and {list(labels.shape)}")])
+    if labels.shape[1] < 2:
+        raise CompileError([unmeasurable(name, "needs two tokens of a text", "raise `seq_len`")])
     following = labels[:, 1:].flatten()
     loss = F.cross_entropy(
         logits[:, :-1].flatten(0, 1).double(),

@@ -20,15 +20,14 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 TOKENIZER = "tokenizer.json"
 USUAL_LENGTH = 512
 """Ids of a window where the recipe does not say ``seq_len``."""
+FIRST = 1_000
+"""Characters of a text that show what the tokenizer puts around it."""
 IDS, LABELS = "input_ids", "labels"
 
 
 class Encoding(Protocol):
     @property
     def ids(self) -> list[int]: ...
-
-    @property
-    def special_tokens_mask(self) -> list[int]: ...
 
 
 class Tokenizer(Protocol):
@@ -69,12 +68,14 @@ def open_text(
     tokenizer = _tokenizer(reference, tokens.model, project)
     if isinstance(tokenizer, Diagnostic):
         return tokenizer
-    frame = _frame(tokenizer)
+    encoded = run_user_code(lambda: (_frame(tokenizer, text), _ids(tokenizer, text)), project)
+    if isinstance(encoded, Raised):
+        return raised(reference, encoded, DATA)
+    frame, ids = encoded
     length = tokens.length or USUAL_LENGTH
     content = length - len(frame.around(()))
     if content < 1:
         return no_room(reference, length)
-    ids = tokenizer.encode(text, add_special_tokens=False).ids
     starts = range(0, len(ids) - content + 1, content)
     if not starts:
         return too_short(reference, len(ids), content)
@@ -101,13 +102,20 @@ def _tokenizer(reference: str, model: str | None, project: Project) -> Tokenizer
     return tokenizer
 
 
-def _frame(tokenizer: Tokenizer) -> _Frame:
-    """Of an empty text; specials behind the first place where the text would be come after it."""
-    one = tokenizer.encode("a", add_special_tokens=True)
-    plain = [place for place, special in enumerate(one.special_tokens_mask) if not special]
-    if not plain:
-        return _Frame([], [])
-    return _Frame(one.ids[: plain[0]], one.ids[plain[-1] + 1 :])
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _frame(tokenizer: Tokenizer, text: str) -> _Frame:
+    """What stands before and after the first tokens of the text."""
+    start = text[:FIRST]
+    plain, framed = _ids(tokenizer, start), tokenizer.encode(start, add_special_tokens=True).ids
+    before = next(
+        place
+        for place in range(len(framed) - len(plain) + 1)
+        if framed[place : place + len(plain)] == plain
+    )
+    return _Frame(framed[:before], framed[before + len(plain) :])
 
 
 def no_tokenizer(reference: str, why: str) -> Diagnostic:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, fx
 
 from qcompile.data.batches import split_off
-from qcompile.data.input_check import check_batch
+from qcompile.data.input_check import by_input, check_batch, other_sizes
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import open_data, source_of
@@ -50,7 +50,12 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     problems.extend(found)
     if selected is None:
         raise CompileError(problems)
-    problems.extend(check_batch(split_off(selected.batches[0], labels)[0], bound.expected))
+    inputs = split_off(selected.batches[0], labels)[0]
+    problems.extend(check_batch(inputs, bound.expected))
+    if not has_errors(problems):
+        shapes = {k: tuple(v.shape) for k, v in by_input(inputs, bound.expected).items()}
+        reason = bound.seen.captured.size_problem(shapes)
+        problems += [] if reason is None else [other_sizes(reference, reason)]
     if has_errors(problems):
         raise CompileError(problems)
     return Calibration(

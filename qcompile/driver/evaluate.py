@@ -134,7 +134,8 @@ def _asked(
             for group in by_data(wanted)
             for metric in metrics
         ]
-    names = metrics if metrics is not None else ("top1",)
+    usual = "perplexity" if data.startswith("text:") else "top1"
+    names = metrics if metrics is not None else (usual,)
     return [
         EvaluationPlan(
             metric=name, reference=data, batch=batch or 100, labels=labels, seq_len=seq_len

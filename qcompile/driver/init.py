@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from qcompile.data.purpose import MODEL
 from qcompile.data.reference import (
@@ -21,13 +22,12 @@ from qcompile.driver.plan import make_plan
 from qcompile.driver.project_files import ProjectFiles
 from qcompile.driver.starting_policy import Start, starting_policy
 from qcompile.driver.starting_recipe import (
-    MEASURED_TEXTS,
-    TEXTS,
     UNKNOWN,
     StartingData,
     probe_text,
     recipe_text,
     shipped,
+    texts,
 )
 from qcompile.policy.recipe import Recipe
 from qcompile.store.atomic import check_new_file
@@ -69,7 +69,9 @@ def init(
     start = starting_policy(seen.sites, takes_words=takes_words)
     if start is None:
         raise CompileError([nothing_to_quantize(reference)])
-    data = _data(reference, start, takes_words=takes_words)
+    named = [name for name, _ in seen.example.named(seen.loaded.module)]
+    takes_ids = takes_words and named == ["input_ids"]
+    data = _data(reference, start, takes_ids=takes_ids, longest=_longest_text(seen))
     text = _laid_out(path, recipe_text(reference, inputs, start, data))
     found = _preview(text, seen, trusted)
     problems = write(path, text.text)
@@ -105,14 +107,22 @@ def _takes_words(seen: Seen) -> bool:
     return not any(value.is_floating_point() for value in example)
 
 
-def _data(reference: str, start: Start, *, takes_words: bool) -> StartingData:
+def _longest_text(seen: Seen) -> int | None:
+    """Of a model of transformers that has a table of places."""
+    config = cast("object", getattr(seen.loaded.module, "config", None))
+    found = getattr(config, "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _data(reference: str, start: Start, *, takes_ids: bool, longest: int | None) -> StartingData:
+    """``longest`` text that the model takes, if it says so."""
     match parse_reference(reference, MODEL):
         case ZooReference(name):
             model = zoo_model(name)
             assert model is not None  # it was looked at
             return shipped(f"zoo:{model.data}/calib", f"zoo:{model.data}/test")
-        case HuggingFaceReference() if takes_words:
-            return MEASURED_TEXTS if start.library == "decoder" else TEXTS
+        case HuggingFaceReference() if takes_ids:
+            return texts(longest, is_measured=start.library == "decoder")
         case _:
             return UNKNOWN
 

@@ -18,6 +18,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.policy.core import EvaluationPlan
 
+OF_CLASSES = ("top1", "top5")
 ADD_FLOAT = "add `--float`, or pass `reference=model`"
 
 
@@ -51,6 +52,12 @@ def measure_all(
         if source is None:
             raise CompileError(problems)
         metrics = [_metric(item.metric, root, trusted) for item in group]
+        for metric in metrics:
+            if metric.name in OF_CLASSES and group[0].reference.startswith("text:"):
+                way_out = "ask for `perplexity` or `agreement`"
+                raise CompileError(
+                    [unmeasurable(metric.name, "is of classes, not of texts", way_out)]
+                )
         found += _measure(module, reference, group[0], metrics, source, device)
     return found
 

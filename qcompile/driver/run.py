@@ -10,6 +10,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, fx
 
+from qcompile.data.input_check import too_long
 from qcompile.data.project import project_around
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -219,11 +220,29 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
         progress=listen,
     )
     outcomes = [_without_state(outcome) for outcome in outcomes]
-    for outcome in units:
+    for outcome in _within_sizes(units, planned):
         _raise(state.commit(outcome.unit, result_bytes(outcome), chain_bytes(outcome.state)))
         outcomes.append(_without_state(outcome))
         del outcome  # its state are the streams: they are not held while the next unit runs
     return _Swept(tuple(outcomes), resumed)
+
+
+def _within_sizes(units: Iterator[UnitOutcome], planned: Planned) -> Iterator[UnitOutcome]:
+    """QR702 where the model stops on samples of another size than the example's.
+
+    A table of places ends somewhere, and no shape says where.
+    """
+    try:
+        yield from units
+    except (IndexError, RuntimeError) as error:
+        used, bound = planned.calibration, planned.bound
+        if used is None or not used.batches:
+            raise
+        example = {name: value.shape[1:] for name, value in bound.seen.example.named(bound.model)}
+        given = {name: value.shape for name, value in used.batches[0].items()}
+        if all(shape[1:] == example.get(name, shape[1:]) for name, shape in given.items()):
+            raise
+        raise CompileError([too_long(used.plan.reference, given.values(), str(error))]) from error
 
 
 def _without_state(outcome: UnitOutcome) -> UnitOutcome:

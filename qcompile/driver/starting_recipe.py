@@ -1,7 +1,7 @@
 """The text of the recipe that ``init`` writes, with the reason for each of its lines."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qcompile.driver.starting_policy import Start
 from qcompile.syntax.expression_text import quoted_text
@@ -30,26 +30,32 @@ UNKNOWN = StartingData(
   batch = 32
   seed = 1""",
 )
-TEXTS = StartingData(
-    note="""\
+USUAL_LENGTH = 512
+"""Tokens of a text."""
+
+
+def texts(longest: int | None, *, is_measured: bool) -> StartingData:
+    """``longest`` is how many tokens the model takes; ``is_measured``: it has perplexity."""
+    length = min(longest or USUAL_LENGTH, USUAL_LENGTH)
+    return StartingData(
+        note="""\
 # To be replaced: a text like those that the model is to read, in UTF-8, beside this
 # file. `qcompile plan --preview` does without it.""",
-    calibrate="""\
+        calibrate=f"""\
   data = "text:calibration.txt"
   samples = 128
   batch = 8
-  seq_len = 512
+  seq_len = {length}
   seed = 1""",
-)
-MEASURED_TEXTS = replace(
-    TEXTS,
-    evaluate="""\
-evaluate perplexity {
+        evaluate=f"""\
+evaluate perplexity {{
   data = "text:test.txt"
-  seq_len = 512
+  seq_len = {length}
   batch = 8
-}""",
-)
+}}"""
+        if is_measured
+        else None,
+    )
 
 
 def shipped(calibration: str, test: str) -> StartingData:

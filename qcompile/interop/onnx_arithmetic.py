@@ -36,6 +36,8 @@ def binary(op_type: str) -> Row:
 
 
 def rsqrt(g: OnnxGraph, input: Value) -> str:
+    if not input.is_float:
+        raise UnsupportedCallError(f"the root of {input.dtype}")
     return g.call("Reciprocal", g.call("Sqrt", input))
 
 
@@ -76,6 +78,8 @@ def diff(
         raise UnsupportedCallError("differences of differences, or of truth values")
     axis = input.axis(dim)
     parts = [part for part in (prepend, input, append) if part is not None]
+    if any(part.dtype != input.dtype for part in parts):
+        raise UnsupportedCallError("differences of several dtypes")
     whole = input.name if len(parts) == 1 else g.call("Concat", *parts, axis=axis)
     rest = g.call("Slice", whole, g.integers([1]), g.integers([END]), g.integers([axis]))
     first = g.call("Slice", whole, g.integers([0]), g.integers([-1]), g.integers([axis]))
@@ -215,4 +219,15 @@ def _number(g: OnnxGraph, value: Scalar, beside: Value) -> Value:
         return value
     if isinstance(value, float) and not beside.is_float:
         raise UnsupportedCallError(f"{beside.dtype} with a float")
+    if beside.dtype == "bool" and not isinstance(value, bool):
+        raise UnsupportedCallError("bool with a number")
+    if not beside.is_float and not _fits(int(value), beside.dtype):
+        raise UnsupportedCallError(f"{beside.dtype} with {value}")
     return g.scalar(value, beside.dtype)
+
+
+def _fits(value: int, dtype: str) -> bool:
+    if dtype == "bool":
+        return True
+    limits = torch.iinfo(getattr(torch, dtype))
+    return limits.min <= value <= limits.max

@@ -1,13 +1,17 @@
 """Tensors that are made from numbers and sizes, as ONNX nodes; sizes may be free."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 
-from qcompile.interop.onnx_graph import OnnxGraph, Size, UnsupportedCallError, Value
+from qcompile.interop.onnx_graph import ELEMENT_TYPES, OnnxGraph, Size, UnsupportedCallError, Value
 from qcompile.interop.onnx_shapes import flat
 
-Number = int | float | Value
+Number: TypeAlias = int | float | Value
+Sizes: TypeAlias = Size | Sequence[Size]
+RANGES = frozenset({"float32", "float64", "int16", "int32", "int64"})
+"""Dtypes of which ONNX has ranges."""
 
 
 def arange(
@@ -18,15 +22,20 @@ def arange(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
-    **ignored: object,
-) -> str:
-    """With one bound it is the end. Floats only where a dtype or a bound says so."""
+) -> Value | str:
+    """With one bound it is the end.
+
+    A range of numbers is what torch makes of them: ONNX counts floats in their own precision.
+    """
     first, last = (0, start) if end is None else (start, end)
-    bounds = (first, last, step)
-    name = _dtype_name(dtype) if dtype is not None else None
-    if name is None:
-        name = "float32" if any(isinstance(bound, float) for bound in bounds) else "int64"
-    return g.call("Range", *(_scalar(g, bound, name) for bound in bounds))
+    if not any(isinstance(bound, Value) for bound in (first, last, step)):
+        return g.constant(torch.arange(first, last, step, dtype=dtype), g.scope)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if any(isinstance(bound, float) for bound in (first, last, step)):
+        raise UnsupportedCallError("a range of floats up to a free size")
+    name = "int64" if dtype is None else _dtype_name(dtype)
+    counted = name if name in RANGES else "int64"
+    made = g.call("Range", *(_scalar(g, bound, counted) for bound in (first, last, step)))
+    return made if counted == name else g.cast(made, name)
 
 
 def filled(value: int) -> Callable[..., str]:
@@ -34,13 +43,13 @@ def filled(value: int) -> Callable[..., str]:
 
     def row(
         g: OnnxGraph,
-        *size: Size | Sequence[Size],
+        *sizes: Sizes,
+        size: Sizes = (),
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
-        **ignored: object,
     ) -> str:
         name = "float32" if dtype is None else _dtype_name(dtype)
-        return g.call("Expand", g.scalar(value, name), g.sizes(flat(size)))
+        return g.call("Expand", g.scalar(value, name), g.sizes(flat((*sizes, size))))
 
     return row
 
@@ -51,13 +60,13 @@ def new_filled(value: int) -> Callable[..., str]:
     def row(
         g: OnnxGraph,
         input: Value,
-        *size: Size | Sequence[Size],
+        *sizes: Sizes,
+        size: Sizes = (),
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
-        **ignored: object,
     ) -> str:
         name = input.dtype if dtype is None else _dtype_name(dtype)
-        return g.call("Expand", g.scalar(value, name), g.sizes(flat(size)))
+        return g.call("Expand", g.scalar(value, name), g.sizes(flat((*sizes, size))))
 
     return row
 
@@ -71,4 +80,7 @@ def _scalar(g: OnnxGraph, bound: Number, dtype: str) -> Value | str:
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
+    if name not in ELEMENT_TYPES:
+        raise UnsupportedCallError(f"a tensor of {name}")
+    return name

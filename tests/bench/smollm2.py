@@ -100,7 +100,9 @@ def _model(reader: GGUFReader) -> LlamaForCausalLM:
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)
-    model.load_state_dict(dict(_weights(reader)), strict=False)
+    missing, unexpected = model.load_state_dict(dict(_weights(reader)), strict=False)
+    assert set(missing) <= {"lm_head.weight"}, missing  # which is the table of words
+    assert not unexpected, unexpected
     model.tie_weights()
     return model.eval()
 

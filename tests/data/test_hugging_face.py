@@ -199,6 +199,58 @@ def test_forecast_of_a_preview_is_of_texts_as_long_as_the_example(folder):
     assert max(unit.streams_bytes for unit in forecast.units) >= hidden
 
 
+BRANCHING = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(9, 32)
+        self.places = nn.Embedding(30, 32)
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, ids, mask=None):
+        x = self.table(ids) + self.places(torch.arange(ids.shape[1]))
+        if ids.shape[1] > 40:
+            x = x * 0
+        return self.head(x if mask is None else x * mask.unsqueeze(-1))
+
+def model():
+    return Model().eval()
+"""
+SIZES = {"ids": "int64[batch, seq]", "mask": "int64[batch, seq]"}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        ({"ids": 24}, None),
+        ({"ids": 48}, "it holds for `ids.shape[1] <= 40`"),
+        ({"ids": 24, "mask": 20}, "the model cannot take a batch of"),
+        ({"ids": 36}, "the model cannot take a batch of `safetensors:calib.safetensors`: [4, 36]"),
+    ],
+)
+def test_data_on_the_other_side_of_a_branch_is_refused(folder, lengths, words):
+    (folder / "own.py").write_text(BRANCHING)
+    tensors = {name: torch.ones(8, length, dtype=torch.int64) for name, length in lengths.items()}
+    save_file(tensors, folder / "calib.safetensors")
+    inputs = ", ".join(f"{name} = {SIZES[name]}" for name in lengths)
+    recipe = RECIPE.replace('"hf:llama"', f'"own:model" {{ inputs = {{ {inputs} }} }}')
+    recipe = recipe.replace('  skip "lm_head"\n', "") + CALIBRATE
+    (folder / "r.qrecipe").write_text(recipe)
+    if words is None:
+        qcompile.run(plan_recipe(folder / "r.qrecipe").plan, folder / "out")
+        return
+    with pytest.raises(CompileError) as failure:
+        qcompile.run(plan_recipe(folder / "r.qrecipe").plan, folder / "out")
+    (problem,) = failure.value.diagnostics
+    assert problem.code.number == "QR702"
+    assert words in problem.message
+    assert problem.help
+
+
 def test_a_length_that_the_model_fixes_is_kept(folder):
     (folder / "fixed.py").write_text(FIXED)
     tokens = torch.zeros(8, 24, dtype=torch.int64)

@@ -121,6 +121,24 @@ def test_what_makes_no_samples(save, text, tokens, code, words):
     assert found.help
 
 
+@pytest.mark.parametrize("unknown", ["[UNK]", None])
+def test_only_the_text_is_asked_what_stands_around_it(save, unknown):
+    """A tokenizer need not know any other word."""
+    words = {"[BOS]": 0, "[EOS]": 1, "[UNK]": 2, "b": 3}
+    made = Tokenizer(WordLevel(words, unk_token=unknown))
+    made.pre_tokenizer = WhitespaceSplit()
+    made.add_special_tokens(["[BOS]"])
+    made.post_processor = TemplateProcessing(single="[BOS] $A", special_tokens=[("[BOS]", 0)])
+    assert opened(save("b b b b", made)).read([0])["input_ids"].tolist() == [[0, 3, 3]]
+
+
+def test_a_tokenizer_that_fails_is_no_fault_of_ours(save):
+    made = Tokenizer(WordLevel({"b": 0}))
+    found = problem(save("b c", made))
+    assert found.code is Code.DATA_REFERENCE
+    assert "raised an exception" in found.message
+
+
 def test_special_tokens_alone_fill_no_sample(save):
     found = problem(save("a b", tokenizer("[BOS] $A [EOS]")), Tokens(MODEL, 2))
     assert found.code is Code.DATA_REFERENCE

@@ -123,6 +123,25 @@ def test_another_text_in_windows_of_another_length(artifact, monkeypatch):
     assert measured("--seq-len", "50")["perplexity"]["samples"] == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--metric", "top1", "--seq-len", "9"), "`top1` is of classes, not of texts"),
+        (("--metric", "perplexity", "--seq-len", "1"), "`perplexity` needs two tokens of a text"),
+    ],
+)
+def test_what_a_text_does_not_tell_is_refused(artifact, monkeypatch, words, message):
+    monkeypatch.chdir(artifact.parent)
+    result = CliRunner().invoke(main, ["eval", "out", "--data", "text:test.txt", *words])
+    assert result.exit_code == 1
+    assert f"error[QR713]: {message}" in result.output
+
+
+def test_the_usual_metric_of_a_text(artifact, monkeypatch):
+    monkeypatch.chdir(artifact.parent)
+    assert list(measured("--data", "text:test.txt", "--seq-len", "9")) == ["perplexity"]
+
+
 def test_requirements_are_measured_on_it(artifact):
     report = json.loads((artifact / "report.json").read_text())
     assert 0.5 < report["figures"]["perplexity_ratio"] < 2

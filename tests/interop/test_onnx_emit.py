@@ -259,9 +259,35 @@ class Counted(nn.Module):
         is_own = texts[rows, asking] == texts[rows, asked]
         allowed = ids.new_ones((), dtype=torch.bool) & is_own & (asked <= asking)
         steps = torch.arange(1, t + 1, 1, device=ids.device).float().add(0.5).rsqrt()
-        halves = torch.arange(0.0, 2.0, 0.5, device=ids.device)
-        rest = (torch.diff(steps), texts.float().cumsum(0), ids.new_zeros((2, 3)), halves)
+        tenths = torch.arange(0.0, 0.1, 0.01, device=ids.device)
+        half = torch.arange(t, dtype=torch.float16)
+        zeros = torch.zeros(size=(n, 2)) + ids.new_zeros((2, 3)).sum().float()
+        rest = (torch.diff(steps), texts.float().cumsum(0), zeros, tenths, half)
         return {"allowed": allowed, "rest": (texts, *rest)}
+
+
+class OfTwoKinds(nn.Module):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def forward(self, ids):
+        return self.step(ids)
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (lambda ids: (ids > 2) & 1, "bool with a number"),
+        (lambda ids: (ids > 2) != 2, "bool with a number"),
+        (lambda ids: torch.diff(ids, prepend=torch.zeros(2, 1)), "several dtypes"),
+        (lambda ids: ids.rsqrt(), "the root of int64"),
+        (lambda ids: ids.to(torch.uint8).ne(300), "QR551"),
+        (lambda ids: torch.arange(0.0, ids.shape[1], 0.1), "a range of floats up to a free size"),
+    ],
+)
+def test_dtypes_that_torch_would_promote_are_refused(step, words):
+    assert words in str(problems(OfTwoKinds(step), torch.ones((2, 5), dtype=torch.int64)))
 
 
 def test_places_and_texts_of_tokens_at_another_length():

@@ -40,6 +40,7 @@ CPU = torch.device("cpu")
 RTN = Tuning(preset="rtn", solvers=("rtn",))
 BY_NAME = {tuning.preset: tuning for tuning in PRESETS}
 HYBRID, BRECQ = BY_NAME["hybrid"], replace(BY_NAME["brecq"], steps=3)
+LAYERS = replace(BRECQ, preset="brecq by layer", partition="layer")
 RULE = RuleRef(file="r.qrecipe", line=1, column=1, text="use w4a8")
 W4 = QuantSlot(format=IntFormat(bits=4, signed=True), symmetric=True, granularity=PerChannel())
 A8 = QuantSlot(format=IntFormat(bits=8, signed=False), symmetric=False, granularity=PerTensor())
@@ -360,7 +361,7 @@ def test_nothing_is_held_inside_a_unit_longer_than_needed(monkeypatch):
     }
 
 
-@pytest.mark.parametrize("tuning", [RTN, HYBRID, BRECQ], ids=["rtn", "hybrid", "brecq"])
+@pytest.mark.parametrize("tuning", [RTN, HYBRID, BRECQ, LAYERS], ids=lambda one: one.preset)
 def test_an_output_that_is_not_held_is_quantized_and_compared_all_the_same(monkeypatch, tuning):
     module, units, sites, batches = conv_case()
     found = run(module, units, sites, batches, tuning)
