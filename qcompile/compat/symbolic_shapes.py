@@ -47,7 +47,7 @@ class SymbolicShapes:
         self._mode = FakeTensorMode(shape_env=self._shapes, allow_non_fake_inputs=True)
         self._origins: dict[sympy.Expr, Dimension] = {}
         self._inputs: dict[Dimension, sympy.Expr] = {}
-        """Every free axis; equal sizes share a symbol, of which ``_origins`` knows one."""
+        """Every axis that was declared free."""
         self._lowered: dict[sympy.Expr, fx.Node] = {}
 
     @contextmanager
@@ -107,16 +107,11 @@ class SymbolicShapes:
         self, conditions: Iterable[SizeDecision], shapes: Mapping[str, Sequence[int]]
     ) -> str | None:
         """Why inputs of these shapes would be computed otherwise than the run was, if so."""
-        sizes: dict[sympy.Expr, sympy.Integer] = {}
-        named: dict[sympy.Expr, Dimension] = {}
-        for dimension, symbol in self._inputs.items():
-            if dimension.name not in shapes:
-                continue
-            size = shapes[dimension.name][dimension.axis]
-            if sizes.setdefault(symbol, sympy.Integer(size)) != size:
-                other = named[symbol]
-                return f"`{dimension}` is {size} and `{other}` {sizes[symbol]}, which are one size"
-            named.setdefault(symbol, dimension)
+        sizes = {
+            symbol: sympy.Integer(shapes[dimension.name][dimension.axis])
+            for dimension, symbol in self._inputs.items()
+            if dimension.name in shapes
+        }
         for condition in conditions:
             found = condition.question.xreplace(sizes)
             if not found.free_symbols and found != condition.answer:

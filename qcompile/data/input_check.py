@@ -100,15 +100,17 @@ def other_sizes(reference: str, reason: str) -> Diagnostic:
     )
 
 
-def too_long(reference: str, shapes: Iterable[Sequence[int]], reason: str) -> Diagnostic:
-    """QR702: the model stopped on inputs of another size than the example's."""
+def does_not_fit(
+    reference: str, shapes: Iterable[Sequence[int]], reason: str, way_out: str
+) -> Diagnostic:
+    """QR702: the model stopped on a batch of this data."""
     return Diagnostic(
         Code.BATCH_MISMATCH,
         f"the model cannot take a batch of `{reference}`: "
         + ", ".join(str(list(shape)) for shape in shapes),
         subject=reference,
         notes=tuple(reason.splitlines()[:1]),
-        help="cut the data to what the model takes (`seq_len`)",
+        help=way_out,
     )
 
 

@@ -103,6 +103,10 @@ def parse_reference(text: str, purpose: Purpose) -> Reference | Diagnostic:
     return _PREFIXED[form.prefix](rest)
 
 
+def is_text(text: str) -> bool:
+    return isinstance(parse_reference(text, DATA), TextReference)
+
+
 def malformed(text: str, purpose: Purpose) -> Diagnostic:
     """QR520, QR710 or QR713: the text has none of the forms of a reference."""
     forms = [f"`{form.prefix}:...`" for form in FORMS if _works(form, purpose)]

@@ -108,7 +108,7 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def _frame(tokenizer: Tokenizer, text: str) -> _Frame:
     """What stands before and after the first tokens of the text."""
-    start = text[:FIRST]
+    start = text.lstrip()[:FIRST]
     plain, framed = _ids(tokenizer, start), tokenizer.encode(start, add_special_tokens=True).ids
     before = next(
         place

@@ -8,6 +8,7 @@ from torch import nn
 
 from qcompile.data.model_source import load_model
 from qcompile.data.project import project_around
+from qcompile.data.reference import is_text
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
@@ -134,7 +135,7 @@ def _asked(
             for group in by_data(wanted)
             for metric in metrics
         ]
-    usual = "perplexity" if data.startswith("text:") else "top1"
+    usual = "perplexity" if is_text(data) else "top1"
     names = metrics if metrics is not None else (usual,)
     return [
         EvaluationPlan(

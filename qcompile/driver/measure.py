@@ -9,16 +9,18 @@ import torch
 from torch import Tensor, fx, nn
 
 from qcompile.data.batches import model_arguments, rows, slice_rows, split_off
+from qcompile.data.input_check import does_not_fit
 from qcompile.data.metrics import Metric, Outcome, Tally, find_metric, unmeasurable
+from qcompile.data.reference import is_text
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import open_data
 from qcompile.data.tokens import Tokens
-from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.policy.core import EvaluationPlan
 
 OF_CLASSES = ("top1", "top5")
+OTHER_DATA = "name the tensor that is not for the model with `labels`, or other data with `--data`"
 ADD_FLOAT = "add `--float`, or pass `reference=model`"
 
 
@@ -53,7 +55,7 @@ def measure_all(
             raise CompileError(problems)
         metrics = [_metric(item.metric, root, trusted) for item in group]
         for metric in metrics:
-            if metric.name in OF_CLASSES and group[0].reference.startswith("text:"):
+            if metric.name in OF_CLASSES and is_text(group[0].reference):
                 way_out = "ask for `perplexity` or `agreement`"
                 raise CompileError(
                     [unmeasurable(metric.name, "is of classes, not of texts", way_out)]
@@ -126,19 +128,8 @@ def _outputs(
     try:
         return cast("object", run(*args, **kwargs))
     except (RuntimeError, TypeError, IndexError) as error:
-        shapes = [list(value.shape) for value in (*args, *kwargs.values())]
-        raise CompileError([does_not_fit(data, shapes, str(error))]) from error
-
-
-def does_not_fit(data: str, shapes: list[list[int]], reason: str) -> Diagnostic:
-    """QR702: the model stopped on a batch of this data."""
-    return Diagnostic(
-        Code.BATCH_MISMATCH,
-        f"the model cannot take a batch of `{data}`: {', '.join(map(str, shapes))}",
-        subject=data,
-        notes=tuple(reason.splitlines()[:1]),
-        help="name the tensor that is not for the model with `labels`, or other data with `--data`",
-    )
+        shapes = [value.shape for value in (*args, *kwargs.values())]
+        raise CompileError([does_not_fit(data, shapes, str(error), OTHER_DATA)]) from error
 
 
 def _metric(name: str, root: Path, trusted: frozenset[str]) -> Metric:

@@ -10,7 +10,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, fx
 
-from qcompile.data.input_check import too_long
+from qcompile.data.input_check import does_not_fit
 from qcompile.data.project import project_around
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -242,7 +242,9 @@ def _within_sizes(units: Iterator[UnitOutcome], planned: Planned) -> Iterator[Un
         given = {name: value.shape for name, value in used.batches[0].items()}
         if all(shape[1:] == example.get(name, shape[1:]) for name, shape in given.items()):
             raise
-        raise CompileError([too_long(used.plan.reference, given.values(), str(error))]) from error
+        way_out = "cut the data to what the model takes (`seq_len`)"
+        problem = does_not_fit(used.plan.reference, given.values(), str(error), way_out)
+        raise CompileError([problem]) from error
 
 
 def _without_state(outcome: UnitOutcome) -> UnitOutcome:

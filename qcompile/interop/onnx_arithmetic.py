@@ -49,6 +49,8 @@ def logical(op_type: str) -> Row:
     """Of truth values; bits of whole numbers are something else."""
 
     def row(g: OnnxGraph, input: Scalar, other: Scalar) -> str:
+        if not all(isinstance(item, bool | Value) for item in (input, other)):
+            raise UnsupportedCallError("bits of a number")
         first, second = promoted(g, input, other)
         if first.dtype != "bool":
             raise UnsupportedCallError(f"bits of {first.dtype}")
@@ -219,8 +221,6 @@ def _number(g: OnnxGraph, value: Scalar, beside: Value) -> Value:
         return value
     if isinstance(value, float) and not beside.is_float:
         raise UnsupportedCallError(f"{beside.dtype} with a float")
-    if beside.dtype == "bool" and not isinstance(value, bool):
-        raise UnsupportedCallError("bool with a number")
     if not beside.is_float and not _fits(int(value), beside.dtype):
         raise UnsupportedCallError(f"{beside.dtype} with {value}")
     return g.scalar(value, beside.dtype)
@@ -228,6 +228,6 @@ def _number(g: OnnxGraph, value: Scalar, beside: Value) -> Value:
 
 def _fits(value: int, dtype: str) -> bool:
     if dtype == "bool":
-        return True
+        return value in (0, 1)
     limits = torch.iinfo(getattr(torch, dtype))
     return limits.min <= value <= limits.max

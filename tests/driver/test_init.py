@@ -96,6 +96,7 @@ SIZES = {
     "num_attention_heads": 2,
     "num_hidden_layers": 1,
 }
+PLACES = {"max_position_embeddings": 48}
 LLAMA = {**SIZES, "vocab_size": 97, "num_key_value_heads": 2, "max_position_embeddings": 64}
 
 
@@ -171,6 +172,20 @@ def test_language_model_gets_groups_that_divide_its_layers_and_eight_bits_for_it
     assert found.pop("lm_head") == 8
     assert len(found) == 7
     assert set(found.values()) == {4}
+
+
+def test_texts_are_no_longer_than_the_model_takes(folder):
+    save_config(folder, "llama", LlamaConfig(**LLAMA | PLACES), "LlamaForCausalLM")
+    text = written(folder, "llama.qrecipe", "hf:llama").read_text()
+    assert text.count("seq_len = 48") == 2
+
+
+def test_texts_are_for_models_that_take_ids_alone(folder):
+    save_config(folder, "llama", LlamaConfig(**LLAMA), "LlamaForCausalLM")
+    shapes = [f"{name}=int64[batch, seq]" for name in ("input_ids", "attention_mask")]
+    inputs = [word for shape in shapes for word in ("--input", shape)]
+    text = written(folder, "llama.qrecipe", "hf:llama", *inputs).read_text()
+    assert f'data = "{PLACEHOLDER}"' in text
 
 
 def test_head_that_is_the_table_of_words_stays_as_it_is(folder):

@@ -257,7 +257,7 @@ class Counted(nn.Module):
         rows = torch.arange(n, device=ids.device)[:, None, None]
         asking, asked = places[0][None, :, None], places[0][None, None, :]
         is_own = texts[rows, asking] == texts[rows, asked]
-        allowed = ids.new_ones((), dtype=torch.bool) & is_own & (asked <= asking)
+        allowed = (ids.new_ones((), dtype=torch.bool) != 0) & is_own & (asked <= asking)
         steps = torch.arange(1, t + 1, 1, device=ids.device).float().add(0.5).rsqrt()
         tenths = torch.arange(0.0, 0.1, 0.01, device=ids.device)
         half = torch.arange(t, dtype=torch.float16)
@@ -278,8 +278,8 @@ class OfTwoKinds(nn.Module):
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        (lambda ids: (ids > 2) & 1, "bool with a number"),
-        (lambda ids: (ids > 2) != 2, "bool with a number"),
+        (lambda ids: (ids > 2) & 1, "bits of a number"),
+        (lambda ids: (ids > 2) != 2, "bool with 2"),
         (lambda ids: torch.diff(ids, prepend=torch.zeros(2, 1)), "several dtypes"),
         (lambda ids: ids.rsqrt(), "the root of int64"),
         (lambda ids: ids.to(torch.uint8).ne(300), "QR551"),
