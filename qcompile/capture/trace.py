@@ -234,17 +234,19 @@ def _install(
     module: fx.GraphModule, path: str, model: nn.Module, constant: torch.Tensor | None
 ) -> None:
     if constant is not None:
-        module.register_buffer(path, constant.detach())
+        module.register_buffer(path, constant.detach(), persistent=False)  # no file has it
         return
     owner_path, _, name = path.rpartition(".")
-    tensor = cast("torch.Tensor", getattr(model.get_submodule(owner_path), name))
+    source = model.get_submodule(owner_path)
+    tensor = cast("torch.Tensor", getattr(source, name))
     owner = _owner(module, owner_path)
     if hasattr(owner, name):  # a leaf brought it along
         return
     if isinstance(tensor, nn.Parameter):
         owner.register_parameter(name, tensor)
     else:
-        owner.register_buffer(name, tensor)
+        is_kept = name in source.state_dict(keep_vars=True)
+        owner.register_buffer(name, tensor, persistent=is_kept)
 
 
 def _owner(module: fx.GraphModule, path: str) -> nn.Module:

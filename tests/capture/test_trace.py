@@ -150,6 +150,25 @@ def test_plain_tensor_attribute_becomes_a_constant_of_the_graph_alone():
     assert not list(model.buffers())
 
 
+class Held(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kept", torch.ones(4))
+        self.register_buffer("made", torch.arange(4.0), persistent=False)
+        self.plain = torch.full((4,), 2.0)
+
+    def forward(self, x):
+        return x * self.kept + self.made + self.plain
+
+
+def test_the_graph_keeps_in_its_state_what_the_model_keeps():
+    model = nn.Sequential(Held(), nn.Linear(4, 2))
+    module = trace(model, (torch.zeros(2, 4),), {}).module
+    assert module.state_dict().keys() == model.state_dict().keys()
+    assert {"0.kept", "0.made"} < dict(module.named_buffers()).keys()
+    assert torch.equal(module(torch.ones(3, 4)), model(torch.ones(3, 4)))
+
+
 class Raises(nn.Module):
     def forward(self, x):
         raise ValueError("no such thing")
