@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from qcompile.diagnostics.source import Source
@@ -109,10 +107,8 @@ def test_file_is_read_once_however_often_it_is_imported():
 
     files = {"a.qrecipe": text(*["b.qrecipe"] * 500, *["no.qrecipe"] * 500), "b.qrecipe": text()}
     source = Source("a.qrecipe", files["a.qrecipe"])
-    began = time.monotonic()
     load_closure(parse(source)[0], source, Counting(files))
     assert Counting.asked == 2
-    assert time.monotonic() - began < 2
 
 
 def test_diagnostics_of_an_import_are_shown_in_its_own_text():
