@@ -11,7 +11,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 KIND = "qcompile-artifact"
 MANIFEST, REPORT = "manifest.json", "report.json"
 MODEL, GRAPH, PLAN = "model.safetensors", "graph.json", "plan.json"
-RECIPE = "recipe"
+FOLDERS = ("recipe", "pretrained")
 MAJOR = 1
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_TEXT_BYTES = 256 << 20
@@ -77,7 +77,7 @@ def _check_names(manifest: dict[str, Json]) -> None:
             raise MalformedError(f"does not list `{name}`")
     for name, entry in cast("dict[str, Json]", files).items():
         parts = PurePosixPath(name).parts
-        inside = len(parts) > 1 and parts[0] == RECIPE and ".." not in parts
+        inside = len(parts) > 1 and parts[0] in FOLDERS and ".." not in parts
         if name not in {MODEL, GRAPH, PLAN} and not inside:
             raise MalformedError(f"lists `{name}`")
         if not isinstance(entry, dict) or not isinstance(entry.get("size"), int):

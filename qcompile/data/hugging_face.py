@@ -24,6 +24,13 @@ from qcompile.diagnostics.suggest import did_you_mean
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+DESCRIPTION = (
+    *(CONFIG, "generation_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja"),
+    *("preprocessor_config.json", "processor_config.json"),
+)
+"""What a folder has beside its weights, and its model needs to be loaded and to be fed."""
 ROWS, LENGTH = 2, 16
 """Of the example: more than one row, or the batch would be taken for a size that is always 1."""
 
@@ -48,6 +55,8 @@ class Pretrained:
     module: nn.Module
     example_inputs: tuple[Tensor, ...] | None
     """Of the model's main input, where its config says enough of it."""
+    description: Mapping[str, bytes]
+    """Those of ``DESCRIPTION`` that are there; empty without weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,21 @@ def build_pretrained(directory: Path, project: Project, *, empty: bool) -> Pretr
     module = run_user_code(build, project)
     if isinstance(module, Raised):
         return raised(f"hf:{directory.name}", module, MODEL)
-    return Pretrained(module.eval(), _example(module, found.config))
+    description = {} if empty else _description(directory)
+    if isinstance(description, Diagnostic):
+        return description
+    return Pretrained(module.eval(), _example(module, found.config), description)
+
+
+def _description(directory: Path) -> dict[str, bytes] | Diagnostic:
+    found: dict[str, bytes] = {}
+    for path in (directory / name for name in DESCRIPTION):
+        try:
+            if path.exists():
+                found[path.name] = path.read_bytes()
+        except OSError as error:
+            return unreadable_config(path, (error.strerror or str(error)).lower())
+    return found
 
 
 def _described(directory: Path, project: Project) -> _Described | Diagnostic:

@@ -1,16 +1,16 @@
 """From a model reference to a module that is ready to be captured."""
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from qcompile.data.hugging_face import Pretrained, build_pretrained
+from qcompile.data.hugging_face import build_pretrained
 from qcompile.data.import_factory import Literal, call_factory, import_function
 from qcompile.data.project import Project, project_around
 from qcompile.data.purpose import MODEL
@@ -39,6 +39,8 @@ class LoadedModel:
     example_inputs: tuple[Tensor, ...] | None
     """Known for models of the zoo."""
     reference: str
+    description: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """Files of a ``hf:`` folder that say what the model is and how it is fed, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class _Built:
     module: nn.Module
     weights: Path | None = None
     example_inputs: tuple[Tensor, ...] | None = None
+    description: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 def load_model(
@@ -79,7 +82,8 @@ def load_model(
         problems += [without_data(reference, meta)] if meta else []
     if has_errors(problems):
         return None, problems
-    return LoadedModel(module.eval(), source, built.example_inputs, reference), problems
+    loaded = LoadedModel(module.eval(), source, built.example_inputs, reference, built.description)
+    return loaded, problems
 
 
 def load_empty_model(
@@ -190,9 +194,7 @@ def _build(
         case HuggingFaceReference(directory):
             if args:
                 return no_arguments(reference)
-            found = build_pretrained(project.directory / directory, project, empty=empty)
-            is_model = isinstance(found, Pretrained)
-            return _Built(found.module, None, found.example_inputs) if is_model else found
+            return _build_pretrained(project.directory / directory, project, empty=empty)
         case CallableReference() as function:
             module = _call_empty(function, args, project) if empty else None
             if module is None:
@@ -226,6 +228,13 @@ def _without_values() -> Generator[None]:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _build_pretrained(directory: Path, project: Project, *, empty: bool) -> _Built | Diagnostic:
+    found = build_pretrained(directory, project, empty=empty)
+    if isinstance(found, Diagnostic):
+        return found
+    return _Built(found.module, None, found.example_inputs, found.description)
 
 
 def _build_from_zoo(name: str, args: tuple[Literal, ...]) -> _Built | Diagnostic:

@@ -273,8 +273,11 @@ def _publish(
     output: Path,
     options: RunOptions,
 ) -> None:
-    graph, made = planned.bound.graph, planned.plan
-    _raise(write_artifact(options.disk, output, graph, made, tensors, document, options.replace))
+    bound = planned.bound
+    made = (bound.graph, planned.plan, tensors, document)
+    _raise(
+        write_artifact(options.disk, output, *made, options.replace, bound.seen.loaded.description)
+    )
 
 
 def _judged(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import JsonValue
 from safetensors.torch import save
@@ -17,6 +18,7 @@ from qcompile.emit.artifact_files import (
     REPORT_FILE,
     Manifest,
     artifact_identity,
+    description_files,
     file_entry,
     recipe_files,
     sealed,
@@ -43,9 +45,11 @@ def write_artifact(
     tensors: Mapping[str, Tensor],
     report: Mapping[str, JsonValue],
     replace: bool = False,
+    description: Mapping[str, bytes] = MappingProxyType({}),
 ) -> list[Diagnostic]:
     """Publish the artifact of the float graph ``module`` and the quantized ``tensors`` of ``plan``.
 
+    ``description``: files that came with the model, by name, and stay with it.
     Nothing is written unless all of it can be: QR530 for an operation outside the vocabulary,
     QR910 for tensors that differ from the plan, QR901 for an occupied directory, QR905 for a disk
     that fails. Two calls with equal arguments write equal bytes.
@@ -65,6 +69,7 @@ def write_artifact(
         GRAPH_FILE: graph,
         PLAN_FILE: canonical_json(plan.model_dump(mode="json")),
         **recipe_files(plan.beside.recipe_texts),
+        **description_files(description),
     }
     entries = {name: file_entry(data) for name, data in files.items()}
     identity = artifact_identity(entries[MODEL_FILE].sha256, entries[GRAPH_FILE].sha256, plan.core)

@@ -1,5 +1,6 @@
 """What an artifact consists of: names of its files, its manifest, its seal, its identity."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -18,6 +19,9 @@ PLAN_FILE = "plan.json"
 REPORT_FILE = "report.json"
 MANIFEST_FILE = MANIFEST
 RECIPE_FOLDER = "recipe"
+DESCRIPTION_FOLDER = "pretrained"
+"""Config and tokenizer of a model that came as a folder; they are no part of the identity."""
+FOLDERS: tuple[str, ...] = (RECIPE_FOLDER, DESCRIPTION_FOLDER)
 REQUIRED_FILES: tuple[str, ...] = (GRAPH_FILE, MODEL_FILE, PLAN_FILE)
 SEAL = "seal"
 """Key of the hash over everything else in a JSON file that no manifest covers."""
@@ -57,12 +61,12 @@ def file_entry(data: bytes) -> FileEntry:
 
 
 def is_artifact_path(name: str) -> bool:
-    """Tell whether a manifest may list ``name``: a known file, or one inside ``recipe/``."""
+    """Tell whether a manifest may list ``name``: a known file, or one inside ``FOLDERS``."""
     path = PurePosixPath(name)
     if name in REQUIRED_FILES:
         return True
     plain = str(path) == name and ".." not in path.parts and name.isprintable()
-    return plain and len(path.parts) > 1 and path.parts[0] == RECIPE_FOLDER and "\\" not in name
+    return plain and len(path.parts) > 1 and path.parts[0] in FOLDERS and "\\" not in name
 
 
 def recipe_files(texts: dict[str, str]) -> dict[str, bytes]:
@@ -74,6 +78,10 @@ def recipe_files(texts: dict[str, str]) -> dict[str, bytes]:
             path = f"{RECIPE_FOLDER}/{number}-{PurePosixPath(name).name or 'recipe'}"
         files[path] = texts[name].encode("utf-8")
     return files
+
+
+def description_files(description: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {f"{DESCRIPTION_FOLDER}/{name}": data for name, data in sorted(description.items())}
 
 
 def _seal(rest: dict[str, Any]) -> str:

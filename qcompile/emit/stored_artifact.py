@@ -1,6 +1,7 @@
 """An artifact read back: nothing of it is used before its hashes are checked."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -11,6 +12,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.emit.artifact_files import (
     ARTIFACT_FORMAT_VERSION,
+    DESCRIPTION_FOLDER,
     GRAPH_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -31,6 +33,7 @@ from qcompile.store.atomic import ARTIFACT_KIND, MAX_MANIFEST_BYTES
 from qcompile.store.canonical import sha256_hex
 from qcompile.store.safetensors_header import Header, parse_header
 
+_DESCRIPTION = f"{DESCRIPTION_FOLDER}/"
 MAX_TEXT_BYTES = 256 << 20
 """Of every file but the tensors': what is parsed takes several times as much."""
 
@@ -44,6 +47,8 @@ class StoredArtifact:
     graph: GraphDocument
     model: bytes
     header: Header
+    description: Mapping[str, bytes]
+    """Files that came with the model, by name: its config and tokenizer, where it had some."""
 
 
 def read_artifact(directory: Path) -> StoredArtifact | list[Diagnostic]:
@@ -141,6 +146,11 @@ def _parsed(manifest: Manifest, files: dict[str, bytes]) -> StoredArtifact | lis
         cast("GraphDocument", graph),
         files[MODEL_FILE],
         cast("Header", header),
+        {
+            name.removeprefix(_DESCRIPTION): data
+            for name, data in files.items()
+            if name.startswith(_DESCRIPTION)
+        },
     )
     return _check_identity(stored) or stored
 

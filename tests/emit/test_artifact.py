@@ -201,7 +201,11 @@ def test_a_later_format_says_so(conv_artifact):
 
 
 @pytest.mark.parametrize(
-    "name", ["../plan.json", "/etc/passwd", "recipe/../../x", "other", "recipe"]
+    "name",
+    [
+        *("../plan.json", "/etc/passwd", "recipe/../../x", "other", "recipe"),
+        *("pretrained", "pretrained/../x", "pretrained/./x", "other/config.json"),
+    ],
 )
 def test_a_manifest_cannot_name_files_outside(conv_artifact, name):
     out, *_ = conv_artifact
