@@ -39,7 +39,8 @@ def command(artifact: Path, form: str, output: Path, replace: bool) -> None:
 
 
 def export_line(done: "Export") -> str:
-    return (
+    line = (
         f"{done.path}   {human_bytes(done.tensor_bytes)} of tensors as {human_bytes(done.bytes)} "
         f"of {done.format}"
     )
+    return "\n".join([line, *(f"  {note}" for note in done.notes)])

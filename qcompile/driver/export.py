@@ -26,6 +26,8 @@ class Export:
     bytes: int
     tensor_bytes: int
     """Of the artifact, to compare with."""
+    notes: tuple[str, ...] = ()
+    """What its reader can and cannot do with it."""
 
 
 def export(directory: str | Path, to: str, output: str | Path, *, replace: bool = False) -> Export:
@@ -48,16 +50,16 @@ def write_export(
 ) -> Export:
     """Write to ``output``, of which ``check_output`` found that it may be. Raises as ``export``."""
     made = exported(stored, capability, version("qcompile"))
-    match made:
-        case list():
-            raise CompileError(made)
-        case bytes():
-            _stop_at(write_file(disk, output, made))
-            size = len(made)
-        case dict():
-            _stop_at(publish_files(disk, output, made))
-            size = sum(map(len, made.values()))
-    return Export(output, capability.name, size, stored.header.tensor_bytes)
+    if isinstance(made, list):
+        raise CompileError(made)
+    match made.files:
+        case bytes() as data:
+            _stop_at(write_file(disk, output, data))
+            size = len(data)
+        case dict() as files:
+            _stop_at(publish_files(disk, output, files))
+            size = sum(map(len, files.values()))
+    return Export(output, capability.name, size, stored.header.tensor_bytes, made.notes)
 
 
 def hold_to_formats(core: PlanCore, graph: fx.GraphModule, formats: Sequence[str]) -> None:

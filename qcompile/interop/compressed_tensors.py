@@ -2,7 +2,8 @@
 
 ``pack-quantized`` for weights alone, ``int-quantized`` for 8-bit weights with 8-bit activations.
 Integers there are signed: ours, counted from 0, are shifted by ``2^(bits - 1)``, with the zero
-point.
+point. A model that came as a folder of transformers leaves as one: with its config, in which the
+quantization is written, and its tokenizer.
 """
 
 from collections import defaultdict
@@ -10,11 +11,14 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from qcompile.emit.stored_artifact import StoredArtifact
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.artifact_files import DESCRIPTION_FOLDER
+from qcompile.emit.stored_artifact import StoredArtifact, corrupt
+from qcompile.interop.exported import Exported
 from qcompile.interop.packed_matrix import PackedMatrix, packed_matrices
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
@@ -24,21 +28,26 @@ from qcompile.store.canonical import canonical_json
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
+LINEAR = "torch.nn.Linear"
 WORD_BITS = 32
 
 Json = JsonValue
+_DOCUMENT = TypeAdapter(dict[str, Json])
 
 
 def compressed_tensors_files(
     stored: StoredArtifact, tensors: Mapping[str, Tensor]
-) -> dict[str, bytes]:
+) -> Exported | list[Diagnostic]:
     """``tensors`` are those of the artifact; its plan has passed ``check_plan``."""
+    own = _own_config(stored)
+    if isinstance(own, Diagnostic):
+        return [own]
     core = stored.plan.core
     matrices = packed_matrices(core, tensors)
     made = {
         record.name: tensors[record.name]
         for record in stored.graph.tensors
-        if record.alias is None and record.name not in matrices
+        if record.alias is None and record.persistent and record.name not in matrices
     }
     for site in core.sites:
         weight = _weight(site)
@@ -49,8 +58,28 @@ def compressed_tensors_files(
         made |= _packed(site.path, matrix) if packed else _plain(site.path, matrix)
         made |= _static_range(site, tensors)
     plain = {name: tensor.contiguous() for name, tensor in sorted(made.items())}
-    config = {"quantization_config": _configuration(core)}
-    return {CONFIG_FILE: canonical_json(config), MODEL_FILE: save(plain, {"format": "pt"})}
+    config = {**own, "quantization_config": _configuration(stored)}
+    files = {
+        **stored.description,
+        CONFIG_FILE: canonical_json(config),
+        MODEL_FILE: save(plain, {"format": "pt"}),
+    }
+    return Exported(files, (_reader(core),) if own else ())
+
+
+def _reader(core: PlanCore) -> str:
+    """Of a whole folder. Zero points that are packed are not found without the option."""
+    loads = "`from_pretrained` of transformers loads it"
+    symmetric = all(weight.spec.symmetric for site in core.sites if (weight := _weight(site)))
+    packed = "given `quantization_config=CompressedTensorsConfig(dequantize=True)`"
+    return loads if symmetric else f"{loads}, {packed}: its weights are asymmetric"
+
+
+def _own_config(stored: StoredArtifact) -> Mapping[str, Json] | Diagnostic:
+    try:
+        return _DOCUMENT.validate_json(stored.description.get(CONFIG_FILE, b"{}"))
+    except ValidationError:
+        return corrupt(f"{DESCRIPTION_FOLDER}/{CONFIG_FILE}", "is not a config")
 
 
 def _packed(module: str, matrix: PackedMatrix) -> dict[str, Tensor]:
@@ -108,8 +137,9 @@ def _shift(matrix: PackedMatrix) -> int:
 # ---- config.json --------------------------------------------------------------------------------
 
 
-def _configuration(core: PlanCore) -> dict[str, Json]:
+def _configuration(stored: StoredArtifact) -> dict[str, Json]:
     """Modules of equal slots are one group, named by the modules themselves."""
+    core = stored.plan.core
     members: dict[bytes, list[str]] = defaultdict(list)
     groups: dict[bytes, dict[str, Json]] = {}
     formats: set[str] = set()
@@ -137,9 +167,16 @@ def _configuration(core: PlanCore) -> dict[str, Json]:
             f"group_{number}": {**group, "targets": cast("Json", members[key])}
             for number, (key, group) in enumerate(groups.items())
         },
-        "ignore": [],
+        "ignore": _untouched(stored),
         "kv_cache_scheme": None,
     }
+
+
+def _untouched(stored: StoredArtifact) -> list[Json]:
+    """Linear layers that stay in float: some readers want each of them to be spoken of."""
+    touched = {site.path for site in stored.plan.core.sites if _weight(site) is not None}
+    linear = (leaf.path for leaf in stored.graph.leaves if leaf.class_name == LINEAR)
+    return [path for path in linear if path not in touched]
 
 
 def _arguments(spec: QuantSlot) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from qcompile.emit.load import assemble
 from qcompile.emit.stored_artifact import StoredArtifact
 from qcompile.interop.capability import Capability, check_plan
 from qcompile.interop.compressed_tensors import compressed_tensors_files
+from qcompile.interop.exported import Exported
 from qcompile.interop.gguf import gguf_file
 from qcompile.interop.onnx_emit import check_operations, emit
 from qcompile.interop.onnx_file import MAX_BYTES, model_bytes
@@ -18,8 +19,6 @@ from qcompile.policy.core import PlanCore
 TOOL = "qcompile"
 IDENTITY = "qcompile.identity"
 """Key of the artifact's identity in the metadata of an exported file."""
-
-Exported = bytes | dict[str, bytes]
 
 
 def check_export(core: PlanCore, graph: fx.GraphModule, capability: Capability) -> list[Diagnostic]:
@@ -35,13 +34,14 @@ def check_export(core: PlanCore, graph: fx.GraphModule, capability: Capability) 
 def exported(
     stored: StoredArtifact, capability: Capability, version: str
 ) -> Exported | list[Diagnostic]:
-    """The bytes of the file, or those of each file of the directory; nothing is written."""
+    """Nothing is written."""
     problems = check_plan(stored.plan.core, capability)
     if problems:
         return problems
     match capability.name:
         case "pt2":
-            return pt2_bytes(assemble(stored))
+            made = pt2_bytes(assemble(stored))
+            return made if isinstance(made, list) else Exported(made)
         case "onnx":
             return _onnx(stored, version)
         case "compressed-tensors":
@@ -52,10 +52,10 @@ def exported(
             raise AssertionError(capability.name)
 
 
-def _onnx(stored: StoredArtifact, version: str) -> bytes | list[Diagnostic]:
+def _onnx(stored: StoredArtifact, version: str) -> Exported | list[Diagnostic]:
     metadata = {IDENTITY: stored.manifest.identity}
     model = emit(assemble(stored), stored.plan.core.model, (TOOL, version), metadata)
     if isinstance(model, list):
         return model
     data = model_bytes(model)
-    return data if len(data) <= MAX_BYTES else [too_large(len(data), MAX_BYTES)]
+    return Exported(data) if len(data) <= MAX_BYTES else [too_large(len(data), MAX_BYTES)]

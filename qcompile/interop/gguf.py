@@ -3,9 +3,13 @@
 The codes are ours, bit for bit. The scale is stored in half precision, as the format has it, so a
 weight differs from ``simulate`` by at most ``2^-11`` of itself (and, where the block has an offset,
 of that); a scale that half precision would lose is refused.
+
+A language model of transformers of a family that llama.cpp knows is written as that program names
+it, with its tokenizer; everything else has the names of the model, and no program runs it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -14,7 +18,17 @@ from torch import Tensor
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.stored_artifact import StoredArtifact
-from qcompile.interop.gguf_file import MAX_NAME, MAX_RANK, GgmlType, GgufTensor, gguf_bytes
+from qcompile.interop.exported import Exported
+from qcompile.interop.gguf_file import (
+    MAX_NAME,
+    MAX_RANK,
+    GgmlType,
+    GgufTensor,
+    Value,
+    gguf_bytes,
+)
+from qcompile.interop.gguf_language import EMBEDDING, FREQUENCIES, LanguageModel, language_model
+from qcompile.interop.gguf_tokenizer import CONFIG, tokenizer_fields
 from qcompile.interop.packed_matrix import PackedMatrix, packed_matrices
 
 BLOCK = 32
@@ -47,38 +61,81 @@ FLOAT_TYPES: Mapping[torch.dtype, GgmlType] = MappingProxyType(
 )
 
 
-def gguf_file(stored: StoredArtifact, tensors: Mapping[str, Tensor]) -> bytes | list[Diagnostic]:
+def gguf_file(stored: StoredArtifact, tensors: Mapping[str, Tensor]) -> Exported | list[Diagnostic]:
     """``tensors`` are those of the artifact; its plan has passed ``check_plan``."""
     matrices = packed_matrices(stored.plan.core, tensors)
+    language, fields, note = _as_language_model(stored)
     problems: list[Diagnostic] = []
     made: list[GgufTensor] = []
     for record in stored.graph.tensors:
-        if record.alias is not None:
+        if record.alias is not None or (language is not None and not record.persistent):
             continue
-        problems += _unfitting(record.name, record.shape)
         matrix = matrices.get(record.name)
         if matrix is not None and _scale_is_lost(matrix):
             problems.append(_cannot_hold(record.name, "a scale outside of half precision"))
         elif matrix is not None:
-            made.append(_blocks(matrix))
+            made.append(_blocks(_reordered(matrix, language)))
         elif tensors[record.name].dtype in FLOAT_TYPES:
-            made.append(_plain(record.name, tensors[record.name]))
+            made.append(_plain(record.name, tensors[record.name], language))
         else:
             problems.append(_cannot_hold(record.name, f"a tensor of {record.dtype}"))
+    if language is not None and language.frequencies is not None:
+        made.append(_plain(FREQUENCIES, language.frequencies))
+    problems += [problem for tensor in made for problem in _unfitting(tensor)]
     if problems:
         return problems
-    tied = {
+    metadata = {
+        "general.architecture": ARCHITECTURE if language is None else language.architecture,
+        "general.quantization_version": 2,
+        f"{ARCHITECTURE}.identity": stored.manifest.identity,
+        **(_ties(stored) if language is None else fields),
+    }
+    return Exported(gguf_bytes(metadata, made), (note,) if note else ())
+
+
+def _as_language_model(
+    stored: StoredArtifact,
+) -> tuple[LanguageModel | None, Mapping[str, Value], str]:
+    """What llama.cpp calls it and asks for, where it can run it; and what to say of that."""
+    config = stored.description.get(CONFIG)
+    if config is None:
+        return None, {}, ""
+    own = (record for record in stored.graph.tensors if record.alias is None)
+    shapes = {record.name: record.shape for record in own if record.persistent}
+    language = language_model(config, shapes)
+    if isinstance(language, str):
+        return None, {}, _not_run(language)
+    fields = tokenizer_fields(stored.description, shapes[EMBEDDING][0])
+    if isinstance(fields, str):
+        return None, {}, _not_run(fields)
+    note = f"llama.cpp runs it, as `{language.architecture}` with the model's tokenizer"
+    return language, {**language.hyperparameters, **fields}, note
+
+
+def _not_run(why: str) -> str:
+    return f"no program runs it, and tensors have the names of the PyTorch model: {why}"
+
+
+def _ties(stored: StoredArtifact) -> dict[str, str]:
+    """A language model of a known architecture has its one tie by having no second matrix."""
+    return {
         f"{ARCHITECTURE}.tied.{record.name}": record.alias
         for record in stored.graph.tensors
         if record.alias is not None
     }
-    metadata = {
-        "general.architecture": ARCHITECTURE,
-        "general.quantization_version": 2,
-        f"{ARCHITECTURE}.identity": stored.manifest.identity,
-        **tied,
-    }
-    return gguf_bytes(metadata, made)
+
+
+def _reordered(matrix: PackedMatrix, language: LanguageModel | None) -> PackedMatrix:
+    """Under its name in the file; rows go with their scales."""
+    if language is None:
+        return matrix
+    named = replace(matrix, name=language.name(matrix.name))
+    order = language.row_order(matrix.name, matrix.codes.shape[0])
+    if order is None:
+        return named
+    rows = len(order)
+    scale, zero = (value.expand(rows, -1)[order] for value in (matrix.scale, matrix.zero_point))
+    return replace(named, codes=matrix.codes[order], scale=scale, zero_point=zero)
 
 
 def _blocks(matrix: PackedMatrix) -> GgufTensor:
@@ -128,17 +185,22 @@ def _scale_is_lost(matrix: PackedMatrix) -> bool:
     return bool((too_small | (matrix.scale > limits.max) | (offset > limits.max)).any())
 
 
-def _plain(name: str, tensor: Tensor) -> GgufTensor:
+def _plain(name: str, tensor: Tensor, language: LanguageModel | None = None) -> GgufTensor:
+    if language is not None:
+        order = language.row_order(name, tensor.shape[0])
+        tensor = tensor if order is None else tensor[order]
+        tensor = tensor.to(torch.float32) if tensor.dim() == 1 else tensor  # as it is read
+        name = language.name(name)
     plain = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     return GgufTensor(name, FLOAT_TYPES[tensor.dtype], tuple(tensor.shape), plain)
 
 
-def _unfitting(name: str, shape: tuple[int, ...]) -> list[Diagnostic]:
+def _unfitting(tensor: GgufTensor) -> list[Diagnostic]:
     problems: list[Diagnostic] = []
-    if len(name.encode()) > MAX_NAME:
-        problems.append(_cannot_hold(name, f"a name of more than {MAX_NAME} bytes"))
-    if len(shape) > MAX_RANK:
-        problems.append(_cannot_hold(name, f"a tensor of {len(shape)} axes"))
+    if len(tensor.name.encode()) > MAX_NAME:
+        problems.append(_cannot_hold(tensor.name, f"a name of more than {MAX_NAME} bytes"))
+    if len(tensor.shape) > MAX_RANK:
+        problems.append(_cannot_hold(tensor.name, f"a tensor of {len(tensor.shape)} axes"))
     return problems
 
 

@@ -12,7 +12,11 @@ MAX_RANK = 4
 MAX_NAME = 63
 """Bytes; the reference implementation keeps 64 with the end."""
 
-_STRING, _UINT32 = 8, 4
+_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
+"""Types of metadata."""
+
+Value = str | bool | int | float | tuple[str, ...] | tuple[int, ...]
+"""Numbers are written as uint32 and float32, several as int32."""
 
 
 class GgmlType(IntEnum):
@@ -41,7 +45,7 @@ class GgufTensor:
     data: bytes
 
 
-def gguf_bytes(metadata: Mapping[str, str | int], tensors: Sequence[GgufTensor]) -> bytes:
+def gguf_bytes(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor]) -> bytes:
     head = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(metadata))]
     for key, value in metadata.items():
         head.append(_text(key) + _value(value))
@@ -56,10 +60,21 @@ def gguf_bytes(metadata: Mapping[str, str | int], tensors: Sequence[GgufTensor])
     return _aligned(b"".join(head)) + b"".join(body)
 
 
-def _value(value: str | int) -> bytes:
-    if isinstance(value, int):
-        return struct.pack("<II", _UINT32, value)
-    return struct.pack("<I", _STRING) + _text(value)
+def _value(value: Value) -> bytes:
+    match value:
+        case str():
+            return struct.pack("<I", _STRING) + _text(value)
+        case bool():
+            return struct.pack("<I?", _BOOL, value)
+        case int():
+            return struct.pack("<II", _UINT32, value)
+        case float():
+            return struct.pack("<If", _FLOAT32, value)
+        case (int(), *_):
+            return struct.pack(f"<IIQ{len(value)}i", _ARRAY, _INT32, len(value), *value)
+        case _:
+            head = struct.pack("<IIQ", _ARRAY, _STRING, len(value))
+            return head + b"".join(_text(str(item)) for item in value)
 
 
 def _text(text: str) -> bytes:

@@ -1,0 +1,154 @@
+"""Which tokenizers GGUF has a name for, and what of them is written."""
+
+import json
+
+import pytest
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from qcompile.interop.gguf_tokenizer import tokenizer_fields
+
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2 = LLAMA3.replace("{1,3}", "")
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
+def split(pattern):
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), whole])
+
+
+DIGITS = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), BYTES])
+WORDS = {"a": 0, "b": 1, "ab": 2, "Ġ": 3}
+ROWS = 8
+
+
+def described(splitting, *, files=None, change=None, **model):
+    pairs = models.BPE(vocab=WORDS, merges=[("a", "b")], **model)
+    made = Tokenizer(pairs)
+    made.pre_tokenizer = splitting
+    made.add_special_tokens(["<|end|>"])
+    made.add_tokens(["word"])
+    if change is not None:
+        change(made)
+    return {"tokenizer.json": made.to_str().encode(), **(files or {})}
+
+
+@pytest.mark.parametrize(
+    ("splitting", "name", "model"),
+    [
+        (BYTES, "gpt-2", {}),
+        (DIGITS, "smollm", {}),
+        (split(LLAMA3), "llama-bpe", {"ignore_merges": True}),
+        (split(QWEN2), "qwen2", {}),
+    ],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_rules_of_splitting_have_the_names_of_llama_cpp(splitting, name, model):
+    found = tokenizer_fields(described(splitting, **model), ROWS)
+    assert found["tokenizer.ggml.model"] == "gpt2"
+    assert found["tokenizer.ggml.pre"] == name
+
+
+def test_every_row_of_the_table_has_a_token():
+    found = tokenizer_fields(described(BYTES), ROWS)
+    names = ("a", "b", "ab", "Ġ", "<|end|>", "word", "[PAD6]", "[PAD7]")
+    assert found["tokenizer.ggml.tokens"] == names
+    assert found["tokenizer.ggml.token_type"] == (1, 1, 1, 1, 3, 4, 5, 5)
+    assert found["tokenizer.ggml.merges"] == ("a b",)
+    assert not any(key.endswith("_token_id") for key in found)
+    assert "tokenizer.chat_template" not in found
+
+
+def test_settings_of_the_tokenizer_come_before_those_of_the_model():
+    settings = {"eos_token": {"content": "<|end|>"}, "bos_token": None, "chat_template": "{{ x }}"}
+    config = {"eos_token_id": 0, "bos_token_id": [1, 2], "pad_token_id": None, "unk_token_id": 77}
+    files = {
+        "tokenizer_config.json": json.dumps(settings).encode(),
+        "config.json": json.dumps(config).encode(),
+    }
+    found = tokenizer_fields(described(BYTES, files=files), ROWS)
+    assert found["tokenizer.ggml.eos_token_id"] == 4
+    assert found["tokenizer.ggml.bos_token_id"] == 1
+    assert "tokenizer.ggml.padding_token_id" not in found
+    assert "tokenizer.ggml.unknown_token_id" not in found
+    assert found["tokenizer.chat_template"] == "{{ x }}"
+    with_file = described(BYTES, files=files | {"chat_template.jinja": b"{{ y }}"})
+    assert tokenizer_fields(with_file, ROWS)["tokenizer.chat_template"] == "{{ y }}"
+
+
+def begin_with_a_token(made):
+    template = processors.TemplateProcessing(
+        single="<|end|> $A", special_tokens=[("<|end|>", made.token_to_id("<|end|>"))]
+    )
+    made.post_processor = processors.Sequence([processors.ByteLevel(), template])
+
+
+def end_with_a_token(made):
+    made.post_processor = processors.TemplateProcessing(
+        single="$A <|end|>", special_tokens=[("<|end|>", made.token_to_id("<|end|>"))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "files", "begins"),
+    [
+        (None, None, False),
+        (begin_with_a_token, None, True),
+        (end_with_a_token, None, False),
+        (begin_with_a_token, {"tokenizer_config.json": b'{"add_bos_token": false}'}, False),
+        (None, {"tokenizer_config.json": b'{"add_bos_token": true}'}, True),
+    ],
+)
+def test_a_text_begins_with_a_token_where_the_tokenizer_begins_it(change, files, begins):
+    found = tokenizer_fields(described(BYTES, change=change, files=files), ROWS)
+    assert found["tokenizer.ggml.add_bos_token"] is begins
+
+
+OF_WORDS = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str().encode()
+
+
+def lower(made):
+    made.normalizer = normalizers.Lowercase()
+
+
+def compose(made):
+    made.normalizer = normalizers.NFC()
+
+
+def test_composing_characters_is_left_to_the_text():
+    assert isinstance(tokenizer_fields(described(split(QWEN2), change=compose), ROWS), dict)
+
+
+@pytest.mark.parametrize(
+    ("description", "why"),
+    [
+        ({}, "the model has no `tokenizer.json`"),
+        ({"tokenizer.json": b"{"}, "in `tokenizer.json`"),
+        ({"tokenizer.json": OF_WORDS}, "`model.type`: input should be 'BPE'"),
+        (described(pre_tokenizers.Whitespace()), "a rule that has no name in GGUF"),
+        (described(None), "a rule that has no name in GGUF"),
+        (described(pre_tokenizers.ByteLevel()), "a rule that has no name in GGUF"),
+        (described(split(r"\s+")), "a rule that has no name in GGUF"),
+        (described(DIGITS, byte_fallback=True), "a rule that has no name in GGUF"),
+        (described(split(LLAMA3)), "splits words as `llama-bpe`, but not with its merges"),
+        (described(BYTES, ignore_merges=True), "splits words as `gpt-2`, but not with its merges"),
+        (described(BYTES, change=lower), "rewrites texts (Lowercase)"),
+        (described(BYTES, files={"tokenizer_config.json": b"[]"}), "in `tokenizer_config.json`"),
+        (described(BYTES, files={"config.json": b"nan"}), "in `config.json`"),
+        (described(BYTES, files={"chat_template.jinja": b"\xff"}), "`chat_template.jinja` is no"),
+    ],
+)
+def test_what_gguf_cannot_say_of_a_tokenizer_is_told(description, why):
+    found = tokenizer_fields(description, ROWS)
+    assert isinstance(found, str)
+    assert why.lower() in found.lower()
+
+
+def test_more_tokens_than_rows_are_no_vocabulary():
+    assert (
+        tokenizer_fields(described(BYTES), 5)
+        == "`tokenizer.json` has more tokens than the model's 5"
+    )

@@ -1,0 +1,194 @@
+"""Language models leave as what transformers loads by itself, and llama.cpp runs."""
+
+import json
+import warnings
+
+import pytest
+import torch
+from gguf import GGUFReader
+from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+import qcompile
+from qcompile.audit.audit import audit
+from tests.interop.language_models import (
+    MODELS,
+    TEXT,
+    artifact,
+    exported,
+    model,
+    save,
+    tokenizer,
+)
+
+IN_BLOCKS = "weight int4 symmetric per_group(32); act float"
+INNER = ("use q for linear", 'skip "lm_head"')
+EVERYTHING = ("use q for linear or embedding",)
+
+
+@pytest.fixture(autouse=True)
+def _loaders_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for name in MODELS:
+        save(folder, name)
+    return folder
+
+
+def ids(count=24):
+    return torch.randint(0, 300, (2, count), generator=torch.Generator().manual_seed(3))
+
+
+@torch.no_grad()
+def difference(found, expected):
+    """Of the next tokens' scores, to their root mean square."""
+    ours, theirs = expected(ids())["logits"], found(ids(), use_cache=False).logits
+    return float((theirs - ours).square().mean().sqrt() / ours.square().mean().sqrt())
+
+
+# ---- gguf ----------------------------------------------------------------------------------------
+
+
+RULES = {"tied": EVERYTHING}
+UNREAD = {"qwen3": {"head_dim": 32}}
+"""What transformers leaves unread in the file."""
+
+
+@pytest.mark.parametrize("name", ["llama", "tied", "linear", "mistral", "qwen2", "qwen3"])
+def test_transformers_reads_the_model_and_its_tokenizer_out_of_gguf(folder, tmp_path, name):
+    out = artifact(folder, name, IN_BLOCKS, *RULES.get(name, INNER))
+    said = exported(out, "gguf", tmp_path / "m.gguf")
+    assert "llama.cpp runs it, as `" in said
+    read = {"gguf_file": "m.gguf"}
+    found = AutoModelForCausalLM.from_pretrained(
+        tmp_path, **read, **UNREAD.get(name, {}), dtype=torch.float32
+    ).eval()
+    if name == "linear":  # of the scaling of positions transformers reads nothing there
+        found.model.rotary_emb.inv_freq /= 4
+    assert difference(found, qcompile.load(out)) < 2e-3
+    words = AutoTokenizer.from_pretrained(tmp_path, **read)
+    text = TEXT.read_text()
+    assert words(text)["input_ids"] == tokenizer().encode(text).ids
+
+
+def fields(path):
+    return {name: field.contents() for name, field in GGUFReader(path).fields.items()}
+
+
+def tensors(path):
+    return {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+
+
+def test_angles_of_a_stretched_model_are_divided_as_transformers_does(folder, tmp_path):
+    out = artifact(folder, "stretched", IN_BLOCKS, *INNER)
+    exported(out, "gguf", tmp_path / "m.gguf")
+    factors = torch.from_numpy(tensors(tmp_path / "m.gguf")["rope_freqs.weight"].data.copy())
+    config = model("stretched").config
+    expected, _ = ROPE_INIT_FUNCTIONS["llama3"](config, device="cpu")
+    plain = 500_000.0 ** -(torch.arange(0, 16, 2) / 16)
+    torch.testing.assert_close(plain / factors, expected)
+    assert factors.unique().numel() > 2
+    assert fields(tmp_path / "m.gguf")["llama.rope.freq_base"] == 500_000.0
+
+
+def test_biases_move_with_their_rows(folder, tmp_path):
+    out = artifact(folder, "biased", IN_BLOCKS, *INNER)
+    exported(out, "gguf", tmp_path / "m.gguf")
+    found = tensors(tmp_path / "m.gguf")
+    heads = {"q": 4, "k": 2, "v": None, "output": None}
+    for place, count in heads.items():
+        module = f"{place[0]}_proj"
+        bias = model("biased").get_parameter(f"model.layers.1.self_attn.{module}.bias").detach()
+        if count is not None:  # llama.cpp turns neighbours: (0, 8), (1, 9), ... of a head of 16
+            first, second = bias.reshape(count, 2, 8).unbind(1)
+            bias = torch.stack([first, second], dim=2).reshape(-1)
+        assert found[f"blk.1.attn_{place}.bias"].data.tolist() == bias.tolist()
+
+
+def test_a_model_that_gguf_has_no_name_for_keeps_its_names_and_says_why(folder, tmp_path):
+    out = artifact(folder, "windowed", IN_BLOCKS, *INNER)
+    said = exported(out, "gguf", tmp_path / "m.gguf")
+    assert "no program runs it" in said
+    assert "it attends in a sliding window" in said
+    assert fields(tmp_path / "m.gguf")["general.architecture"] == "qcompile"
+    assert "model.layers.0.self_attn.q_proj.weight" in tensors(tmp_path / "m.gguf")
+
+
+def test_a_model_without_its_tokenizer_is_not_run(folder, tmp_path):
+    (folder / "mistral" / "tokenizer.json").rename(folder / "tokenizer.json")
+    try:
+        out = artifact(folder, "mistral", IN_BLOCKS, *INNER)
+    finally:
+        (folder / "tokenizer.json").rename(folder / "mistral" / "tokenizer.json")
+    said = exported(out, "gguf", tmp_path / "m.gguf")
+    assert "the model has no `tokenizer.json`" in said
+    assert fields(tmp_path / "m.gguf")["general.architecture"] == "qcompile"
+
+
+# ---- compressed-tensors --------------------------------------------------------------------------
+
+
+def loaded(directory, **options):
+    found, loading = AutoModelForCausalLM.from_pretrained(
+        directory, output_loading_info=True, **options
+    )
+    assert not any(loading.values()), loading
+    return found.eval()
+
+
+PLAIN = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
+
+
+@pytest.mark.parametrize(
+    ("weight", "options"),
+    [
+        ("int4 symmetric per_group(32)", {}),
+        ("int8 symmetric per_channel", {}),
+        ("int4 asymmetric per_group(32)", PLAIN),
+        ("int8 asymmetric per_channel", PLAIN),
+    ],
+)
+def test_transformers_loads_the_folder_and_computes_the_same(folder, tmp_path, weight, options):
+    out = artifact(folder, "tied", f"weight {weight}; act float", *INNER)
+    said = exported(out, "compressed-tensors", tmp_path / "out")
+    assert "`from_pretrained` of transformers loads it" in said
+    assert ("CompressedTensorsConfig(dequantize=True)" in said) == bool(options)
+    found = loaded(tmp_path / "out", **options)
+    assert difference(found, qcompile.load(out)) < 1e-6
+    words = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert words("a b")["input_ids"] == tokenizer().encode("a b").ids
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["quantization_config"]["ignore"] == ["lm_head"]
+    assert config["hidden_size"] == 64
+
+
+def test_activations_at_run_time_are_rounded_by_the_reader(folder, tmp_path):
+    scheme = "weight int8 symmetric per_channel; act int8 symmetric per_token"
+    out = artifact(folder, "tied", scheme, *INNER)
+    exported(out, "compressed-tensors", tmp_path / "out")
+    ours, plain = qcompile.load(out), loaded(tmp_path / "out", **PLAIN)
+    rounded = difference(plain, ours)
+    assert rounded > 1e-3  # what rounding comes to in this model
+    assert 0 < difference(loaded(tmp_path / "out"), ours) < 2 * rounded
+
+
+# ---- the artifact --------------------------------------------------------------------------------
+
+
+def test_what_describes_the_model_is_a_sealed_part_of_its_artifact(folder):
+    out = artifact(folder, "qwen2", IN_BLOCKS, *INNER)
+    for name in ("config.json", "generation_config.json", "tokenizer.json"):
+        there, here = (out / "pretrained" / name), (folder / "qwen2" / name)
+        assert there.read_bytes() == here.read_bytes()
+    assert not audit(out, (folder / "qwen2" / "model.safetensors",))
+    (out / "pretrained" / "tokenizer.json").write_text("{}")
+    with pytest.raises(qcompile.CompileError) as raised:
+        qcompile.load(out)
+    assert [found.code.number for found in raised.value.diagnostics] == ["QR902"]
+    assert [found.code.number for found in audit(out)] == ["QR902"]
