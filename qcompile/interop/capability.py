@@ -13,6 +13,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
+from qcompile.policy.number_format import BlockFormat, IntFormat
 from qcompile.policy.rotation import ROTATE
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, QuantSlot
 from qcompile.policy.size import channel_axis
@@ -29,6 +30,8 @@ class Weights:
     """Each weight is the ``weight`` of a module of its own."""
     block: int | None = None
     """Scales belong to so many neighbours of a row, so rows and groups are multiples of it."""
+    levels: frozenset[str] = frozenset()
+    """Formats other than integers, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Activations:
     bits: frozenset[int]
     granularities: frozenset[str]
     weight_bits: frozenset[int]
+    levels: frozenset[str] = frozenset()
+    """Formats other than integers, beside weights of the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +106,20 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability(
         "compressed-tensors",
         "",
-        "weights of linear layers in 4 or 8 bits, and 8-bit activations beside 8-bit weights",
-        number_kinds=frozenset({"int"}),
+        "weights of linear layers in 4 or 8 bits, and 8-bit activations beside 8-bit weights; "
+        "fp8_e4m3 for both; weights in mxfp8, mxfp4 and nvfp4 beside float activations",
+        number_kinds=frozenset({"int", "minifloat", "block"}),
         weights=Weights(
             frozenset((bits, symmetric) for bits in (4, 8) for symmetric in _BOTH),
             kinds=frozenset({"linear"}),
             modules_only=True,
+            levels=frozenset({"fp8_e4m3", "mxfp8", "mxfp4", "nvfp4"}),
         ),
         activations=Activations(
-            frozenset({8}), frozenset({"per_tensor", "per_token"}), frozenset({8})
+            frozenset({8}),
+            frozenset({"per_tensor", "per_token"}),
+            frozenset({8}),
+            levels=frozenset({"fp8_e4m3"}),  # of blocks, readers find other scales than ours
         ),
         rotations=False,
     ),
@@ -171,13 +181,23 @@ def _of_weight(weights: Weights, site: SitePlan, plan: TensorPlan) -> Iterator[s
         yield f"a weight that is tied to `{plan.storage}`"
     if weights.modules_only and plan.parameter != f"{site.path}.weight":
         yield "a weight that is not the `weight` of its module"
-    if (spec.bits, spec.symmetric) not in weights.grids or not (
+    if not isinstance(spec.format, IntFormat):
+        yield from _of_levels(weights, plan)
+    elif (spec.bits, spec.symmetric) not in weights.grids or not (
         spec.symmetric is False or _is_centred(spec)
     ):
         yield f"{_grid(spec)} weights"
     if weights.block is not None and not _in_blocks(plan, weights.block):
         row = plan.shape[-1]
         yield f"{spec.granularity} scales of rows of {row}, which are no blocks of {weights.block}"
+
+
+def _of_levels(weights: Weights, plan: TensorPlan) -> Iterator[str]:
+    number, granularity = plan.spec.format, plan.spec.granularity
+    if str(number) not in weights.levels:
+        yield f"the number format {number}"
+    elif not isinstance(number, BlockFormat) and isinstance(granularity, PerGroup):
+        yield f"{granularity} scales of {number} weights"
 
 
 def _of_activation(activations: Activations, site: SitePlan, spec: QuantSlot) -> Iterator[str]:
@@ -187,13 +207,17 @@ def _of_activation(activations: Activations, site: SitePlan, spec: QuantSlot) ->
     weight = next((plan.spec for plan in site.tensors if plan.slot == "weight"), None)
     if weight is None:
         yield f"quantized activations of a {site.kind} without a quantized weight"
+    elif not (isinstance(spec.format, IntFormat) and isinstance(weight.format, IntFormat)):
+        if spec.format != weight.format or str(spec.format) not in activations.levels:
+            yield f"{spec.format} activations beside {weight.format} weights"
+            return
     elif weight.bits not in activations.weight_bits:
         yield f"quantized activations beside {weight.bits}-bit weights"
-    if spec.bits not in activations.bits:
+    if spec.bits not in activations.bits and isinstance(spec.format, IntFormat):
         yield f"{spec.bits}-bit activations"
     if spec.granularity.kind not in activations.granularities:
         yield f"{spec.granularity} activations"
-    if spec.symmetric and not _is_centred(spec):
+    if isinstance(spec.format, IntFormat) and spec.symmetric and not _is_centred(spec):
         yield f"{_grid(spec)} activations"
     if site.call:
         yield "a module that is called twice, each time with a range of its own"

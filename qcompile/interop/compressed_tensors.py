@@ -1,6 +1,7 @@
 """An artifact as the directory that compressed-tensors (and with it vLLM and transformers) reads.
 
-``pack-quantized`` for weights alone, ``int-quantized`` for 8-bit weights with 8-bit activations.
+``pack-quantized`` for weights alone, ``int-quantized`` for 8-bit weights with 8-bit activations;
+small floats have forms of their own (``compressed_levels``).
 Integers there are signed: ours, counted from 0, are shifted by ``2^(bits - 1)``, with the zero
 point. A model that came as a folder of transformers leaves as one: with its config, in which the
 quantization is written, and its tokenizer.
@@ -17,10 +18,13 @@ from torch import Tensor
 
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.artifact_files import DESCRIPTION_FOLDER
+from qcompile.emit.planned_tensors import quantized_storages
 from qcompile.emit.stored_artifact import StoredArtifact, corrupt
+from qcompile.interop.compressed_levels import FORMS, level_arguments, level_tensors
 from qcompile.interop.exported import Exported
 from qcompile.interop.packed_matrix import PackedMatrix, packed_matrices
 from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
+from qcompile.policy.number_format import IntFormat, has_blocks
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 from qcompile.quant.activation_quantizer import has_run_time_range
 from qcompile.quant.packing import pack
@@ -44,18 +48,23 @@ def compressed_tensors_files(
         return [own]
     core = stored.plan.core
     matrices = packed_matrices(core, tensors)
+    quantized = quantized_storages(core)
     made = {
         record.name: tensors[record.name]
         for record in stored.graph.tensors
-        if record.alias is None and record.persistent and record.name not in matrices
+        if record.alias is None and record.persistent and record.name not in quantized
     }
     for site in core.sites:
         weight = _weight(site)
         if weight is None:
             continue
-        matrix = matrices[weight.storage or ""]
-        packed = _activation(site) is None
-        made |= _packed(site.path, matrix) if packed else _plain(site.path, matrix)
+        matrix = matrices.get(weight.storage or "")
+        if matrix is None:
+            made |= level_tensors(site.path, weight, tensors)
+        elif _activation(site) is None:
+            made |= _packed(site.path, matrix)
+        else:
+            made |= _plain(site.path, matrix)
         made |= _static_range(site, tensors)
     plain = {name: tensor.contiguous() for name, tensor in sorted(made.items())}
     config = {**own, "quantization_config": _configuration(stored)}
@@ -68,11 +77,12 @@ def compressed_tensors_files(
 
 
 def _reader(core: PlanCore) -> str:
-    """Of a whole folder. Zero points that are packed are not found without the option."""
+    """Of a whole folder: packed zero points, and blocks in float32, are not read otherwise."""
     loads = "`from_pretrained` of transformers loads it"
-    symmetric = all(weight.spec.symmetric for site in core.sites if (weight := _weight(site)))
-    packed = "given `quantization_config=CompressedTensorsConfig(dequantize=True)`"
-    return loads if symmetric else f"{loads}, {packed}: its weights are asymmetric"
+    specs = [weight.spec for site in core.sites if (weight := _weight(site))]
+    is_plain = all(spec.symmetric and not has_blocks(spec.format) for spec in specs)
+    option = "given `quantization_config=CompressedTensorsConfig(dequantize=True)`"
+    return loads if is_plain else f"{loads}, {option}"
 
 
 def _own_config(stored: StoredArtifact) -> Mapping[str, Json] | Diagnostic:
@@ -148,7 +158,8 @@ def _configuration(stored: StoredArtifact) -> dict[str, Json]:
         if weight is None:
             continue
         activation = _activation(site)
-        form = "pack-quantized" if activation is None else "int-quantized"
+        alone = "pack-quantized" if activation is None else "int-quantized"
+        form = FORMS.get(str(weight.spec.format), alone)
         group: dict[str, Json] = {
             "weights": _arguments(weight.spec),
             "input_activations": None if activation is None else _arguments(activation.spec),
@@ -189,7 +200,7 @@ def _arguments(spec: QuantSlot) -> dict[str, Json]:
             strategy = "group"
         case PerToken():
             strategy, size = "token", None
-    return {
+    found: dict[str, Json] = {
         "num_bits": spec.bits,
         "type": "int",
         "symmetric": spec.symmetric,
@@ -197,6 +208,7 @@ def _arguments(spec: QuantSlot) -> dict[str, Json]:
         "group_size": size,
         "dynamic": has_run_time_range(spec),
     }
+    return found if isinstance(spec.format, IntFormat) else found | level_arguments(spec)
 
 
 def _weight(site: SitePlan) -> TensorPlan | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from qcompile.emit.planned_tensors import weight_plans
 from qcompile.passes.sweep_site import weight_names
 from qcompile.policy.core import PlanCore, TensorPlan
+from qcompile.policy.number_format import IntFormat
 from qcompile.quant.packing import unpack
 
 
@@ -31,10 +32,11 @@ class PackedMatrix:
 
 
 def packed_matrices(core: PlanCore, tensors: Mapping[str, Tensor]) -> dict[str, PackedMatrix]:
-    """By storage; the plan holds nothing but matrices with ``output_axis`` 0."""
+    """By storage, those in integers; the plan holds but matrices with ``output_axis`` 0."""
     return {
         weight_names(plan)[1]: _matrix(weight_names(plan)[1], plan, tensors)
         for plan in weight_plans(core)
+        if isinstance(plan.spec.format, IntFormat)
     }
 
 

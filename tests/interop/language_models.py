@@ -83,14 +83,18 @@ def save(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def artifact(folder: Path, name: str, scheme: str, *rules: str) -> Path:
+CALIBRATE = 'calibrate { data = "text:text.txt"; seq_len = 24; samples = 8; batch = 4; seed = 1 }\n'
+
+
+def artifact(folder: Path, name: str, scheme: str, *rules: str, rest: str = "") -> Path:
     """Of the model ``folder/name``, quantized by ``rules`` about the scheme ``q``."""
     (folder / "qcompile.toml").write_text("")
+    (folder / "text.txt").write_text(TEXT.read_text())
     lines = "\n".join(f"  {rule}" for rule in rules)
     recipe = folder / f"{name}.qrecipe"
     recipe.write_text(
         f'qrecipe 1\nmodel "hf:{name}"\nscheme q {{ {scheme} }}\npolicy main {{\n{lines}\n}}\n'
-        "tune rtn\n"
+        f"{rest}tune rtn\n"
     )
     output = folder / f"{name}-q"
     with chdir(folder):  # where a run keeps its state

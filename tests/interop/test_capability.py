@@ -90,13 +90,45 @@ def test_gguf_holds_blocks_of_32(leaf, weight, act, reasons):
     assert refused("gguf", leaf, weight, act) == reasons
 
 
-@pytest.mark.parametrize("name", ["onnx", "compressed-tensors", "gguf"])
+def of_levels(number, granularity=None, *, dynamic=False):
+    whole = PerGroup(number.block) if isinstance(number, BlockFormat) else PerChannel()
+    return QuantSlot(
+        format=number, symmetric=True, granularity=granularity or whole, dynamic=dynamic
+    )
+
+
+@pytest.mark.parametrize("name", ["onnx", "gguf"])
 @pytest.mark.parametrize("number", LEVELS, ids=str)
-def test_only_pt2_holds_weights_that_are_no_integers(name, number):
-    granularity = PerGroup(number.block) if isinstance(number, BlockFormat) else PerChannel()
-    spec = QuantSlot(format=number, symmetric=True, granularity=granularity)
+def test_weights_that_are_no_integers_are_not_for_onnx_and_gguf(name, number):
+    spec = of_levels(number)
     assert refused(name, LINEAR, spec, None) == [f"the number format {number}"]
     assert refused("pt2", LINEAR, spec, None) == []
+
+
+FP8, FP6 = FloatFormat("e4m3"), FloatFormat("e2m3")
+MX, NV = BlockFormat("mxfp4"), BlockFormat("nvfp4")
+OTHERS = [(number, [f"the number format {number}"]) for number in LEVELS]
+SMALL_FLOATS = [
+    *((of_levels(FP8, granularity), None, []) for granularity in (PerChannel(), PerTensor())),
+    *((of_levels(number), None, []) for number in (BlockFormat("mxfp8"), MX, NV)),
+    *((of_levels(number), None, reasons) for number, reasons in OTHERS if number not in {FP8, MX}),
+    (of_levels(FP6), None, ["the number format fp6_e2m3"]),
+    (of_levels(BlockFormat("mxfp6")), None, ["the number format mxfp6"]),
+    (of_levels(FP8, PerGroup(32)), None, ["per_group(32) scales of fp8_e4m3 weights"]),
+    (of_levels(FP8), of_levels(FP8, PerToken(), dynamic=True), []),
+    (of_levels(FP8), of_levels(FP8, PerTensor()), []),
+    (of_levels(FP8), TOKEN, ["int8 activations beside fp8_e4m3 weights"]),
+    (
+        W8,
+        of_levels(FP8, PerToken(), dynamic=True),
+        ["fp8_e4m3 activations beside int8 weights"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("weight", "act", "reasons"), SMALL_FLOATS)
+def test_compressed_tensors_holds_small_floats(weight, act, reasons):
+    assert refused("compressed-tensors", LINEAR, weight, act) == reasons
 
 
 def test_one_reason_is_told_once_with_the_line_that_asked_for_it():

@@ -6,12 +6,17 @@ import warnings
 import pytest
 import torch
 from gguf import GGUFReader
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import qcompile
 from qcompile.audit.audit import audit
+from qcompile.emit.planned_tensors import weight_plans
+from qcompile.emit.stored_artifact import read_artifact
+from qcompile.quant.level_weight import levels_from_tensors
 from tests.interop.language_models import (
+    CALIBRATE,
     MODELS,
     TEXT,
     artifact,
@@ -152,10 +157,17 @@ PLAIN = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
         ("int8 symmetric per_channel", {}),
         ("int4 asymmetric per_group(32)", PLAIN),
         ("int8 asymmetric per_channel", PLAIN),
+        ("fp8_e4m3 per_channel", {}),
+        ("fp8_e4m3 per_tensor", {}),
+        ("fp8_e4m3 per_channel; act fp8_e4m3 per_token", {}),
+        ("fp8_e4m3 per_tensor; act fp8_e4m3 per_tensor", {}),
+        ("mxfp8", PLAIN),
+        ("mxfp4", PLAIN),
     ],
 )
 def test_transformers_loads_the_folder_and_computes_the_same(folder, tmp_path, weight, options):
-    out = artifact(folder, "tied", f"weight {weight}; act float", *INNER)
+    act = "" if "act" in weight else "; act float"
+    out = artifact(folder, "tied", f"weight {weight}{act}", *INNER, rest=CALIBRATE)
     said = exported(out, "compressed-tensors", tmp_path / "out")
     assert "`from_pretrained` of transformers loads it" in said
     assert ("CompressedTensorsConfig(dequantize=True)" in said) == bool(options)
@@ -166,6 +178,28 @@ def test_transformers_loads_the_folder_and_computes_the_same(folder, tmp_path, w
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["quantization_config"]["ignore"] == ["lm_head"]
     assert config["hidden_size"] == 64
+
+
+def test_nvfp4_is_the_same_in_the_half_precision_that_its_reader_takes(folder, tmp_path):
+    out = artifact(folder, "tied", "weight nvfp4; act float", *INNER)
+    exported(out, "compressed-tensors", tmp_path / "out")
+    found = loaded(tmp_path / "out", **PLAIN).get_parameter("model.layers.0.mlp.gate_proj.weight")
+    stored = read_artifact(out)
+    plan = next(p for p in weight_plans(stored.plan.core) if p.shape == (96, 64))
+    tensors, where = load_file(out / "model.safetensors"), (plan.spec, plan.shape, 0)
+    assert plan.storage == "model.layers.0.mlp.gate_proj.weight"
+    ours = levels_from_tensors(tensors, plan.storage, *where).dequantize(torch.float32)
+    torch.testing.assert_close(found, ours, rtol=2**-7, atol=0)
+
+
+def test_activations_in_blocks_are_refused_as_readers_scale_them_otherwise(folder, tmp_path):
+    out = artifact(folder, "tied", "weight mxfp4; act mxfp4", *INNER)
+    with pytest.raises(qcompile.CompileError) as raised:
+        qcompile.export(out, "compressed-tensors", tmp_path / "out")
+    (found,) = raised.value.diagnostics
+    why = "`compressed-tensors` cannot hold mxfp4 activations beside mxfp4 weights"
+    assert (found.code.number, found.message) == ("QR550", why)
+    assert not (tmp_path / "out").exists()
 
 
 def test_activations_at_run_time_are_rounded_by_the_reader(folder, tmp_path):
