@@ -15,8 +15,8 @@ MAX_NAME = 63
 _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 """Types of metadata."""
 
-Value = str | bool | int | float | tuple[str, ...] | tuple[int, ...]
-"""Numbers are written as uint32 and float32, several as int32."""
+Value = str | bool | int | float | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
+"""Numbers are written as uint32 and float32, several as int32 and float32."""
 
 
 class GgmlType(IntEnum):
@@ -72,6 +72,8 @@ def _value(value: Value) -> bytes:
             return struct.pack("<If", _FLOAT32, value)
         case (int(), *_):
             return struct.pack(f"<IIQ{len(value)}i", _ARRAY, _INT32, len(value), *value)
+        case (float(), *_):
+            return struct.pack(f"<IIQ{len(value)}f", _ARRAY, _FLOAT32, len(value), *value)
         case _:
             head = struct.pack("<IIQ", _ARRAY, _STRING, len(value))
             return head + b"".join(_text(str(item)) for item in value)

@@ -1,17 +1,19 @@
-"""A ``tokenizer.json`` as GGUF has it: byte-level pair encoding, whose splitting llama.cpp knows.
+"""A ``tokenizer.json`` as GGUF has it: byte-level pairs, or the pairs of SentencePiece.
 
-GGUF names the rule by which a text is split before pairs are merged (``tokenizer.ggml.pre``), so
-only rules with a name there can be told.
+GGUF names the rule by which a text is split before bytes are merged (``tokenizer.ggml.pre``), so
+only rules with a name there can be told. Of SentencePiece it has a score for each token, the
+highest first; and any two neighbours merge whose sum is a token, listed as a pair or not.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from qcompile.interop.gguf_file import Value
+from qcompile.interop.tokenizer_json import Pairs, Step, TokenizerFile
 
 TOKENIZER, SETTINGS, CONFIG, TEMPLATE = (
     "tokenizer.json",
@@ -19,12 +21,15 @@ TOKENIZER, SETTINGS, CONFIG, TEMPLATE = (
     "config.json",
     "chat_template.jinja",
 )
-NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Types of tokens."""
-SPECIAL = ("bos", "eos", "unk", "pad")
-_GGUF_NAMES: Mapping[str, str] = MappingProxyType(
+SPECIAL: Mapping[str, str] = MappingProxyType(
     {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 )
+"""Ours, and GGUF's, of the tokens that have a part to play."""
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+NEVER_MERGED = -1e9
+"""A score below all of those that merges have."""
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -43,87 +48,6 @@ RULES: Mapping[tuple[tuple[str, str], ...], str] = MappingProxyType(
 MERGES_IGNORED = "llama-bpe"
 """Where a whole word that is a token is one, whatever its merges say."""
 
-
-class _Read(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class _Pattern(_Read):
-    Regex: str = ""
-
-
-class _Step(_Read):
-    type: str
-    pretokenizers: tuple["_Step", ...] = ()
-    pattern: _Pattern = _Pattern()
-    behavior: str = "Isolated"
-    invert: bool = False
-    individual_digits: bool = False
-    add_prefix_space: bool = False
-    use_regex: bool = True
-
-    @property
-    def rule(self) -> tuple[str, str]:
-        match self.type:
-            case "ByteLevel" if not self.add_prefix_space:
-                return BYTES if self.use_regex else PLAIN_BYTES
-            case "Digits" if self.individual_digits:
-                return ("Digits", "each")
-            case "Split" if self.behavior == "Isolated" and not self.invert:
-                return ("Split", self.pattern.Regex)
-            case _:
-                return (self.type, "")
-
-
-class _Added(_Read):
-    id: int
-    content: str
-    special: bool = False
-
-
-class _Pairs(_Read):
-    type: Literal["BPE"]
-    vocab: dict[str, int]
-    merges: tuple[str | tuple[str, str], ...]
-    byte_fallback: bool = False
-    ignore_merges: bool = False
-
-
-class _Normalizer(_Read):
-    type: str
-
-
-class _Piece(_Read):
-    SpecialToken: dict[str, JsonValue] | None = None
-
-
-class _Processor(_Read):
-    type: str
-    single: tuple[_Piece, ...] = ()
-    processors: tuple["_Processor", ...] = ()
-
-    @property
-    def begins_with_a_token(self) -> bool:
-        own = bool(self.single) and self.single[0].SpecialToken is not None
-        return own or any(inner.begins_with_a_token for inner in self.processors)
-
-
-class _Tokenizer(_Read):
-    model: _Pairs
-    added_tokens: tuple[_Added, ...] = ()
-    normalizer: _Normalizer | None = None
-    pre_tokenizer: _Step | None = None
-    post_processor: _Processor | None = None
-
-    @property
-    def rule(self) -> str | None:
-        step = self.pre_tokenizer
-        if step is None:
-            return None
-        steps = step.pretokenizers if step.type == "Sequence" else (step,)
-        return RULES.get(tuple(one.rule for one in steps))
-
-
 _SETTINGS = TypeAdapter(dict[str, JsonValue])
 
 
@@ -131,10 +55,15 @@ _SETTINGS = TypeAdapter(dict[str, JsonValue])
 class Described:
     """Files that came with the model, read."""
 
-    tokenizer: _Tokenizer
+    tokenizer: TokenizerFile
     settings: Mapping[str, JsonValue]
     config: Mapping[str, JsonValue]
     template: str | None
+
+    @property
+    def ids(self) -> dict[str, int]:
+        added = {added.content: added.id for added in self.tokenizer.added_tokens}
+        return self.tokenizer.model.vocab | added
 
 
 def tokenizer_fields(description: Mapping[str, bytes], rows: int) -> dict[str, Value] | str:
@@ -142,27 +71,20 @@ def tokenizer_fields(description: Mapping[str, bytes], rows: int) -> dict[str, V
     found = _described(description)
     if isinstance(found, str):
         return found
-    tokenizer, rule = found.tokenizer, found.tokenizer.rule
-    if tokenizer.model.byte_fallback or rule is None:
-        return f"`{TOKENIZER}` splits words by a rule that has no name in GGUF"
-    if tokenizer.model.ignore_merges != (rule == MERGES_IGNORED):
-        return f"`{TOKENIZER}` splits words as `{rule}`, but not with its merges"
-    if tokenizer.normalizer is not None and tokenizer.normalizer.type != "NFC":
-        return f"`{TOKENIZER}` rewrites texts ({tokenizer.normalizer.type})"
-    ids = tokenizer.model.vocab | {added.content: added.id for added in tokenizer.added_tokens}
+    tokenizer, ids = found.tokenizer, found.ids
     if max(ids.values(), default=0) >= rows:
         return f"`{TOKENIZER}` has more tokens than the model's {rows}"
     tokens, types = _tokens(tokenizer, rows)
-    merges = (m if isinstance(m, str) else " ".join(m) for m in tokenizer.model.merges)
-    special = _special(found, ids)
+    is_bytes = tokenizer.first_space is None
+    merging = _of_bytes(tokenizer) if is_bytes else _of_pieces(tokenizer, tokens, types)
+    if isinstance(merging, str):
+        return merging
     return {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": rule,
+        **merging,
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.merges": tuple(merges),
         "tokenizer.ggml.add_bos_token": _begins(found),
-        **{f"tokenizer.ggml.{_GGUF_NAMES[name]}_token_id": place for name, place in special},
+        **_special(found, ids),
         **({} if found.template is None else {"tokenizer.chat_template": found.template}),
     }
 
@@ -172,7 +94,7 @@ def _described(description: Mapping[str, bytes]) -> Described | str:
         return f"the model has no `{TOKENIZER}`"
     name = TOKENIZER
     try:
-        tokenizer = _Tokenizer.model_validate_json(description[TOKENIZER])
+        tokenizer = TokenizerFile.model_validate_json(description[TOKENIZER])
         name = SETTINGS
         settings = _SETTINGS.validate_json(description.get(SETTINGS, b"{}"))
         name = CONFIG
@@ -186,43 +108,126 @@ def _described(description: Mapping[str, bytes]) -> Described | str:
     except UnicodeDecodeError:
         return f"`{name}` is no text"
     template = settings.get("chat_template")
-    return Described(
-        tokenizer, settings, config, template if isinstance(template, str) and not text else text
-    )
+    if text is None and isinstance(template, str):
+        text = template
+    return Described(tokenizer, settings, config, text)
 
 
-def _tokens(tokenizer: _Tokenizer, rows: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _tokens(tokenizer: TokenizerFile, rows: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Numbers that no token has are filled up, so that each row of the table has a name."""
     tokens = [f"[PAD{place}]" for place in range(rows)]
     types = [UNUSED] * rows
+    has_bytes = tokenizer.model.byte_fallback
     for token, place in tokenizer.model.vocab.items():
-        tokens[place], types[place] = token, NORMAL
+        is_byte = has_bytes and _BYTE.fullmatch(token)
+        tokens[place], types[place] = token, BYTE if is_byte else NORMAL
     for added in tokenizer.added_tokens:
         tokens[added.id] = added.content
         types[added.id] = CONTROL if added.special else USER_DEFINED
+    unknown = tokenizer.model.vocab.get(tokenizer.model.unk_token or "")
+    if unknown is not None:
+        types[unknown] = UNKNOWN
     return tuple(tokens), tuple(types)
 
 
-def _special(found: Described, ids: Mapping[str, int]) -> list[tuple[str, int]]:
+# ---- bytes --------------------------------------------------------------------------------------
+
+
+def _of_bytes(tokenizer: TokenizerFile) -> dict[str, Value] | str:
+    model = tokenizer.model
+    rule = RULES.get(tuple(_rule(step) for step in tokenizer.steps))
+    if model.byte_fallback or rule is None:
+        return f"`{TOKENIZER}` splits words by a rule that has no name in GGUF"
+    if model.ignore_merges != (rule == MERGES_IGNORED):
+        return f"`{TOKENIZER}` splits words as `{rule}`, but not with its merges"
+    rewriting = next((one for one in tokenizer.rewrites if one.type != "NFC"), None)
+    if rewriting is not None:
+        return f"`{TOKENIZER}` rewrites texts ({rewriting.type})"
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": rule,
+        "tokenizer.ggml.merges": tuple(" ".join(pair) for pair in model.pairs),
+    }
+
+
+def _rule(step: Step) -> tuple[str, str]:
+    match step.type:
+        case "ByteLevel" if not step.add_prefix_space:
+            return BYTES if step.use_regex else PLAIN_BYTES
+        case "Digits" if step.individual_digits:
+            return ("Digits", "each")
+        case "Split" if step.behavior == "Isolated" and not step.invert:
+            return ("Split", step.pattern.Regex)
+        case _:
+            return (step.type, "")
+
+
+# ---- SentencePiece ------------------------------------------------------------------------------
+
+
+def _of_pieces(
+    tokenizer: TokenizerFile, tokens: tuple[str, ...], types: tuple[int, ...]
+) -> dict[str, Value] | str:
+    model = tokenizer.model
+    if not model.byte_fallback or model.ignore_merges:
+        return f"`{TOKENIZER}` has the spaces of SentencePiece without its bytes"
+    scores = _scores(model)
+    whole = {token for token, kind in zip(tokens, types, strict=True) if kind == NORMAL}
+    if scores is None or not _merges_all(model, whole):
+        return f"`{TOKENIZER}` does not merge its pairs in the order of their sums"
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.scores": tuple(scores.get(token, NEVER_MERGED) for token in tokens),
+        "tokenizer.ggml.add_space_prefix": bool(tokenizer.first_space),
+    }
+
+
+def _scores(model: Pairs) -> dict[str, float] | None:
+    """Falling in the order in which sums are made; ``None`` where a sum has no one place there."""
+    scores: dict[str, float] = {}
+    last = ""
+    for first, second in model.pairs:
+        token = first + second
+        if token != last and token in scores:
+            return None
+        scores.setdefault(token, -float(len(scores)))
+        last = token
+    return scores
+
+
+def _merges_all(model: Pairs, whole: set[str]) -> bool:
+    """Every two tokens that make one are a pair."""
+    pairs = set(model.pairs)
+    splits = (
+        (token[:at], token[at:]) for token in whole for at in range(1, len(token)) if len(token) > 1
+    )
+    return all(
+        pair in pairs for pair in splits if pair[0] in model.vocab and pair[1] in model.vocab
+    )
+
+
+# ---- tokens with a part to play -----------------------------------------------------------------
+
+
+def _special(found: Described, ids: Mapping[str, int]) -> dict[str, Value]:
     """The tokenizer's settings come first, then the model's."""
-    places: list[tuple[str, int]] = []
-    for name in SPECIAL:
-        token = found.settings.get(f"{name}_token")
+    places: dict[str, Value] = {}
+    for ours, theirs in SPECIAL.items():
+        token = found.settings.get(f"{ours}_token")
         text = token.get("content") if isinstance(token, dict) else token
-        number = found.config.get(f"{name}_token_id")
+        number = found.config.get(f"{ours}_token_id")
         if isinstance(number, list):
             number = next(iter(number), None)
+        key = f"tokenizer.ggml.{theirs}_token_id"
         if isinstance(text, str) and text in ids:
-            places.append((name, ids[text]))
+            places[key] = ids[text]
         elif isinstance(number, int) and number in ids.values():
-            places.append((name, number))
+            places[key] = number
     return places
 
 
 def _begins(found: Described) -> bool:
     """Whether a text is begun with a token of its own."""
     said = found.settings.get("add_bos_token")
-    if isinstance(said, bool):
-        return said
-    processor = found.tokenizer.post_processor
-    return processor is not None and processor.begins_with_a_token
+    return said if isinstance(said, bool) else found.tokenizer.begins_with_a_token

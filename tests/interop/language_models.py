@@ -1,5 +1,6 @@
 """Small language models of transformers as folders, with a tokenizer that splits as SmolLM2's."""
 
+import string
 from contextlib import chdir
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from transformers import (
 
 from qcompile.cli.main import main
 
-WORDS = 320
+WORDS = 512
 SIZES = {
     **{"vocab_size": WORDS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128},
@@ -75,11 +76,41 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def save(folder: Path, name: str) -> Path:
+def pieces() -> Tokenizer:
+    """As SentencePiece has them: spaces are marked, unknown characters are bytes, and each token
+    has as many pairs as it can be cut in two."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    alphabet = sorted(set(string.ascii_letters) | {"\u2581"})
+    trainer = trainers.BpeTrainer(
+        vocab_size=WORDS - 260, limit_alphabet=53, initial_alphabet=alphabet, show_progress=False
+    )
+    trained.train_from_iterator(TEXT.read_text().splitlines(), trainer)
+    ours = sorted(trained.get_vocab().items(), key=lambda item: item[1])
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocabulary = {name: place for place, name in enumerate([*names, *(one for one, _ in ours)])}
+    merges = [
+        (token[:at], token[at:])
+        for token, _ in ours
+        for at in range(1, len(token))
+        if token[:at] in vocabulary and token[at:] in vocabulary
+    ]
+    made = Tokenizer(
+        models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+    )
+    made.pre_tokenizer = trained.pre_tokenizer
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    made.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return made
+
+
+def save(folder: Path, name: str, words: Tokenizer | None = None) -> Path:
     made = model(name)
     made.config.bos_token_id, made.config.eos_token_id = 0, 1
     made.save_pretrained(folder / name)
-    tokenizer().save(str(folder / name / "tokenizer.json"))
+    (words or tokenizer()).save(str(folder / name / "tokenizer.json"))
     return folder / name
 
 

@@ -152,3 +152,71 @@ def test_more_tokens_than_rows_are_no_vocabulary():
         tokenizer_fields(described(BYTES), 5)
         == "`tokenizer.json` has more tokens than the model's 5"
     )
+
+
+# ---- SentencePiece -------------------------------------------------------------------------------
+
+SPACE = "\u2581"
+ENDS = {"<unk>": 0, "<0x0A>": 1, SPACE: 2, "a": 3, "b": 4}
+PIECES = ENDS | {"ab": 5, "ba": 6, "aba": 7, f"{SPACE}a": 8}
+MERGES = [("a", "b"), ("b", "a"), ("ab", "a"), ("a", "ba"), (SPACE, "a")]
+TORN = [("a", "b"), ("b", "a"), ("ab", "a"), (SPACE, "a"), ("a", "ba")]
+"""One sum at two places of the order."""
+WHOLE = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+OLD = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+
+
+def sentence_piece(*, splitting=WHOLE, rewriting=None, merges=MERGES, **model):
+    options = {"byte_fallback": True, "unk_token": "<unk>"} | model
+    made = Tokenizer(models.BPE(vocab=PIECES, merges=merges, **options))
+    if splitting is not None:
+        made.pre_tokenizer = splitting
+    if rewriting is not None:
+        made.normalizer = rewriting
+    made.add_special_tokens(["<unk>", "</s>"])
+    return {"tokenizer.json": made.to_str().encode()}
+
+
+def test_pieces_have_scores_in_the_order_of_their_merges():
+    found = tokenizer_fields(sentence_piece(), 11)
+    assert found["tokenizer.ggml.model"] == "llama"
+    assert found["tokenizer.ggml.token_type"] == (2, 6, 1, 1, 1, 1, 1, 1, 1, 3, 5)
+    scores = found["tokenizer.ggml.scores"]
+    assert scores[5:9] == (0.0, -1.0, -2.0, -3.0)
+    assert set(scores[:5] + scores[9:]) == {-1e9}
+    assert "tokenizer.ggml.merges" not in found
+
+
+@pytest.mark.parametrize(
+    ("given", "adds"),
+    [
+        ({}, True),
+        ({"splitting": pre_tokenizers.Metaspace(prepend_scheme="never", split=False)}, False),
+        ({"splitting": None, "rewriting": OLD}, True),
+        ({"splitting": None, "rewriting": normalizers.Replace(" ", SPACE)}, False),
+    ],
+)
+def test_a_space_in_front_of_a_text(given, adds):
+    found = tokenizer_fields(sentence_piece(**given), 11)
+    assert found["tokenizer.ggml.add_space_prefix"] is adds
+
+
+ORDER = "does not merge its pairs in the order of their sums"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"byte_fallback": False}, "without its bytes"),
+        ({"ignore_merges": True}, "without its bytes"),
+        ({"merges": MERGES[:-1]}, ORDER),
+        ({"merges": TORN}, ORDER),
+        ({"splitting": pre_tokenizers.Metaspace()}, "no name in GGUF"),
+        ({"rewriting": normalizers.Lowercase()}, "no name in GGUF"),
+        ({"splitting": None, "rewriting": normalizers.Lowercase()}, "no name in GGUF"),
+    ],
+)
+def test_what_gguf_cannot_say_of_pieces_is_told(given, why):
+    found = tokenizer_fields(sentence_piece(**given), 11)
+    assert isinstance(found, str)
+    assert why in found

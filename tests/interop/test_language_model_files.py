@@ -22,6 +22,7 @@ from tests.interop.language_models import (
     artifact,
     exported,
     model,
+    pieces,
     save,
     tokenizer,
 )
@@ -80,6 +81,17 @@ def test_transformers_reads_the_model_and_its_tokenizer_out_of_gguf(folder, tmp_
     words = AutoTokenizer.from_pretrained(tmp_path, **read)
     text = TEXT.read_text()
     assert words(text)["input_ids"] == tokenizer().encode(text).ids
+
+
+def test_transformers_reads_pieces_out_of_gguf(tmp_path):
+    save(tmp_path, "llama", pieces())
+    out = artifact(tmp_path, "llama", IN_BLOCKS, *INNER)
+    assert "llama.cpp runs it, as `llama`" in exported(out, "gguf", tmp_path / "m.gguf")
+    words = AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
+    expected = pieces()
+    for text in [*TEXT.read_text().splitlines(), "na\u00efve \U0001f600  two"]:
+        found = words(text, add_special_tokens=False)["input_ids"]
+        assert found == expected.encode(text, add_special_tokens=False).ids
 
 
 def fields(path):
