@@ -1,7 +1,7 @@
 """``qcompile plan``: what would happen to every tensor, before anything is spent."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,10 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
         if asked.held_to:
             from qcompile.driver.export import hold_to_formats
 
-            hold_to_formats(planned.plan.core, planned.bound.graph, asked.held_to)
+            description = planned.bound.seen.loaded.description
+            source = (planned.plan.core, planned.bound.graph, description)
+            warned = hold_to_formats(*source, asked.held_to)
+            planned = replace(planned, diagnostics=(*planned.diagnostics, *warned))
     except CompileError as error:
         return error.diagnostics
     return planned

@@ -56,7 +56,7 @@ class Pretrained:
     example_inputs: tuple[Tensor, ...] | None
     """Of the model's main input, where its config says enough of it."""
     description: Mapping[str, bytes]
-    """Those of ``DESCRIPTION`` that are there; empty without weights."""
+    """Those of ``DESCRIPTION`` that are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def build_pretrained(directory: Path, project: Project, *, empty: bool) -> Pretr
     module = run_user_code(build, project)
     if isinstance(module, Raised):
         return raised(f"hf:{directory.name}", module, MODEL)
-    description = {} if empty else _description(directory)
+    description = _description(directory)
     if isinstance(description, Diagnostic):
         return description
     return Pretrained(module.eval(), _example(module, found.config), description)

@@ -104,7 +104,8 @@ def load_empty_model(
         return None, [without_data(reference, lazy)]
     empty(module)
     weights = MemoryWeights(_state(module))
-    return LoadedModel(module.eval(), weights, built.example_inputs, reference), problems
+    loaded = LoadedModel(module.eval(), weights, built.example_inputs, reference, built.description)
+    return loaded, problems
 
 
 def empty(module: nn.Module) -> None:

@@ -111,6 +111,7 @@ class Code(Enum):
     EXPORT_OPERATION = ("QR551", "export-operation", Severity.ERROR)
     EXPORT_INPUTS = ("QR552", "export-inputs", Severity.ERROR)
     EXPORT_DIFFERS = ("QR553", "export-differs", Severity.ERROR)
+    NOT_RUN_ELSEWHERE = ("QR554", "not-run-elsewhere", Severity.WARNING)
     TRAIN_MODE = ("QR705", "train-mode", Severity.WARNING)
 
     # 6xx tests of the policy

@@ -1,7 +1,7 @@
 """The exports that a recipe asks for: judged with its plan, written beside its artifact."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,12 @@ from qcompile.policy.recipe import Output
 from qcompile.store.disk import Disk
 
 
-def check_asked(output: Output, core: PlanCore, graph: fx.GraphModule) -> list[Diagnostic]:
-    """QR550 and QR551, as `plan --for` finds them, at the `format` of the recipe."""
-    found = [p for name in output.exports for p in check_export(core, graph, known(name))]
+def check_asked(
+    output: Output, core: PlanCore, graph: fx.GraphModule, description: Mapping[str, bytes]
+) -> list[Diagnostic]:
+    """QR550, QR551, QR554, as `plan --for` finds them, at the `format` of the recipe."""
+    kinds = [known(name) for name in output.exports]
+    found = [p for kind in kinds for p in check_export(core, graph, description, kind)]
     return [replace(problem, primary=Label(output.format_span)) for problem in found]
 
 

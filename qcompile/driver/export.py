@@ -1,13 +1,13 @@
 """An artifact written in another format."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from torch import fx
 
-from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
 from qcompile.interop.capability import Capability, capability_of
@@ -62,9 +62,14 @@ def write_export(
     return Export(output, capability.name, size, stored.header.tensor_bytes, made.notes)
 
 
-def hold_to_formats(core: PlanCore, graph: fx.GraphModule, formats: Sequence[str]) -> None:
-    """Raise ``CompileError`` with all that keeps a plan from being exported to ``formats``."""
-    _stop_at([p for name in formats for p in check_export(core, graph, known(name))])
+def hold_to_formats(
+    core: PlanCore, graph: fx.GraphModule, description: Mapping[str, bytes], formats: Sequence[str]
+) -> list[Diagnostic]:
+    """Warnings; ``CompileError`` with all that keeps a plan from being exported to ``formats``."""
+    found = [p for name in formats for p in check_export(core, graph, description, known(name))]
+    if has_errors(found):
+        raise CompileError(found)
+    return found
 
 
 def known(name: str) -> Capability:

@@ -190,9 +190,10 @@ def make_plan(
         bytes_before=sum(unit.bytes_before for unit in bound.forecast),
         bytes_after=sum(unit.bytes_after for unit in bound.forecast),
     )
-    refused = check_asked(recipe.output, core, bound.graph) if recipe.output else []
-    if refused:
-        raise CompileError(refused)
+    exporting = (core, bound.graph, bound.seen.loaded.description)
+    exports = check_asked(recipe.output, *exporting) if recipe.output else []
+    if has_errors(exports):
+        raise CompileError(exports)
     beside = Beside(
         recipe_texts=texts,
         sites_total=len(bound.sites),
@@ -208,7 +209,8 @@ def make_plan(
     open_yet += not_measurable(choice) if choice else []
     if has_errors(open_yet):
         raise CompileError(in_order(open_yet))
-    warnings = [*bound.diagnostics, *open_yet, *(used.diagnostics if used else ()), *said]
+    of_data = used.diagnostics if used else ()
+    warnings = [*bound.diagnostics, *open_yet, *of_data, *said, *exports]
     return Planned(made, bound, used, tuple(in_order(warnings)))
 
 

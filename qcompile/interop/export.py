@@ -1,5 +1,7 @@
 """An artifact in another format: a pure function of its files."""
 
+from collections.abc import Mapping
+
 from safetensors.torch import load as tensors_from
 from torch import fx
 
@@ -9,7 +11,7 @@ from qcompile.emit.stored_artifact import StoredArtifact
 from qcompile.interop.capability import Capability, check_plan
 from qcompile.interop.compressed_tensors import compressed_tensors_files
 from qcompile.interop.exported import Exported
-from qcompile.interop.gguf import gguf_file
+from qcompile.interop.gguf import check_reader, gguf_file
 from qcompile.interop.onnx_emit import check_operations, emit
 from qcompile.interop.onnx_file import MAX_BYTES, model_bytes
 from qcompile.interop.pt2 import pt2_bytes
@@ -21,14 +23,25 @@ IDENTITY = "qcompile.identity"
 """Key of the artifact's identity in the metadata of an exported file."""
 
 
-def check_export(core: PlanCore, graph: fx.GraphModule, capability: Capability) -> list[Diagnostic]:
+def check_export(
+    core: PlanCore,
+    graph: fx.GraphModule,
+    description: Mapping[str, bytes],
+    capability: Capability,
+) -> list[Diagnostic]:
     """All that stands between a plan and a format, before anything is spent.
 
-    ``graph`` is the float graph of the plan. QR550 what the format cannot hold, QR551 what ONNX
-    cannot express.
+    ``graph`` is the float graph of the plan, ``description`` what came with its model. QR550 what
+    the format cannot hold, QR551 what ONNX cannot express; and QR554, a warning.
     """
     problems = check_plan(core, capability)
-    return problems + (check_operations(graph) if capability.name == "onnx" else [])
+    match capability.name:
+        case "onnx":
+            return problems + check_operations(graph)
+        case "gguf":
+            return problems + check_reader(description, graph)
+        case _:
+            return problems
 
 
 def exported(

@@ -8,16 +8,18 @@ A language model of transformers of a family that llama.cpp knows is written as 
 it, with its tokenizer; everything else has the names of the model, and no program runs it.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.emit.graph_document import TensorRecord
 from qcompile.emit.stored_artifact import StoredArtifact
+from qcompile.emit.tensor_table import tensor_table
 from qcompile.interop.exported import Exported
 from qcompile.interop.gguf_file import (
     MAX_NAME,
@@ -64,7 +66,8 @@ FLOAT_TYPES: Mapping[torch.dtype, GgmlType] = MappingProxyType(
 def gguf_file(stored: StoredArtifact, tensors: Mapping[str, Tensor]) -> Exported | list[Diagnostic]:
     """``tensors`` are those of the artifact; its plan has passed ``check_plan``."""
     matrices = packed_matrices(stored.plan.core, tensors)
-    language, fields, note = _as_language_model(stored)
+    told = language_of(stored.description, stored.graph.tensors)
+    language, fields = (told.model, told.fields) if isinstance(told, Told) else (None, {})
     problems: list[Diagnostic] = []
     made: list[GgufTensor] = []
     for record in stored.graph.tensors:
@@ -90,30 +93,46 @@ def gguf_file(stored: StoredArtifact, tensors: Mapping[str, Tensor]) -> Exported
         f"{ARCHITECTURE}.identity": stored.manifest.identity,
         **(_ties(stored) if language is None else fields),
     }
-    return Exported(gguf_bytes(metadata, made), (note,) if note else ())
+    return Exported(gguf_bytes(metadata, made), () if told is None else (_said(told),))
 
 
-def _as_language_model(
-    stored: StoredArtifact,
-) -> tuple[LanguageModel | None, Mapping[str, Value], str]:
-    """What llama.cpp calls it and asks for, where it can run it; and what to say of that."""
-    config = stored.description.get(CONFIG)
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A language model in the words of llama.cpp."""
+
+    model: LanguageModel
+    fields: Mapping[str, Value]
+    """Hyperparameters, and the tokenizer."""
+
+
+def language_of(
+    description: Mapping[str, bytes], records: Iterable[TensorRecord]
+) -> Told | str | None:
+    """A string says why llama.cpp does not run it; ``None``: it is no model of transformers."""
+    config = description.get(CONFIG)
     if config is None:
-        return None, {}, ""
-    own = (record for record in stored.graph.tensors if record.alias is None)
-    shapes = {record.name: record.shape for record in own if record.persistent}
+        return None
+    own = (record for record in records if record.alias is None and record.persistent)
+    shapes = {record.name: record.shape for record in own}
     language = language_model(config, shapes)
     if isinstance(language, str):
-        return None, {}, _not_run(language)
-    fields = tokenizer_fields(stored.description, shapes[EMBEDDING][0])
+        return language
+    fields = tokenizer_fields(description, shapes[EMBEDDING][0])
     if isinstance(fields, str):
-        return None, {}, _not_run(fields)
-    note = f"llama.cpp runs it, as `{language.architecture}` with the model's tokenizer"
-    return language, {**language.hyperparameters, **fields}, note
+        return fields
+    return Told(language, {**language.hyperparameters, **fields})
 
 
-def _not_run(why: str) -> str:
-    return f"no program runs it, and tensors have the names of the PyTorch model: {why}"
+def check_reader(description: Mapping[str, bytes], graph: fx.GraphModule) -> list[Diagnostic]:
+    """QR554 for a model of transformers that llama.cpp cannot run, before anything is spent."""
+    told = language_of(description, (item.record for item in tensor_table(graph)))
+    return [not_run_elsewhere(told)] if isinstance(told, str) else []
+
+
+def _said(told: Told | str) -> str:
+    if isinstance(told, str):
+        return f"no program runs it, and tensors have the names of the PyTorch model: {told}"
+    return f"llama.cpp runs it, as `{told.model.architecture}` with the model's tokenizer"
 
 
 def _ties(stored: StoredArtifact) -> dict[str, str]:
@@ -202,6 +221,15 @@ def _unfitting(tensor: GgufTensor) -> list[Diagnostic]:
     if len(tensor.shape) > MAX_RANK:
         problems.append(_cannot_hold(tensor.name, f"a tensor of {len(tensor.shape)} axes"))
     return problems
+
+
+def not_run_elsewhere(why: str) -> Diagnostic:
+    """QR554."""
+    return Diagnostic(
+        Code.NOT_RUN_ELSEWHERE,
+        f"llama.cpp will not run the `gguf` file: {why}",
+        help="it holds the tensors under the names of the PyTorch model; `onnx` runs elsewhere",
+    )
 
 
 def _cannot_hold(name: str, what: str) -> Diagnostic:

@@ -2,9 +2,11 @@
 
 import json
 import warnings
+from contextlib import chdir
 
 import pytest
 import torch
+from click.testing import CliRunner
 from gguf import GGUFReader
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
@@ -12,6 +14,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import qcompile
 from qcompile.audit.audit import audit
+from qcompile.cli.main import main
+from qcompile.driver.plan import plan_recipe
 from qcompile.emit.planned_tensors import weight_plans
 from qcompile.emit.stored_artifact import read_artifact
 from qcompile.quant.level_weight import levels_from_tensors
@@ -135,6 +139,36 @@ def test_a_model_that_gguf_has_no_name_for_keeps_its_names_and_says_why(folder, 
     assert "it attends in a sliding window" in said
     assert fields(tmp_path / "m.gguf")["general.architecture"] == "qcompile"
     assert "model.layers.0.self_attn.q_proj.weight" in tensors(tmp_path / "m.gguf")
+
+
+def planned(folder, name, *arguments):
+    """What `plan` says; the recipe is that of ``artifact``."""
+    artifact(folder, name, IN_BLOCKS, *INNER)
+    with chdir(folder):
+        return CliRunner().invoke(main, ["plan", f"{name}.qrecipe", *arguments])
+
+
+def test_the_plan_says_that_no_program_will_run_the_file(folder):
+    for arguments in (["--for", "gguf"], ["--for", "gguf", "--preview"]):
+        found = planned(folder, "windowed", *arguments)
+        assert found.exit_code == 0
+        why = "llama.cpp will not run the `gguf` file: it attends in a sliding window"
+        assert f"warning[QR554]: {why}" in found.output
+    assert "QR554" not in planned(folder, "windowed", "--for", "onnx").output
+    assert "QR554" not in planned(folder, "qwen2", "--for", "gguf").output
+
+
+def test_the_line_that_asks_for_the_file_is_named_and_may_say_that_it_knows(folder):
+    def said(comment):
+        recipe = folder / "windowed.qrecipe"
+        artifact(folder, "windowed", IN_BLOCKS, *INNER)
+        asking = f'output {{\n  {comment}\n  format = "gguf"\n}}\n'
+        recipe.write_text(recipe.read_text() + asking)
+        return [d for d in plan_recipe(recipe).diagnostics if d.code.number == "QR554"]
+
+    (found,) = said("# as a container")
+    assert found.primary.span.text == '"gguf"'
+    assert not said("# qcompile: ignore[QR554] as a container")
 
 
 def test_a_model_without_its_tokenizer_is_not_run(folder, tmp_path):
