@@ -6,7 +6,8 @@ Nothing is downloaded, and no code of the folder is run: the architecture is a c
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -59,12 +60,23 @@ class Pretrained:
     """Those of ``DESCRIPTION`` that are there."""
 
 
+class Bars(Protocol):
+    """What we call of ``transformers.utils.logging``."""
+
+    def is_progress_bar_enabled(self) -> bool: ...
+
+    def disable_progress_bar(self) -> None: ...
+
+    def enable_progress_bar(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Described:
     """What ``config.json`` says, as ``transformers`` reads it."""
 
     architecture: Architecture
     config: Config
+    bars: Bars
 
 
 def build_pretrained(directory: Path, project: Project, *, empty: bool) -> Pretrained | Diagnostic:
@@ -78,13 +90,14 @@ def build_pretrained(directory: Path, project: Project, *, empty: bool) -> Pretr
 
     def build() -> nn.Module:
         if not empty:
-            return found.architecture.from_pretrained(
-                str(directory),
-                config=found.config,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype="auto",
-            )
+            with _without_bars(found.bars):
+                return found.architecture.from_pretrained(
+                    str(directory),
+                    config=found.config,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype="auto",
+                )
         with torch.device("meta"):
             return found.architecture(found.config).to(found.config.dtype or torch.float32)
 
@@ -131,7 +144,19 @@ def _described(directory: Path, project: Project) -> _Described | Diagnostic:
     config = run_user_code(lambda: _config(package, directory), project)
     if isinstance(config, Raised):
         return raised(f"hf:{directory.name}", config, MODEL)
-    return _Described(architecture, config)
+    return _Described(architecture, config, cast("Bars", package.utils.logging))
+
+
+@contextmanager
+def _without_bars(bars: Bars) -> Generator[None]:
+    """Its bars of progress would come between what the command says."""
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def _architecture(package: ModuleType, name: str) -> Architecture | None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTModel
+from transformers.utils import logging
 
 import qcompile
 from qcompile.data.model_source import load_empty_model, load_model
@@ -90,6 +91,14 @@ def test_checkpoint_is_loaded_with_its_weights(folder):
     with torch.no_grad():
         expected = model(ids, use_cache=False).logits
         assert torch.equal(loaded.module(ids).logits, expected)
+
+
+def test_loading_a_checkpoint_prints_nothing_and_leaves_the_bars_on(folder, capfd):
+    save(folder)
+    capfd.readouterr()
+    load_model("hf:llama", root=folder)
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
 
 
 def test_preview_of_a_config_decides_as_the_plan_of_the_checkpoint(folder):
