@@ -28,10 +28,13 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 DESCRIPTION = (
     *(CONFIG, "generation_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja"),
-    *("preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
 """What a folder has beside its weights, and its model needs to be loaded and to be fed."""
+MAX_DESCRIPTION_BYTES = 128 << 20
+"""Of one file: an artifact has them beside its tensors."""
 ROWS, LENGTH = 2, 16
 """Of the example: more than one row, or the batch would be taken for a size that is always 1."""
 
@@ -114,6 +117,8 @@ def _description(directory: Path) -> dict[str, bytes] | Diagnostic:
     found: dict[str, bytes] = {}
     for path in (directory / name for name in DESCRIPTION):
         try:
+            if path.exists() and path.stat().st_size > MAX_DESCRIPTION_BYTES:
+                return unreadable_config(path, f"it is larger than {MAX_DESCRIPTION_BYTES} bytes")
             if path.exists():
                 found[path.name] = path.read_bytes()
         except OSError as error:

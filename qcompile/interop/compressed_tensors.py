@@ -7,6 +7,7 @@ point. A model that came as a folder of transformers leaves as one: with its con
 quantization is written, and its tokenizer.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import cast
@@ -70,7 +71,7 @@ def compressed_tensors_files(
     config = {**own, "quantization_config": _configuration(stored)}
     files = {
         **stored.description,
-        CONFIG_FILE: canonical_json(config),
+        CONFIG_FILE: json.dumps(config, sort_keys=True, indent=2).encode("utf-8"),
         MODEL_FILE: save(plain, {"format": "pt"}),
     }
     return Exported(files, (_reader(core),) if own else ())

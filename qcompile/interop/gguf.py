@@ -29,7 +29,13 @@ from qcompile.interop.gguf_file import (
     Value,
     gguf_bytes,
 )
-from qcompile.interop.gguf_language import EMBEDDING, FREQUENCIES, LanguageModel, language_model
+from qcompile.interop.gguf_language import (
+    ANGLES,
+    EMBEDDING,
+    FREQUENCIES,
+    LanguageModel,
+    language_model,
+)
 from qcompile.interop.gguf_tokenizer import CONFIG, tokenizer_fields
 from qcompile.interop.packed_matrix import PackedMatrix, packed_matrices
 
@@ -49,6 +55,8 @@ BLOCK_TYPES: Mapping[tuple[int, bool], GgmlType] = MappingProxyType(
 )
 """By bits, and whether the grid is symmetric."""
 
+READ_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Those in which llama.cpp multiplies by a matrix that is not quantized; it adds in float32."""
 FLOAT_TYPES: Mapping[torch.dtype, GgmlType] = MappingProxyType(
     {
         torch.float32: GgmlType.F32,
@@ -66,7 +74,7 @@ FLOAT_TYPES: Mapping[torch.dtype, GgmlType] = MappingProxyType(
 def gguf_file(stored: StoredArtifact, tensors: Mapping[str, Tensor]) -> Exported | list[Diagnostic]:
     """``tensors`` are those of the artifact; its plan has passed ``check_plan``."""
     matrices = packed_matrices(stored.plan.core, tensors)
-    told = language_of(stored.description, stored.graph.tensors)
+    told = language_of(stored.description, stored.graph.tensors, tensors.get(ANGLES))
     language, fields = (told.model, told.fields) if isinstance(told, Told) else (None, {})
     problems: list[Diagnostic] = []
     made: list[GgufTensor] = []
@@ -106,15 +114,18 @@ class Told:
 
 
 def language_of(
-    description: Mapping[str, bytes], records: Iterable[TensorRecord]
+    description: Mapping[str, bytes], records: Iterable[TensorRecord], angles: Tensor | None
 ) -> Told | str | None:
-    """A string says why llama.cpp does not run it; ``None``: it is no model of transformers."""
+    """A string says why llama.cpp does not run it; ``None``: it is no model of transformers.
+
+    ``angles`` are those that the model turns places by, where they are known.
+    """
     config = description.get(CONFIG)
     if config is None:
         return None
     own = (record for record in records if record.alias is None and record.persistent)
     shapes = {record.name: record.shape for record in own}
-    language = language_model(config, shapes)
+    language = language_model(config, shapes, angles)
     if isinstance(language, str):
         return language
     fields = tokenizer_fields(description, shapes[EMBEDDING][0])
@@ -125,7 +136,9 @@ def language_of(
 
 def check_reader(description: Mapping[str, bytes], graph: fx.GraphModule) -> list[Diagnostic]:
     """QR554 for a model of transformers that llama.cpp cannot run, before anything is spent."""
-    told = language_of(description, (item.record for item in tensor_table(graph)))
+    table = tensor_table(graph)
+    known = {item.record.name: item.tensor for item in table if not item.tensor.is_meta}
+    told = language_of(description, (item.record for item in table), known.get(ANGLES))
     return [not_run_elsewhere(told)] if isinstance(told, str) else []
 
 
@@ -208,7 +221,8 @@ def _plain(name: str, tensor: Tensor, language: LanguageModel | None = None) -> 
     if language is not None:
         order = language.row_order(name, tensor.shape[0])
         tensor = tensor if order is None else tensor[order]
-        tensor = tensor.to(torch.float32) if tensor.dim() == 1 else tensor  # as it is read
+        is_read_so = tensor.dim() > 1 and tensor.dtype in READ_TYPES
+        tensor = tensor if is_read_so else tensor.to(torch.float32)
         name = language.name(name)
     plain = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     return GgufTensor(name, FLOAT_TYPES[tensor.dtype], tuple(tensor.shape), plain)

@@ -74,17 +74,23 @@ def tokenizer_fields(description: Mapping[str, bytes], rows: int) -> dict[str, V
     tokenizer, ids = found.tokenizer, found.ids
     if max(ids.values(), default=0) >= rows:
         return f"`{TOKENIZER}` has more tokens than the model's {rows}"
-    tokens, types = _tokens(tokenizer, rows)
+    if len(set(ids.values())) < len(ids) or not tokenizer.model.vocab.items() <= ids.items():
+        return f"`{TOKENIZER}` has two tokens of one number, or of one name"
+    if not tokenizer.model.is_plain or not all(one.is_plain for one in tokenizer.added_tokens):
+        return f"`{TOKENIZER}` has tokens that depend on what stands around them"
+    tokens, types = _tokens(tokenizer, ids, rows)
     is_bytes = tokenizer.first_space is None
     merging = _of_bytes(tokenizer) if is_bytes else _of_pieces(tokenizer, tokens, types)
     if isinstance(merging, str):
         return merging
+    parts = _parts(found, ids)
+    if isinstance(parts, str):
+        return parts
     return {
         **merging,
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.add_bos_token": _begins(found),
-        **_special(found, ids),
+        **parts,
         **({} if found.template is None else {"tokenizer.chat_template": found.template}),
     }
 
@@ -113,9 +119,12 @@ def _described(description: Mapping[str, bytes]) -> Described | str:
     return Described(tokenizer, settings, config, text)
 
 
-def _tokens(tokenizer: TokenizerFile, rows: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Numbers that no token has are filled up, so that each row of the table has a name."""
-    tokens = [f"[PAD{place}]" for place in range(rows)]
+def _tokens(
+    tokenizer: TokenizerFile, ids: Mapping[str, int], rows: int
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Numbers that no token has are filled up, so that each row of the table has its own name."""
+    longest = "_" * max((len(token) for token in ids if token.startswith("[PAD")), default=0)
+    tokens = [f"[PAD{place}{longest}]" for place in range(rows)]
     types = [UNUSED] * rows
     has_bytes = tokenizer.model.byte_fallback
     for token, place in tokenizer.model.vocab.items():
@@ -210,24 +219,36 @@ def _merges_all(model: Pairs, whole: set[str]) -> bool:
 # ---- tokens with a part to play -----------------------------------------------------------------
 
 
-def _special(found: Described, ids: Mapping[str, int]) -> dict[str, Value]:
+def _parts(found: Described, ids: Mapping[str, int]) -> dict[str, Value] | str:
+    """The tokens that begin and end texts, and whether they are put there."""
+    around = found.tokenizer.around
+    if around is None:
+        return f"`{TOKENIZER}` puts something around a text that GGUF has no words for"
+    places = _special(found, ids)
+    adds: dict[str, Value] = {}
+    for name, tokens in zip(("bos", "eos"), around, strict=True):
+        found_there = [ids.get(token) for token in tokens]
+        if found_there and found_there != [places.setdefault(name, found_there[0] or 0)]:
+            return f"`{TOKENIZER}` puts other tokens around a text than those that begin and end it"
+        said = found.settings.get(f"add_{name}_token")
+        is_added = said if isinstance(said, bool) else bool(tokens)
+        if name not in places and (is_added or name == "eos"):
+            return f"nothing names the token that {'begins' if name == 'bos' else 'ends'} a text"
+        adds[f"tokenizer.ggml.add_{name}_token"] = is_added
+    return adds | {f"tokenizer.ggml.{SPECIAL[name]}_token_id": at for name, at in places.items()}
+
+
+def _special(found: Described, ids: Mapping[str, int]) -> dict[str, int]:
     """The tokenizer's settings come first, then the model's."""
-    places: dict[str, Value] = {}
-    for ours, theirs in SPECIAL.items():
-        token = found.settings.get(f"{ours}_token")
+    places: dict[str, int] = {}
+    for name in SPECIAL:
+        token = found.settings.get(f"{name}_token")
         text = token.get("content") if isinstance(token, dict) else token
-        number = found.config.get(f"{ours}_token_id")
+        number = found.config.get(f"{name}_token_id")
         if isinstance(number, list):
             number = next(iter(number), None)
-        key = f"tokenizer.ggml.{theirs}_token_id"
         if isinstance(text, str) and text in ids:
-            places[key] = ids[text]
-        elif isinstance(number, int) and number in ids.values():
-            places[key] = number
+            places[name] = ids[text]
+        elif type(number) is int and number in ids.values():
+            places[name] = number
     return places
-
-
-def _begins(found: Described) -> bool:
-    """Whether a text is begun with a token of its own."""
-    said = found.settings.get("add_bos_token")
-    return said if isinstance(said, bool) else found.tokenizer.begins_with_a_token

@@ -1,11 +1,15 @@
 """What is read of a ``tokenizer.json``, the file of the package ``tokenizers``: pair encodings."""
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
+
+
+Place: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 31)]
+"""Number of a token."""
 
 
 class _Read(BaseModel):
@@ -52,18 +56,34 @@ class _Rewriting(_Read):
 
 
 class Added(_Read):
-    id: int
+    id: Place
     content: str
     special: bool = False
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Found wherever it stands, and nothing around it belongs to it."""
+        return not (self.single_word or self.lstrip or self.rstrip)
 
 
 class Pairs(_Read):
     type: Literal["BPE"]
-    vocab: dict[str, int]
+    vocab: dict[str, Place]
     merges: tuple[tuple[str, str] | str, ...]
     unk_token: str | None = None
     byte_fallback: bool = False
     ignore_merges: bool = False
+    dropout: float | None = None
+    continuing_subword_prefix: str | None = None
+    end_of_word_suffix: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Pieces are as they stand in the text, and always the same."""
+        return not (self.dropout or self.continuing_subword_prefix or self.end_of_word_suffix)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -71,19 +91,20 @@ class Pairs(_Read):
         return [(one[0], one[-1]) for one in apart]
 
 
+class _Named(_Read):
+    id: str = ""
+
+
 class _Piece(_Read):
-    SpecialToken: dict[str, JsonValue] | None = None
+    SpecialToken: _Named | None = None
 
 
-class _Processor(_Read):
+class Processor(_Read):
+    """What is put around the tokens of a text, or several such in turn."""
+
     type: str
     single: tuple[_Piece, ...] = ()
-    processors: tuple["_Processor", ...] = ()
-
-    @property
-    def begins_with_a_token(self) -> bool:
-        own = bool(self.single) and self.single[0].SpecialToken is not None
-        return own or any(inner.begins_with_a_token for inner in self.processors)
+    processors: tuple["Processor", ...] = ()
 
 
 class TokenizerFile(_Read):
@@ -91,7 +112,7 @@ class TokenizerFile(_Read):
     added_tokens: tuple[Added, ...] = ()
     normalizer: _Rewriting | None = None
     pre_tokenizer: Step | None = None
-    post_processor: _Processor | None = None
+    post_processor: Processor | None = None
 
     @property
     def rewrites(self) -> tuple[_Rewriting, ...]:
@@ -108,8 +129,23 @@ class TokenizerFile(_Read):
         return one.pretokenizers if one.type == "Sequence" else (one,)
 
     @property
-    def begins_with_a_token(self) -> bool:
-        return self.post_processor is not None and self.post_processor.begins_with_a_token
+    def around(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Tokens before and behind those of a text; ``None``: put there in another way."""
+        one = self.post_processor
+        if one is None:
+            return (), ()
+        parts = one.processors if one.type == "Sequence" else (one,)
+        templates = [part for part in parts if part.type != "ByteLevel"]  # of offsets alone
+        if not templates:
+            return (), ()
+        if len(templates) > 1 or templates[0].type != "TemplateProcessing":
+            return None
+        pieces = [piece.SpecialToken and piece.SpecialToken.id for piece in templates[0].single]
+        if pieces.count(None) != 1:
+            return None
+        text = pieces.index(None)
+        before, behind = pieces[:text], pieces[text + 1 :]
+        return tuple(one for one in before if one), tuple(one for one in behind if one)
 
     @property
     def first_space(self) -> bool | None:

@@ -106,8 +106,13 @@ def pieces() -> Tokenizer:
     return made
 
 
-def save(folder: Path, name: str, words: Tokenizer | None = None) -> Path:
-    made = model(name)
+def save(
+    folder: Path,
+    name: str,
+    words: Tokenizer | None = None,
+    kind: torch.dtype = torch.float32,
+) -> Path:
+    made = model(name).to(kind)
     made.config.bos_token_id, made.config.eos_token_id = 0, 1
     made.save_pretrained(folder / name)
     (words or tokenizer()).save(str(folder / name / "tokenizer.json"))

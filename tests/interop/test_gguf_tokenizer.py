@@ -25,7 +25,10 @@ WORDS = {"a": 0, "b": 1, "ab": 2, "Ġ": 3}
 ROWS = 8
 
 
-def described(splitting, *, files=None, change=None, **model):
+END = {"tokenizer_config.json": b'{"eos_token": "<|end|>"}'}
+
+
+def described(splitting, *, files=END, change=None, **model):
     pairs = models.BPE(vocab=WORDS, merges=[("a", "b")], **model)
     made = Tokenizer(pairs)
     made.pre_tokenizer = splitting
@@ -33,7 +36,7 @@ def described(splitting, *, files=None, change=None, **model):
     made.add_tokens(["word"])
     if change is not None:
         change(made)
-    return {"tokenizer.json": made.to_str().encode(), **(files or {})}
+    return {"tokenizer.json": made.to_str().encode(), **files}
 
 
 @pytest.mark.parametrize(
@@ -58,15 +61,15 @@ def test_every_row_of_the_table_has_a_token():
     assert found["tokenizer.ggml.tokens"] == names
     assert found["tokenizer.ggml.token_type"] == (1, 1, 1, 1, 3, 4, 5, 5)
     assert found["tokenizer.ggml.merges"] == ("a b",)
-    assert not any(key.endswith("_token_id") for key in found)
+    assert [key for key in found if key.endswith("_token_id")] == ["tokenizer.ggml.eos_token_id"]
     assert "tokenizer.chat_template" not in found
 
 
 def test_settings_of_the_tokenizer_come_before_those_of_the_model():
-    settings = {"eos_token": {"content": "<|end|>"}, "bos_token": None, "chat_template": "{{ x }}"}
+    said = {"eos_token": {"content": "<|end|>"}, "bos_token": None, "chat_template": "{{ x }}"}
     config = {"eos_token_id": 0, "bos_token_id": [1, 2], "pad_token_id": None, "unk_token_id": 77}
     files = {
-        "tokenizer_config.json": json.dumps(settings).encode(),
+        "tokenizer_config.json": json.dumps(said).encode(),
         "config.json": json.dumps(config).encode(),
     }
     found = tokenizer_fields(described(BYTES, files=files), ROWS)
@@ -79,35 +82,109 @@ def test_settings_of_the_tokenizer_come_before_those_of_the_model():
     assert tokenizer_fields(with_file, ROWS)["tokenizer.chat_template"] == "{{ y }}"
 
 
-def begin_with_a_token(made):
-    template = processors.TemplateProcessing(
-        single="<|end|> $A", special_tokens=[("<|end|>", made.token_to_id("<|end|>"))]
-    )
-    made.post_processor = processors.Sequence([processors.ByteLevel(), template])
+def around(single, *tokens):
+    """A change that puts ``tokens`` around each text."""
+
+    def change(made):
+        special = [(token, made.token_to_id(token)) for token in tokens]
+        template = processors.TemplateProcessing(single=single, special_tokens=special)
+        made.post_processor = processors.Sequence([processors.ByteLevel(), template])
+
+    return change
 
 
-def end_with_a_token(made):
-    made.post_processor = processors.TemplateProcessing(
-        single="$A <|end|>", special_tokens=[("<|end|>", made.token_to_id("<|end|>"))]
-    )
+def settings(**said):
+    return {"tokenizer_config.json": json.dumps({"eos_token": "<|end|>"} | said).encode()}
+
+
+BEGUN, ENDED = around("ab $A", "ab"), around("$A <|end|>", "<|end|>")
 
 
 @pytest.mark.parametrize(
-    ("change", "files", "begins"),
+    ("change", "files", "begins", "ends"),
     [
-        (None, None, False),
-        (begin_with_a_token, None, True),
-        (end_with_a_token, None, False),
-        (begin_with_a_token, {"tokenizer_config.json": b'{"add_bos_token": false}'}, False),
-        (None, {"tokenizer_config.json": b'{"add_bos_token": true}'}, True),
+        (None, settings(), False, False),
+        (BEGUN, settings(), True, False),
+        (ENDED, settings(), False, True),
+        (ENDED, {}, False, True),
+        (around("ab $A <|end|>", "ab", "<|end|>"), {}, True, True),
+        (BEGUN, settings(add_bos_token=False), False, False),
+        (None, settings(add_bos_token=True, bos_token="a"), True, False),
+        (None, settings(add_eos_token=True), False, True),
     ],
 )
-def test_a_text_begins_with_a_token_where_the_tokenizer_begins_it(change, files, begins):
+def test_what_is_put_around_a_text(change, files, begins, ends):
     found = tokenizer_fields(described(BYTES, change=change, files=files), ROWS)
     assert found["tokenizer.ggml.add_bos_token"] is begins
+    assert found["tokenizer.ggml.add_eos_token"] is ends
+    assert found["tokenizer.ggml.eos_token_id"] == 4
+    if change is BEGUN:
+        assert found["tokenizer.ggml.bos_token_id"] == 2
 
 
-OF_WORDS = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str().encode()
+OTHER = "puts other tokens around a text"
+
+
+@pytest.mark.parametrize(
+    ("change", "files", "why"),
+    [
+        (None, {}, "nothing names the token that ends a text"),
+        (None, settings(add_bos_token=True), "nothing names the token that begins a text"),
+        (None, {"config.json": b'{"eos_token_id": true}'}, "nothing names the token that ends"),
+        (BEGUN, settings(bos_token="a"), OTHER),
+        (around("ab a $A", "ab", "a"), settings(), OTHER),
+        (around("$A ab", "ab"), settings(), OTHER),
+        (around("$A $A"), settings(), "something around a text that GGUF has no words for"),
+        (
+            lambda made: setattr(
+                made, "post_processor", processors.BertProcessing(("a", 0), ("b", 1))
+            ),
+            settings(),
+            "something around a text that GGUF has no words for",
+        ),
+    ],
+)
+def test_what_cannot_be_put_around_a_text_is_told(change, files, why):
+    found = tokenizer_fields(described(BYTES, change=change, files=files), ROWS)
+    assert isinstance(found, str)
+    assert why in found
+
+
+def edited(**changes):
+    """``tokenizer.json`` with other values, by the path to each."""
+    document = json.loads(described(BYTES)["tokenizer.json"])
+    for path, value in changes.items():
+        *outer, last = path.split("__")
+        place = document
+        for key in outer:
+            place = place[int(key) if key.isdigit() else key]
+        place[last] = value
+    return {"tokenizer.json": json.dumps(document).encode(), **END}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"added_tokens__0__id": -1000}, "`added_tokens.0.id`: input should be greater"),
+        ({"model__vocab": {"a": -1}}, "`model.vocab.a`: input should be greater"),
+        ({"model__vocab": {"a": 0, "b": 0}}, "two tokens of one number"),
+        ({"model__vocab": {"a": 0, "<|end|>": 1}}, "two tokens of one number, or of one name"),
+        ({"added_tokens__0__lstrip": True}, "depend on what stands around them"),
+        ({"added_tokens__1__single_word": True}, "depend on what stands around them"),
+        ({"model__end_of_word_suffix": "</w>"}, "depend on what stands around them"),
+        ({"model__dropout": 0.5}, "depend on what stands around them"),
+    ],
+)
+def test_tokens_that_are_not_plain_are_told(changes, why):
+    found = tokenizer_fields(edited(**changes), ROWS)
+    assert isinstance(found, str)
+    assert why in found
+
+
+def test_names_of_rows_that_no_token_has_are_names_of_no_token():
+    words = {"a": 0, "[PAD6]": 1, "[PAD7__]": 2}
+    found = tokenizer_fields(edited(model__vocab=words), ROWS)
+    assert len(set(found["tokenizer.ggml.tokens"])) == ROWS
 
 
 def lower(made):
@@ -120,6 +197,9 @@ def compose(made):
 
 def test_composing_characters_is_left_to_the_text():
     assert isinstance(tokenizer_fields(described(split(QWEN2), change=compose), ROWS), dict)
+
+
+OF_WORDS = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str().encode()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +254,7 @@ def sentence_piece(*, splitting=WHOLE, rewriting=None, merges=MERGES, **model):
     if rewriting is not None:
         made.normalizer = rewriting
     made.add_special_tokens(["<unk>", "</s>"])
-    return {"tokenizer.json": made.to_str().encode()}
+    return {"tokenizer.json": made.to_str().encode(), **settings(eos_token="</s>")}
 
 
 def test_pieces_have_scores_in_the_order_of_their_merges():
