@@ -12,6 +12,8 @@ from qcompile.driver.bind import bind
 from qcompile.driver.front import check, check_source, with_expectations
 from qcompile.driver.project_files import ProjectFiles
 from qcompile.driver.recipes import library_names, library_path, recipe_path
+from qcompile.interop.capability import capability_of, check_plan
+from tests.emit.planning import plan_of
 from tests.tiny_models import AttentionBlock, ResidualNet, seeded
 
 
@@ -55,7 +57,7 @@ POLICIES = [
         "cnn": ("all_w8a8", "mixed_w4a8", "mixed_w4a4"),
         "vit": ("all_w8a8", "mixed_w4a8", "mixed_w4a4"),
         "encoder": ("all_w8a8", "mixed_w4a8", "mixed_w4a4", "small"),
-        "decoder": ("w4", "all_w8a8", "mixed_w4a8"),
+        "decoder": ("w4", "all_w8a8", "mixed_w4a8", "all_fp8", "gguf_q4_0"),
     }.items()
     for policy in policies
 ]
@@ -113,6 +115,19 @@ def test_decoder_group_is_a_parameter():
     found = bound("decoder", "policy main extends lib.w4 {}")
     sizes = {t.spec.granularity.size for site in found.planned for t in site.tensors}
     assert sizes == {32}
+
+
+@pytest.mark.parametrize(
+    ("policy", "form"), [("gguf_q4_0", "gguf"), ("all_fp8", "compressed-tensors")]
+)
+def test_policies_for_other_runtimes_are_held_by_their_format(policy, form):
+    found = bound("decoder", f"policy main extends lib.{policy} {{}}")
+    core = plan_of(found.graph, found.planned).core
+    assert check_plan(core, capability_of(form)) == []
+    weights = bits(found, "weight")
+    table = {"gguf_q4_0": {"words": 8, "head": 8}, "all_fp8": {}}[policy]
+    body = 4 if policy == "gguf_q4_0" else 8
+    assert weights == {f"layer.{n}": body for n in ("qkv", "proj", "fc1", "fc2")} | table
 
 
 def test_small_encoder_quantizes_its_table_too():
