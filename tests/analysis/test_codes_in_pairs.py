@@ -155,6 +155,7 @@ ELSEWHERE = {
     "interop/test_pt2.py": (Code.EXPORT_INPUTS, Code.EXPORT_DIFFERS),
     "driver/test_transforms.py": (Code.NOTHING_TO_PREPARE,),
     "driver/test_rotations.py": (Code.NOT_ROTATED,),
+    "interop/test_language_model_files.py": (Code.NOT_RUN_ELSEWHERE,),
     "driver/test_idle_limits.py": (Code.IDLE_LIMIT,),
     "driver/test_choose.py": (Code.NOT_CHOSEN,),
     "driver/test_requirements.py": (Code.REQUIREMENT_FAILED,),
