@@ -90,6 +90,7 @@ bench-grids: $(VENV)/.runtime
 bench-language: $(VENV)/.language
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.language --minutes $(BENCH_MINUTES)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.language_files --minutes $(BENCH_MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.language_families
 
 # bits that a budget chooses, beside others in the same bytes: build/bench/choose.json
 bench-choose: $(VENV)/.runtime

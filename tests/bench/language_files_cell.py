@@ -79,7 +79,7 @@ def compared(
         output = str(Path(scratch, "scores"))
         ids = [window[0].tolist() for window in windows]
         asked = {"file": str(file), "text": text, "windows": ids, "output": output}
-        tokens = _llama_cpp("scores", asked | {"threads": request.threads})["tokens"]
+        tokens = llama_cpp("scores", asked | {"threads": request.threads})["tokens"]
         for number, window in enumerate(windows):
             following = window[0, 1:]
             there = torch.from_numpy(np.load(f"{output}-{number}.npy"))
@@ -111,7 +111,7 @@ def _round_by_llama_cpp(request: FilesRequest, file: Path) -> None:
         importance = file.with_suffix(".npz")
         np.savez(importance, **_mean_squares(request))
     asked = {"file": str(original()), "output": str(file)}
-    _llama_cpp("rounded", asked | {"importance": None if importance is None else str(importance)})
+    llama_cpp("rounded", asked | {"importance": None if importance is None else str(importance)})
 
 
 def _mean_squares(request: FilesRequest) -> dict[str, np.ndarray]:
@@ -168,7 +168,7 @@ def _divergence(found: Tensor, expected: Tensor) -> float:
     return float(F.kl_div(found, expected, reduction="sum", log_target=True))
 
 
-def _llama_cpp(command: str, request: Mapping[str, object]) -> dict[str, object]:
+def llama_cpp(command: str, request: Mapping[str, object]) -> dict[str, object]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.llama_cpp", command],
         input=json.dumps(dict(request)),
