@@ -9,7 +9,19 @@ def own_graph(module: fx.GraphModule) -> fx.GraphModule:
     """A module with a graph of its own; leaves and parameters are shared."""
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
-    return fx.GraphModule(module, graph, class_name=type(module).__name__).eval()
+    made = fx.GraphModule(module, graph, class_name=type(module).__name__).eval()
+    _keep_what_is_kept(module, made)
+    return made
+
+
+def _keep_what_is_kept(module: fx.GraphModule, made: fx.GraphModule) -> None:
+    """Say again which buffers are not part of a state dict: ``fx`` forgets it."""
+    for path in {str(node.target) for node in made.graph.nodes if node.op == "get_attr"}:
+        owner, _, name = path.rpartition(".")
+        before = module_at(module, owner)
+        buffer = dict(before.named_buffers(recurse=False)).get(name)
+        if buffer is not None and name not in before.state_dict(keep_vars=True):
+            module_at(made, owner).register_buffer(name, buffer, persistent=False)
 
 
 def replace_leaf(module: fx.GraphModule, path: str, leaf: nn.Module) -> None:

@@ -103,12 +103,17 @@ class _Rope(BaseModel):
     original_max_position_embeddings: Count | None = None
 
 
-class _Config(BaseModel):
-    """What is read of ``config.json``."""
-
+class _Named(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     architectures: tuple[str, ...]
+
+
+class _Config(BaseModel):
+    """What is read of ``config.json`` of a family."""
+
+    model_config = ConfigDict(frozen=True)
+
     num_attention_heads: Count
     max_position_embeddings: Count
     rms_norm_eps: Positive
@@ -175,19 +180,20 @@ def language_model(config: bytes, shapes: Shapes, angles: Tensor | None) -> Lang
     ``ANGLES``, ``None`` where they are not known yet.
     """
     try:
+        names = _Named.model_validate_json(config).architectures
+        family = FAMILIES.get(next(iter(names), ""))
+        if family is None:
+            named = ", ".join(names) or "none"
+            return f"`{named}` is none of the architectures {', '.join(FAMILIES)}"
         read = _Config.model_validate_json(config)
         rope = read.rope
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"]) or "it"
         return f"in `config.json`, `{place}`: {problem['msg'].lower()}"
-    family = FAMILIES.get(next(iter(read.architectures), ""))
-    if family is None:
-        named = ", ".join(read.architectures) or "none"
-        return f"`{named}` is none of the architectures {', '.join(FAMILIES)}"
-    names = {name: _translated(name, family) for name in shapes}
+    translated = {name: _translated(name, family) for name in shapes}
     sizes = _Sizes.of(shapes, read.num_attention_heads)
-    reason = _foreign(names, shapes, family) or _unspoken(read, rope, family)
+    reason = _foreign(translated, shapes, family) or _unspoken(read, rope, family)
     if not reason and (sizes is None or not sizes.fit(shapes, family)):
         reason = "its tensors have not the sizes of its heads"
     if reason or sizes is None:
@@ -200,7 +206,7 @@ def language_model(config: bytes, shapes: Shapes, angles: Tensor | None) -> Lang
         family.architecture,
         _hyperparameters(family.architecture, read, rope, sizes),
         factors.to(torch.float32) if rope.rope_type == "llama3" else None,
-        {name: known for name, known in names.items() if known is not None},
+        {name: known for name, known in translated.items() if known is not None},
         {"q_proj": sizes.heads, "k_proj": sizes.shared} if family.pairs_neighbours else {},
     )
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from qcompile.capture.copying import own_graph
 from qcompile.capture.node_meta import facts
 from qcompile.capture.trace import trace
 from qcompile.diagnostics.codes import Code
@@ -167,6 +168,9 @@ def test_the_graph_keeps_in_its_state_what_the_model_keeps():
     assert module.state_dict().keys() == model.state_dict().keys()
     assert {"0.kept", "0.made"} < dict(module.named_buffers()).keys()
     assert torch.equal(module(torch.ones(3, 4)), model(torch.ones(3, 4)))
+    copied = own_graph(module)
+    assert copied.state_dict().keys() == model.state_dict().keys()
+    assert dict(copied.named_buffers()).keys() == dict(module.named_buffers()).keys()
 
 
 class Raises(nn.Module):

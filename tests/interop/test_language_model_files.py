@@ -10,7 +10,13 @@ import torch
 from click.testing import CliRunner
 from gguf import GGUFReader
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    CompressedTensorsConfig,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import qcompile
@@ -248,6 +254,24 @@ def test_transformers_loads_the_folder_and_computes_the_same(folder, tmp_path, w
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["quantization_config"]["ignore"] == ["lm_head"]
     assert config["hidden_size"] == 64
+
+
+def test_what_no_checkpoint_has_is_in_no_file(tmp_path):
+    """BERT makes the types of its tokens itself; its graph is copied without dropout."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1}
+    config = BertConfig(**sizes, num_attention_heads=4, vocab_size=320, num_labels=3)
+    BertForSequenceClassification(config).eval().save_pretrained(tmp_path / "bert")
+    rules = ("use q for linear", 'skip "classifier"')
+    out = artifact(tmp_path, "bert", "weight int4 symmetric per_group(32); act float", *rules)
+    assert not audit(out, (tmp_path / "bert" / "model.safetensors",))
+    exported(out, "compressed-tensors", tmp_path / "out")
+    found, loading = BertForSequenceClassification.from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    assert not any(loading.values()), loading
+    with torch.no_grad():
+        assert torch.equal(found.eval()(ids()).logits, qcompile.load(out)(ids())["logits"])
 
 
 def gate(out):
