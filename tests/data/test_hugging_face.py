@@ -138,6 +138,18 @@ def test_config_without_weights_is_no_model(folder):
     assert "--preview" in problems[0].help
 
 
+def test_a_description_that_no_artifact_would_hold_is_refused(folder, monkeypatch):
+    save(folder)
+    (folder / "llama" / "tokenizer.json").write_text("{" + " " * 5_000 + "}")
+    loaded, _ = load_model("hf:llama", root=folder)
+    assert set(loaded.description) == {"config.json", "generation_config.json", "tokenizer.json"}
+    monkeypatch.setattr("qcompile.data.hugging_face.MAX_DESCRIPTION_BYTES", 5_000)
+    loaded, problems = load_model("hf:llama", root=folder)
+    assert loaded is None
+    assert codes(problems) == ["QR520"]
+    assert "`tokenizer.json` of the model cannot be read: it is larger" in problems[0].message
+
+
 def test_pickled_weights_are_not_read(folder):
     save_config(folder)
     torch.save({}, folder / "llama" / "pytorch_model.bin")
