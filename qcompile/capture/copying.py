@@ -2,6 +2,7 @@
 
 from torch import fx, nn
 
+from qcompile.capture.tensors import is_kept
 from qcompile.compat.submodules import module_at
 
 
@@ -20,7 +21,7 @@ def _keep_what_is_kept(module: fx.GraphModule, made: fx.GraphModule) -> None:
         owner, _, name = path.rpartition(".")
         before = module_at(module, owner)
         buffer = dict(before.named_buffers(recurse=False)).get(name)
-        if buffer is not None and name not in before.state_dict(keep_vars=True):
+        if buffer is not None and not is_kept(before, name):
             module_at(made, owner).register_buffer(name, buffer, persistent=False)
 
 

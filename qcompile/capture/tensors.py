@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from qcompile.compat.submodules import module_at
 
@@ -24,6 +24,11 @@ class OwnedTensor:
     @property
     def nbytes(self) -> int:
         return self.tensor.numel() * self.tensor.element_size()
+
+
+def is_kept(owner: nn.Module, name: str) -> bool:
+    """Tell whether a buffer is part of the module's state, as its class has it."""
+    return name in nn.Module.state_dict(owner, keep_vars=True)
 
 
 def owned_tensors(module: fx.GraphModule) -> tuple[OwnedTensor, ...]:

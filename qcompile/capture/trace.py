@@ -17,6 +17,7 @@ from qcompile.capture.operations import eliminate_dead_code
 from qcompile.capture.paths import is_safe_path
 from qcompile.capture.recorder import Recorder, UntraceableError
 from qcompile.capture.specialisation import Specialisation, specialised
+from qcompile.capture.tensors import is_kept
 from qcompile.capture.user_frame import code_at, line_of_error
 from qcompile.capture.value_reads import ValueRead
 from qcompile.compat.module_calls import intercepted_calls
@@ -245,8 +246,7 @@ def _install(
     if isinstance(tensor, nn.Parameter):
         owner.register_parameter(name, tensor)
     else:
-        is_kept = name in source.state_dict(keep_vars=True)
-        owner.register_buffer(name, tensor, persistent=is_kept)
+        owner.register_buffer(name, tensor, persistent=is_kept(source, name))
 
 
 def _owner(module: fx.GraphModule, path: str) -> nn.Module:

@@ -117,10 +117,11 @@ def _description(directory: Path) -> dict[str, bytes] | Diagnostic:
     found: dict[str, bytes] = {}
     for path in (directory / name for name in DESCRIPTION):
         try:
-            if path.exists() and path.stat().st_size > MAX_DESCRIPTION_BYTES:
+            if not path.exists():
+                continue
+            if path.stat().st_size > MAX_DESCRIPTION_BYTES:
                 return unreadable_config(path, f"it is larger than {MAX_DESCRIPTION_BYTES} bytes")
-            if path.exists():
-                found[path.name] = path.read_bytes()
+            found[path.name] = path.read_bytes()
         except OSError as error:
             return unreadable_config(path, (error.strerror or str(error)).lower())
     return found

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from qcompile.capture.tensors import owned_tensors
+from qcompile.capture.tensors import is_kept, owned_tensors
 from qcompile.compat.submodules import module_at
 from qcompile.emit.allowed import dtype_name
 from qcompile.emit.graph_document import TensorRecord
@@ -44,6 +44,6 @@ def _record(module: nn.Module, path: str, tensor: Tensor, storage: str) -> Tenso
         kind="parameter" if is_parameter else "buffer",
         dtype=dtype_name(tensor.dtype),
         shape=tuple(tensor.shape),
-        persistent=is_parameter or name in module_at(module, owner).state_dict(keep_vars=True),
+        persistent=is_parameter or is_kept(module_at(module, owner), name),
         alias=None if storage == path else storage,
     )

@@ -208,9 +208,7 @@ def _scores(model: Pairs) -> dict[str, float] | None:
 def _merges_all(model: Pairs, whole: set[str]) -> bool:
     """Every two tokens that make one are a pair."""
     pairs = set(model.pairs)
-    splits = (
-        (token[:at], token[at:]) for token in whole for at in range(1, len(token)) if len(token) > 1
-    )
+    splits = ((token[:at], token[at:]) for token in whole for at in range(1, len(token)))
     return all(
         pair in pairs for pair in splits if pair[0] in model.vocab and pair[1] in model.vocab
     )

@@ -4,19 +4,14 @@ Prints perplexity, divergence and agreement on articles that no calibration saw,
 ``build/bench/language.json``. Finished cells are kept. Loads no torch.
 """
 
-import argparse
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
-from tests.bench.accuracy import BUILD, COMPILER_SOURCES, MINUTES
-from tests.bench.cells import Budget, Document, Store, code_version
-from tests.bench.child import answer
+from tests.bench.accuracy import BUILD, COMPILER_SOURCES
+from tests.bench.cells import Document, code_version
+from tests.bench.language_rows import measured, options, report
 from tests.bench.matrix import ROOT
 
 FOLDER = BUILD / "smollm2"
@@ -102,66 +97,30 @@ def line(case: Case, found: Document) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def result(case: Case, text: str, store: Store, budget: Budget, threads: int) -> Document | None:
-    cell = {
-        "kind": "language",
-        "recipe": text,
-        "windows": [LENGTH, WINDOWS],
-        "code": code_version(ROOT, SOURCES),
-    }
-    found = store.find(cell)
-    if found is not None or budget.is_spent:
-        return found
-    request = {
-        "folder": str(FOLDER),
-        "name": re.sub(r"\W+", "-", case.label),
-        "text": text,
-        "length": LENGTH,
-        "windows": WINDOWS,
-        "threads": threads,
-    }
-    try:
-        found = answer("language_cell", request, limit=budget.left, quiet=True)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as problem:
-        print(f"{case.label}: {type(problem).__name__}", file=sys.stderr)
-        return None
-    print(f"{case.label}: {found['perplexity']:.2f}", file=sys.stderr)
-    store.save(cell, found)
-    return found
-
-
-def as_markdown(found: Sequence[tuple[Case, Document]], missing: Sequence[str]) -> str:
-    lines = [*HEADER, *(line(*one) for one in found)]
-    if missing:
-        lines += ["", f"{len(missing)} rows are missing; call again to continue:"]
-        lines += [f"- {label}" for label in missing]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of this call")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=64, help="windows to calibrate on")
-    parser.add_argument("--length", type=int, default=128, help="tokens of each")
-    parser.add_argument("--only", default="", help="rows whose label matches this pattern")
-    given = parser.parse_args()
-    store, budget = Store(BUILD / "cells"), Budget(given.minutes * 60)
-    found: list[tuple[Case, Document]] = []
-    missing: list[str] = []
-    for case in cases(given.seeds):
-        if re.search(given.only, case.label):
-            text = case.text(given.samples, given.length)
-            one = result(case, text, store, budget, given.threads)
-            if one is None:
-                missing.append(case.label)
-            else:
-                found.append((case, one))
+    given = options(__doc__)
+
+    def ask(case: Case) -> tuple[str, Document, Document]:
+        text = case.text(given.samples, given.length)
+        cell = {
+            "kind": "language",
+            "recipe": text,
+            "windows": [LENGTH, WINDOWS],
+            "code": code_version(ROOT, SOURCES),
+        }
+        request = {
+            "folder": str(FOLDER),
+            "name": re.sub(r"\W+", "-", case.label),
+            "text": text,
+            "length": LENGTH,
+            "windows": WINDOWS,
+            "threads": given.threads,
+        }
+        return "language_cell", request, cell
+
+    found, missing = measured(given, cases(given.seeds), ask)
     rows = [{"scheme": c.scheme, "preset": c.preset, "seed": c.seed, **one} for c, one in found]
-    document = {"samples": given.samples, "length": given.length, "rows": rows, "missing": missing}
-    Path(BUILD / "language.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(as_markdown(found, missing))
+    report("language", given, rows, [*HEADER, *(line(*one) for one in found)], missing)
 
 
 if __name__ == "__main__":

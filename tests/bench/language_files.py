@@ -5,20 +5,14 @@ each matrix reads; all in the same types, Q4_0 and Q8_0 for the table of words, 
 Perplexity and divergence are what llama.cpp computes. Writes ``build/bench/language_files.json``.
 """
 
-import argparse
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
-from tests.bench.accuracy import BUILD, MINUTES
-from tests.bench.cells import Budget, Document, Store, code_version
-from tests.bench.child import answer
+from tests.bench.cells import Document, code_version
 from tests.bench.language import FOLDER, LENGTH, SOURCES, WINDOWS
+from tests.bench.language_rows import measured, options, report
 from tests.bench.matrix import ROOT
 
 RECIPE = """qrecipe 1
@@ -94,65 +88,27 @@ def line(case: FileCase, found: Document) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def result(
-    case: FileCase, given: argparse.Namespace, store: Store, budget: Budget
-) -> Document | None:
-    request = {
-        "folder": str(FOLDER),
-        "name": re.sub(r"\W+", "-", f"gguf-{case.label}"),
-        "text": case.text,
-        "rounding": case.rounding,
-        "samples": given.samples,
-        "calibrated_length": given.length,
-        "length": LENGTH,
-        "windows": WINDOWS,
-        "threads": given.threads,
-    }
-    cell = {**request, "kind": "language file", "code": code_version(ROOT, ALL_SOURCES)}
-    found = store.find(cell)
-    if found is not None or budget.is_spent:
-        return found
-    try:
-        found = answer("language_files_cell", request, limit=budget.left, quiet=True)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as problem:
-        print(f"{case.label}: {type(problem).__name__}", file=sys.stderr)
-        return None
-    print(f"{case.label}: {found['perplexity']:.2f}", file=sys.stderr)
-    store.save(cell, found)
-    return found
-
-
-def as_markdown(found: Sequence[tuple[FileCase, Document]], missing: Sequence[str]) -> str:
-    lines = [*HEADER, *(line(*one) for one in found)]
-    if missing:
-        lines += ["", f"{len(missing)} rows are missing; call again to continue:"]
-        lines += [f"- {label}" for label in missing]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit of this call")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=64, help="windows to calibrate on")
-    parser.add_argument("--length", type=int, default=128, help="tokens of each")
-    parser.add_argument("--only", default="", help="rows whose label matches this pattern")
-    given = parser.parse_args()
-    store, budget = Store(BUILD / "cells"), Budget(given.minutes * 60)
-    found: list[tuple[FileCase, Document]] = []
-    missing: list[str] = []
-    for case in cases(given.seeds, given.samples, given.length):
-        if re.search(given.only, case.label):
-            one = result(case, given, store, budget)
-            if one is None:
-                missing.append(case.label)
-            else:
-                found.append((case, one))
-    rows = [{"file": c.name, "seed": c.seed, **one} for c, one in found]
-    document = {"samples": given.samples, "length": given.length, "rows": rows, "missing": missing}
-    Path(BUILD / "language_files.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(as_markdown(found, missing))
+    given = options(__doc__)
+
+    def ask(case: FileCase) -> tuple[str, Document, Document]:
+        request = {
+            "folder": str(FOLDER),
+            "name": re.sub(r"\W+", "-", f"gguf-{case.label}"),
+            "text": case.text,
+            "rounding": case.rounding,
+            "samples": given.samples,
+            "calibrated_length": given.length,
+            "length": LENGTH,
+            "windows": WINDOWS,
+            "threads": given.threads,
+        }
+        cell = {**request, "kind": "language file", "code": code_version(ROOT, ALL_SOURCES)}
+        return "language_files_cell", request, cell
+
+    found, missing = measured(given, cases(given.seeds, given.samples, given.length), ask)
+    rows = [{"file": case.name, "seed": case.seed, **one} for case, one in found]
+    report("language_files", given, rows, [*HEADER, *(line(*one) for one in found)], missing)
 
 
 if __name__ == "__main__":

@@ -119,8 +119,7 @@ def _mean_squares(request: FilesRequest) -> dict[str, np.ndarray]:
     folder = Path(request.folder)
     model = LlamaForCausalLM.from_pretrained(folder / MODEL).eval()
     sums: dict[str, Tensor] = {}
-    modules = {theirs: module for module, theirs in _layers(model).items()}
-    for name, module in modules.items():
+    for name, module in _layers(model).items():
 
         def add(
             _: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor, name: str = name
@@ -138,11 +137,11 @@ def _mean_squares(request: FilesRequest) -> dict[str, np.ndarray]:
     return {name: (total / count).numpy() for name, total in sums.items()}
 
 
-def _layers(model: LlamaForCausalLM) -> dict[nn.Module, str]:
-    """Each layer, and what GGUF calls its weight."""
+def _layers(model: LlamaForCausalLM) -> dict[str, nn.Module]:
+    """Each layer, by what GGUF calls its weight."""
     linear = {ours: theirs for theirs, ours in LAYER.items() if ours.endswith("_proj")}
     return {
-        layer.get_submodule(ours): f"blk.{number}.{theirs}.weight"
+        f"blk.{number}.{theirs}.weight": layer.get_submodule(ours)
         for number, layer in enumerate(model.model.layers)
         for ours, theirs in linear.items()
     }

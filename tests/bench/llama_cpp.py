@@ -94,19 +94,19 @@ def opened() -> ctypes.CDLL:
         ("llama_batch_free", None, (Batch,)),
         ("llama_decode", c_int32, (c_void_p, Batch)),
         ("llama_get_logits_ith", POINTER(c_float), (c_void_p, c_int32)),
-        ("llama_tokenize", c_int32, None),
-        ("ggml_quantize_chunk", ctypes.c_size_t, None),
+        (
+            "llama_tokenize",
+            c_int32,
+            (c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool),
+        ),
+        (
+            "ggml_quantize_chunk",
+            ctypes.c_size_t,
+            (c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p),
+        ),
     ):
         function = getattr(library, name)
-        function.restype = result
-        if arguments is not None:
-            function.argtypes = arguments
-    library.llama_tokenize.argtypes = (
-        *(c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool),
-    )
-    library.ggml_quantize_chunk.argtypes = (
-        *(c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p),
-    )
+        function.restype, function.argtypes = result, arguments
     library.llama_backend_init()
     return library
 

@@ -2,6 +2,7 @@ import pytest
 from torch import nn
 
 from qcompile.interop.capability import CAPABILITIES, FORMATS, capability_of, check_plan
+from qcompile.interop.compressed_levels import FORMS
 from qcompile.policy.number_format import (
     BlockFormat,
     CodebookFormat,
@@ -124,6 +125,10 @@ SMALL_FLOATS = [
         ["fp8_e4m3 activations beside int8 weights"],
     ),
 ]
+
+
+def test_each_small_float_that_is_held_has_a_form():
+    assert capability_of("compressed-tensors").weights.levels == FORMS.keys()
 
 
 @pytest.mark.parametrize(("weight", "act", "reasons"), SMALL_FLOATS)
