@@ -22,7 +22,7 @@ from qcompile.quant.layer import STRIDE
 from qcompile.quant.layer_solver import TRIAL_ROWS
 from qcompile.quant.level_search import CANDIDATES, COARSE_FACTORS, EXPONENT_STEPS
 from qcompile.quant.moments import tells_by_inputs
-from qcompile.quant.output_range import LOOKED_AT, ROWS
+from qcompile.quant.output_range import USUAL, rows_looked_at
 from qcompile.quant.range_search import SHRINK_FACTORS
 from qcompile.quant.sampling import LIMIT
 from qcompile.quant.scale_search import COARSE, FINE
@@ -135,13 +135,14 @@ class LayerWork:
         return total + descents * self.speeds.solver("descent").seconds(k, rows)
 
     def output_search(self, layer: MatrixLayer) -> float:
-        """Of the range of its input that suits its output: on a sample of the rows."""
-        rows = ROWS * layer.groups
-        multiplied = rows * layer.k * min(layer.k, layer.rows)
-        elements = rows * layer.k
+        """Of the range of its input behind which a weight does best: it is fitted and judged."""
+        fitted, judging = rows_looked_at(layer.groups, layer.k)
+        speed = self.speeds.product("linear", layer.k)
+        multiplied = fitted * (products(layer.k) + layer.k * layer.rows)
+        multiplied += judging * layer.k * layer.rows + layer.k**2 * (layer.rows + layer.k / 6)
+        elements = layer.groups * (fitted + judging) * layer.k
         passes = 3 * self.speeds.over("plain", elements) + self.speeds.over("quantize", elements)
-        one = multiplied * self.speeds.product("linear", layer.k) + elements * passes
-        return LOOKED_AT * one
+        return USUAL * (layer.groups * multiplied * speed + elements * passes)
 
     def quantize(self, node: fx.Node, *, training: bool = False, drops: bool = False) -> float:
         """``drops``: each element stays in float by chance."""

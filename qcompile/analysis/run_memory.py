@@ -7,13 +7,14 @@ from types import MappingProxyType
 
 from torch import fx
 
-from qcompile.analysis.layer_work import matrix_layer
+from qcompile.analysis.layer_work import MatrixLayer, matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.lifetimes import Lifetimes, is_result
 from qcompile.capture.unit import Unit
 from qcompile.quant.layer_solver import tried_at_once
 from qcompile.quant.moments import is_wide
+from qcompile.quant.output_range import rows_looked_at
 from qcompile.quant.variables.categorical import NEIGHBOURS
 
 FLOAT, DOUBLE = 4, 8
@@ -29,6 +30,8 @@ FACTORISING = 3
 """Further ones while one is factorised."""
 FACTORISED = 2
 """For each factor: it, and its copies in single precision."""
+JUDGED_INPUTS, JUDGED_OUTPUTS = 4, 3
+"""Copies of some rows of a layer, on which ranges of its input are compared."""
 SOLVED = 2
 """Gram matrices in double precision while the solvers work on rows at all scales."""
 ROWS_TRIED, ROWS_SOLVED = 8, 9
@@ -234,7 +237,14 @@ def _statistics(walk: RunWalk, name: str) -> int:
     trial = DOUBLE * (grams * gram + ROWS_TRIED * rows)
     solving = DOUBLE * (SOLVED * gram + ROWS_SOLVED * rows)
     solving += SCALED * FLOAT * rows * len(tuning.scale_factors)
-    return round(max(moments, SCATTERED * max(trial, solving)))
+    ranges = FLOAT * (_judged(layer) + gram) if walk.chooses_range(name) else 0
+    return round(max(moments, ranges, SCATTERED * max(trial, solving)))
+
+
+def _judged(layer: MatrixLayer) -> int:
+    """Elements of the rows that ranges are compared on."""
+    count = layer.groups * sum(rows_looked_at(layer.groups, layer.k))
+    return count * (JUDGED_INPUTS * layer.k + JUDGED_OUTPUTS * layer.rows)
 
 
 def _learning(walk: RunWalk, stretch: Stretch) -> int:

@@ -98,9 +98,8 @@ class _Timer:
             return seconds
         operands = sum(work.quantize(used) for _, used in walk.operands(node.name))
         seconds += walk.batches * (work.statistics(layer) + operands)
-        if "act_scale" in tuning.learn:
-            static = sum(is_static(tensor) for tensor, _ in walk.operands(node.name))
-            seconds += static * work.output_search(layer)
+        if walk.chooses_range(node.name):
+            seconds += work.output_search(layer)
         return seconds + work.solve(layer, tuning, weight.spec, count)
 
     def learn(self, stretch: Stretch) -> float:

@@ -18,6 +18,7 @@ from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.site import Site
 from qcompile.quant.losses.registry import Sees, loss
+from qcompile.quant.output_range import has_range_to_choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,12 @@ class RunWalk:
 
     def tuning_of(self, name: str) -> Tuning:
         return self.tunings.get(self.planned[name].key, self.tuning)
+
+    def chooses_range(self, name: str) -> bool:
+        """The layer's solvers look for the range of its input."""
+        free = (tensor for tensor, _ in self.operands(name) if tensor.shared_by is None)
+        chooses = self.tuning_of(name).chooses_ranges
+        return chooses and any(has_range_to_choose(tensor.spec) for tensor in free)
 
     def learned(self, unit: Unit) -> list[Stretch]:
         """The stretches of a unit that are learned as one: all of it, or each layer."""

@@ -169,6 +169,11 @@ class Tuning:
         return self.fits_nearest or any(name in self.solvers for name in ("optq", "gram", "cd"))
 
     @property
+    def chooses_ranges(self) -> bool:
+        """The layer's solvers look for the range of its input that suits its output."""
+        return self.uses_moments and "act_scale" in self.learn
+
+    @property
     def weighs_rows(self) -> bool:
         """The layer's solvers mind how much the network's output depends on each row."""
         return self.uses_moments and any(term.name == "fisher" for term in self.loss)

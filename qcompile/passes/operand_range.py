@@ -1,27 +1,35 @@
 """Quantizers of a site's operands, from what arrives there behind the quantized prefix."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import cast
 
 import torch
 from torch import Tensor, fx
 
-from qcompile.passes.layer_form import LayerForm, layer_form
-from qcompile.passes.residual import residual
+from qcompile.passes.held_out import split
+from qcompile.passes.layer_samples import LayerSamples, layer_samples
 from qcompile.passes.site_context import SiteContext
 from qcompile.passes.sweep_node import attribute
 from qcompile.passes.sweep_operands import Operand
 from qcompile.passes.sweep_streams import Streams
+from qcompile.passes.sweep_values import Value
 from qcompile.policy.core import SitePlan
-from qcompile.policy.number_format import IntFormat
-from qcompile.policy.scheme import Mse, PerTensor
-from qcompile.quant.activation_quantizer import ActivationQuantizer, fit, has_run_time_range
-from qcompile.quant.fake_quantize import stored_grid, stored_zero_point
-from qcompile.quant.geometry import Convolution, Geometry, rows, weight_rows
-from qcompile.quant.output_range import ROWS, layer_input, output_range
+from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
+from qcompile.quant.fake_quantize import stored_grid
+from qcompile.quant.geometry import Convolution, output_rows, rows, weight_rows
+from qcompile.quant.output_range import (
+    OutputError,
+    Rows,
+    has_range_to_choose,
+    output_range,
+    rows_looked_at,
+)
 
-IMAGES = 4
-"""Of a batch, from which a convolution's rows are drawn."""
+NOT_QUANTIZED: Mapping[int, ActivationQuantizer] = MappingProxyType({})
+OVERDRAWN = 4
+"""Rows of a batch for each that is drawn: of a convolution's, patches of few images are enough."""
 WIDEST = 4
 """One row in so many is drawn for its largest number."""
 GOLDEN = (5**0.5 - 1) / 2
@@ -29,11 +37,16 @@ GOLDEN = (5**0.5 - 1) / 2
 
 
 def fit_operands(
-    context: SiteContext, node: fx.Node, site: SitePlan, quantized: tuple[Operand, ...]
+    context: SiteContext,
+    node: fx.Node,
+    site: SitePlan,
+    quantized: tuple[Operand, ...],
+    plain: Sequence[Value] = (),
 ) -> dict[str, ActivationQuantizer]:
     """By slot name; ranges are of the quantized stream, which is what the site will see.
 
-    Operands that share a range have one quantizer, fitted to the values of all of them.
+    Operands that share a range have one quantizer, fitted to the values of all of them. ``plain``
+    are the node's float outputs, if its weight is still to be fitted to them.
     """
     groups: dict[object, list[Operand]] = {}
     for operand in quantized:
@@ -43,7 +56,7 @@ def fit_operands(
         values = [value for one in group for value in _values(context.streams, one.node)]
         quantizer = fit(values, group[0].plan.spec, group[0].plan.block_axis)
         if len(group) == 1:
-            quantizer = _of_output(context, node, site, group[0], quantizer)
+            quantizer = _of_output(context, node, site, group[0], quantizer, plain)
         found |= {one.slot: quantizer for one in group}
     return found
 
@@ -54,60 +67,78 @@ def _of_output(
     site: SitePlan,
     operand: Operand,
     quantizer: ActivationQuantizer,
+    plain: Sequence[Value],
 ) -> ActivationQuantizer:
     """With the range that suits the layer's output, where the tuning learns it layer by layer.
 
-    A range that other sites share, or that a recipe asks for by name, stays.
+    A range that other sites share stays.
     """
-    tuning, spec = context.tuning, operand.plan.spec
-    asked = tuning.uses_moments and "act_scale" in tuning.learn
-    is_one = isinstance(spec.granularity, PerTensor) and not has_run_time_range(spec)
-    is_one &= isinstance(spec.format, IntFormat)
-    weight = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
-    form = layer_form(context.module, node) if asked and is_one else None
-    is_free = operand.plan.shared_by is None and isinstance(spec.observer, Mse)
-    if form is None or weight is None or weight.parameter is None or not is_free:
+    spec, asked = operand.plan.spec, context.tuning.chooses_ranges
+    if not asked or operand.plan.shared_by is not None or not has_range_to_choose(spec):
         return quantizer
-    if form.input not in operand.positions:
+    plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
+    if plan is None or plan.parameter is None:
         return quantizer
-    batches = _values(context.streams, operand.node)[: context.fitted]
-    held = cast("Tensor", attribute(context.module, weight.parameter)).detach()
-    matrix = weight_rows(held.to(context.device), form.geometry)
-    drawn, weights = _sample(batches, form.geometry, context.row_weights.get(node.name))
-    gain = _gain(context, node, form, matrix)
-    sample = layer_input(drawn, matrix, gain, centred=bool(site.refits), weights=weights)
-    ends = [torch.stack(batch.aminmax()).float() for batch in batches]
-    low, high = torch.stack(ends).amin(0)[:1], torch.stack(ends).amax(0)[1:]
+    held = cast("Tensor", attribute(context.module, plan.parameter)).detach()
+    samples = layer_samples(context, node, held.shape[plan.output_axis], NOT_QUANTIZED, plain)
+    if samples is None or samples.form.input not in operand.positions:
+        return quantizer
     number = spec.integer
     start = stored_grid(
         cast("Tensor", quantizer.scale), quantizer.zero_point, number.qmin, number.qmax, (1,)
     )
-    grid = output_range(sample, start, low, high, spec)
-    return ActivationQuantizer(
-        spec, grid.scale, None if spec.symmetric else stored_zero_point(grid)
+    error = _output_error(context, node, site, samples, held.to(context.device))
+    grid = output_range(error, start)
+    return replace(quantizer, scale=grid.scale)
+
+
+def _output_error(
+    context: SiteContext, node: fx.Node, site: SitePlan, samples: LayerSamples, weight: Tensor
+) -> OutputError:
+    tuning, geometry = context.tuning, samples.form.geometry
+    matrix = weight_rows(weight, geometry).float()
+    groups, outputs, k = matrix.shape
+    counts = rows_looked_at(groups, k)
+    parts = split(context.fitted, context.judging)
+    weights = context.row_weights.get(node.name)
+    fit_, held = (
+        _drawn(samples, batches, count, weights)
+        for batches, count in zip(parts, counts, strict=True)
     )
+    fits = tuning.target != "symmetric" and not tuning.fits_nearest
+    if not fits:
+        held = replace(held, wanted=held.inputs @ matrix.transpose(1, 2))
+    importance = samples.importance
+    gain = None if importance is None else importance.sqrt().to(matrix).view(groups, outputs)
+    damping = min(tuning.damping) if fits else None
+    return OutputError(matrix, fit_, held, gain, bool(site.refits), damping)
 
 
 def _values(streams: Streams, node: str) -> list[Tensor]:
     return [cast("Tensor", value) for value in streams.quantized_values(node)]
 
 
-def _sample(
-    batches: Sequence[Tensor], geometry: Geometry, counts: Sequence[Tensor] | None
-) -> tuple[Tensor, Tensor]:
-    """``[groups, n, k]`` of all batches, and how much each row stands for, ``[1, n]``."""
-    taken = range(0, len(batches), -(-len(batches) * WIDEST // ROWS))
-    wanted = -(-ROWS // len(taken))
-    found: list[Tensor] = []
+def _drawn(
+    samples: LayerSamples, batches: Sequence[int], count: int, counts: Sequence[Tensor] | None
+) -> Rows:
+    """``count`` rows of the batches, the same number of each."""
+    geometry = samples.form.geometry
+    taken = batches[:: max(len(batches) * WIDEST // count, 1)]
+    wanted = -(-count // len(taken))
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
     weights: list[Tensor] = []
     for turn, number in enumerate(taken):
-        batch = batches[number]
-        few = batch[:IMAGES] if isinstance(geometry, Convolution) else batch
-        own = rows(few, geometry).float()
+        x, y = samples(number)
+        if isinstance(geometry, Convolution):
+            images = -(-OVERDRAWN * wanted // max(y[0, 0].numel(), 1))
+            x, y = x[:images], y[:images]
+        own = rows(x, geometry).float()
         place, weight = drawn_rows(own, wanted, turn)
-        found.append(own[:, place])
+        inputs.append(own[:, place])
+        outputs.append(output_rows(y, geometry).float()[:, place])
         weights.append(weight if counts is None else weight * counts[number][0, place])
-    return torch.cat(found, 1), torch.cat(weights)[None]
+    return Rows(torch.cat(inputs, 1), torch.cat(outputs, 1), torch.cat(weights)[None])
 
 
 def drawn_rows(own: Tensor, wanted: int, turn: int) -> tuple[Tensor, Tensor]:
@@ -128,12 +159,3 @@ def drawn_rows(own: Tensor, wanted: int, turn: int) -> tuple[Tensor, Tensor]:
     weight = torch.ones(wanted, device=own.device)
     weight[len(widest) :] = len(others) / size
     return torch.cat([widest, place]), weight
-
-
-def _gain(context: SiteContext, node: fx.Node, form: LayerForm, matrix: Tensor) -> Tensor | None:
-    """``[groups, m]``: how much of each output reaches the sum behind the layer."""
-    groups, outputs, _ = matrix.shape
-    found = residual(context.module, node, form, groups * outputs, lambda _: True)
-    if found is None or found.gain is None:
-        return None
-    return found.gain.to(matrix.device).view(groups, outputs)

@@ -64,18 +64,18 @@ def quantize_site(
 
     ``plain`` are the node's float outputs, where the tuning's solvers fit them.
     """
+    plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
+    code = None if plan is None else known.get(weight_names(plan)[1])
     quantized = operands(node, site)
-    quantizers = fit_operands(context, node, site, quantized)
+    quantizers = fit_operands(context, node, site, quantized, plain if code is None else ())
     slots = {place: item.slot for item in quantized for place in item.positions}
     at = {place: quantizers[slot] for place, slot in slots.items()}
-    plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
     weights: dict[str, Tensor] = {}
     solved: SolvedWeight | None = None
     figures = SiteFigures(site.key)
     if plan is not None:
         path, storage = weight_names(plan)
         weight = cast("Tensor", attribute(context.module, path)).detach().to(context.device)
-        code = known.get(storage)
         solution = None
         if code is None:
             samples = layer_samples(context, node, weight.shape[plan.output_axis], at, plain)

@@ -1,117 +1,131 @@
-"""The range of a layer's input with which the layer's output is off least.
+"""The range of a layer's input behind which the layer's output can be made right best.
 
-A range search looks at the numbers alone. Here an error counts as much as the layer lets through:
-a channel that weights hardly look at may be cut, one that they multiply may not. Both ends move on
-their own, since behind a GELU a step below zero is worth more than the last step above.
+A range search looks at the numbers alone. Where a solver fits the weight to what arrives, a
+narrower range is often better: what it cuts off can be told in part from the other inputs, what
+its finer steps round off cannot. So a grid is judged by what the best weight behind it leaves of
+the output's error, on rows that had no part in finding that weight.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 from torch import Tensor
 
-from qcompile.policy.scheme import QuantSlot
-from qcompile.quant.grid import Grid, covering
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.scheme import Mse, PerTensor, QuantSlot
+from qcompile.quant.grid import Grid, smallest_scale
+from qcompile.quant.second_moment import second_moment
 
-JOINT = tuple(step / 10 for step in range(10, 0, -1))
-"""Shares of both ends that are looked at first."""
-HALVINGS = (0.1, 0.05, 0.025)
-"""Steps of one end, then of the other, around the best."""
-REACH = 3
-"""Steps in either direction."""
-LOOKED_AT = len(JOINT) + 4 * REACH * len(HALVINGS)
-"""Grids that are compared at most."""
-ROWS = 512
-"""Of inputs, on which they are compared."""
-LEAST = 0.02
-"""Share of an end below which it is not moved."""
+COARSE = 6
+"""Bits of a grid up to which that pays: what finer ones round off counts little."""
+STEP = 0.1
+"""Of a walk from the observer's range to narrower ones, or to wider ones."""
+LEAST, MOST = 0.3, 2.0
+"""Shares of the observer's range between which the walk stays."""
+USUAL = 4
+"""Grids that such a walk compares, as a rule."""
+WORTH_IT = 1e-3
+"""Relative gain below which a range is not moved: in so few rows, less is noise."""
 
-_Shares: TypeAlias = tuple[float, float]
-"""Of the low end and of the high one."""
+PER_INPUT = 3
+"""Rows for each input, from which a weight is found."""
+ROWS = 1024
+"""The same at least, and those that judge it."""
+ELEMENTS = 1 << 23
+"""Of inputs, which bound that."""
+
+
+def has_range_to_choose(spec: QuantSlot) -> bool:
+    """Of an activation: one range, coarse, found before the run, and not asked for by name."""
+    is_one = isinstance(spec.granularity, PerTensor) and not spec.dynamic
+    is_coarse = isinstance(spec.format, IntFormat) and spec.bits <= COARSE
+    return is_one and is_coarse and isinstance(spec.observer, Mse)
+
+
+def rows_looked_at(groups: int, k: int) -> tuple[int, int]:
+    """Of a layer with ``k`` inputs in each group: rows of the fit, and rows that judge."""
+    judging = min(ROWS, max(ELEMENTS // (groups * k), 1))
+    return max(PER_INPUT * k, judging), judging
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerInput:
-    """A sample of the rows that a layer multiplies, and how much an error in them counts."""
+class Rows:
+    """Some of the rows that a layer multiplies, and what is wanted of them; float32."""
 
-    rows: Tensor
-    """``[groups, n, k]``, float32"""
-    form: Tensor
-    """``[groups, k, k]`` of the quadratic form that an error goes through, or ``[groups, k, m]`` of
-    its factor where that is narrower."""
-    is_factor: bool
-    centred: bool
-    """The layer's bias takes up the mean of the error."""
+    inputs: Tensor
+    """``[groups, n, k]``, before they are quantized."""
+    wanted: Tensor
+    """``[groups, n, m]``"""
     weights: Tensor
     """How much each row counts, ``[1, n]``."""
 
-    def error(self, grid: Grid) -> float:
-        """The weighted sum of ``|W (q(x) - x)|^2`` over the rows."""
-        off = grid.fake_quantize(self.rows).sub_(self.rows)
-        own = self.weights[..., None]
-        if self.centred:
-            off -= (off * own).sum(1, keepdim=True) / own.sum(1, keepdim=True)
-        off *= own.sqrt()
-        through = off @ self.form
-        return float((through if self.is_factor else off).mul_(through).sum(dtype=torch.float64))
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutputError:
+    """Of a layer whose inputs are put on a grid."""
+
+    weight: Tensor
+    """``[groups, m, k]``, as the model has it."""
+    fit: Rows
+    held: Rows
+    gain: Tensor | None
+    """How much of each output counts, ``[groups, m]``."""
+    centred: bool
+    """The layer's bias takes up the mean error."""
+    damping: float | None
+    """In mean diagonals, of the weight that is fitted; ``None``: ``weight`` stays as it is."""
+
+    def __call__(self, grid: Grid) -> float:
+        """The mean of the squared error on ``held``; infinite where no weight can be found."""
+        q, t, own = grid.fake_quantize(self.fit.inputs), self.fit.wanted, self.fit.weights
+        mean_q, mean_t = self._mean(q, own), self._mean(t, own)
+        weight = self._fitted(q.sub_(mean_q), t - mean_t, own[..., None])
+        if weight is None:
+            return inf
+        behind = grid.fake_quantize(self.held.inputs).sub_(mean_q) @ weight.transpose(1, 2)
+        off = behind.sub_(self.held.wanted - mean_t)
+        if self.gain is not None:
+            off *= self.gain[:, None, :]
+        return float((off.square_().sum(-1) * self.held.weights).sum(dtype=torch.float64))
+
+    def _mean(self, x: Tensor, own: Tensor) -> Tensor:
+        own = own[..., None]
+        return (x * own).sum(1, keepdim=True) / own.sum() if self.centred else x.new_zeros(())
+
+    def _fitted(self, q: Tensor, t: Tensor, own: Tensor) -> Tensor | None:
+        """The ridge ``(E[t q^T] + lambda W) (G + lambda)^-1``."""
+        if self.damping is None:
+            return self.weight
+        heavy = q * own
+        gram, cross = second_moment(heavy, q), t.transpose(1, 2) @ heavy
+        diagonal = gram.diagonal(dim1=-2, dim2=-1)
+        bump = self.damping * diagonal.mean(1)[:, None]
+        # an input that is never seen is as good as any, and its diagonal must not be zero
+        bump = torch.where(bump == 0, torch.ones_like(bump), bump)
+        diagonal += bump
+        triangle, info = torch.linalg.cholesky_ex(gram)
+        if int(info.abs().max()):
+            return None
+        right = cross.add_(bump[..., None] * self.weight).transpose(1, 2)
+        return torch.cholesky_solve(right, triangle).transpose(1, 2)
 
 
-def layer_input(
-    rows: Tensor,
-    weight: Tensor,
-    gain: Tensor | None,
-    *,
-    centred: bool,
-    weights: Tensor | None = None,
-) -> LayerInput:
-    """For rows ``[groups, n, k]`` and a weight ``[groups, m, k]``; ``gain`` is ``[groups, m]``.
-
-    ``weights`` are ``[1, n]``; without, all rows count alike.
-    """
-    weight = weight.float() if gain is None else weight.float() * gain.float()[:, :, None]
-    turned = weight.transpose(1, 2)
-    is_factor = weight.shape[1] < weight.shape[2]
-    form = turned.contiguous() if is_factor else turned @ weight
-    if weights is None:
-        weights = torch.ones(1, rows.shape[1], device=rows.device)
-    return LayerInput(rows.float(), form, is_factor, centred, weights)
-
-
-def output_range(
-    sample: LayerInput, start: Grid, low: Tensor, high: Tensor, spec: QuantSlot
-) -> Grid:
-    """The best grid ``[1]`` over shares of the true ends, each ``[1]``; else ``start``.
-
-    Both ends together first, then each by itself where the grid has a zero point.
-    """
-    low, high = low.clamp(max=0), high.clamp(min=0)
-    number = spec.integer
-    seen: dict[_Shares, float] = {}
-
-    def grid(shares: _Shares) -> Grid:
-        ends = low * shares[0], high * shares[1]
-        return covering(*ends, number.qmin, number.qmax, symmetric=spec.symmetric)
-
-    def error(shares: _Shares) -> float:
-        if shares not in seen:
-            seen[shares] = sample.error(grid(shares))
-        return seen[shares]
-
-    best = min(((share, share) for share in JOINT), key=error)
-    for step in HALVINGS:
-        best = min([best, *_around(best, step, together=spec.symmetric)], key=error)
-    return grid(best) if error(best) < sample.error(start) else start
-
-
-def _around(shares: _Shares, step: float, *, together: bool) -> Iterator[_Shares]:
-    """Up to ``REACH`` steps of each end, rounded so that a way back meets what was seen."""
-    first, last = shares
-    for count in (*range(-REACH, 0), *range(1, REACH + 1)):
-        move = count * step
-        moved = ((move, move),) if together else ((move, 0.0), (0.0, move))
-        for of_first, of_last in moved:
-            found = round(first + of_first, 3), round(last + of_last, 3)
-            if all(LEAST <= share <= 1 for share in found):
-                yield found
+def output_range(error: Callable[[Grid], float], start: Grid) -> Grid:
+    """The end of a walk from ``start`` along shares of its range, as long as it leads down."""
+    best, least = start, error(start)
+    for step in (-STEP, STEP):
+        for count in range(1, round(MOST / STEP)):
+            share = round(1 + count * step, 3)
+            if not LEAST <= share <= MOST:
+                break
+            scale = (start.scale * share).clamp(min=smallest_scale(start.scale))
+            grid = replace(start, scale=scale)
+            found = error(grid)
+            if not found < least * (1 - WORTH_IT):
+                break
+            best, least = grid, found
+        if best is not start:
+            break
+    return best

@@ -64,8 +64,11 @@ METHODS = (
     Method("optq", "optq"),
     Method("gptaq", "gptaq"),
     Method("hybrid, asymmetric target", "hybrid", ("target = asymmetric",)),
+    Method(
+        "hybrid, ranges as observed", "hybrid", ("learn = [rounding, scale, bias]",), with_act=True
+    ),
     Method("hybrid", "hybrid"),
-    _polish("hybrid, then gates"),
+    _polish("hybrid, then gates", "learn = [rounding, scale, bias]"),
     _polish("hybrid, then weights", "variable = weight"),
     _polish("hybrid, then all scales", "learn = [scale, bias, act_scale]", with_act=True),
     _polish(

@@ -313,8 +313,9 @@ def test_factors_take_a_float_pass_over_the_data_and_two_batches_more(project):
     assert extra(32) > 0
 
 
-def tuned_seconds(tune, samples=32):
+def tuned_seconds(tune, samples=32, act="uint8"):
     recipe = f"{RECIPE}{tune}\n".replace("samples = 32", f"samples = {samples}")
+    recipe = recipe.replace("act uint8", f"act {act}")
     found = forecast_of(plan_recipe(make_project(Path.cwd(), recipe))).seconds
     assert found is not None
     return found
@@ -334,10 +335,11 @@ def test_weighing_rows_takes_time_with_every_batch(project):
 def test_ranges_for_the_output_take_the_same_time_whatever_the_data(project):
     project()
 
-    def extra(samples):
+    def extra(samples, act="uint4"):
         plain, moved = "[rounding, scale, bias]", "[rounding, scale, bias, act_scale]"
         tunes = [f"tune hybrid {{ learn = {names} }}" for names in (moved, plain)]
-        return tuned_seconds(tunes[0], samples) - tuned_seconds(tunes[1], samples)
+        return tuned_seconds(tunes[0], samples, act) - tuned_seconds(tunes[1], samples, act)
 
     assert extra(32) == pytest.approx(extra(8), abs=3e-3)
     assert extra(8) > 0
+    assert extra(8, "uint8") == 0  # finer grids keep the range that was observed

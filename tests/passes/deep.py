@@ -91,19 +91,22 @@ def site(module, name):
     )
 
 
-def outcomes(tuning, *, seed=0, only=LAYERS, observer=None, **options):
+def outcomes(tuning, *, seed=0, only=LAYERS, bits=2, act_bits=4, observer=None, **options):
     """Of every unit; ``only`` these layers are quantized. ``observer`` is of their inputs."""
     module, data = deep(seed, **options)
-    sites = {name: site(module, name) for name in only}
-    if observer is not None:
-        sites = {name: _observed(one, observer) for name, one in sites.items()}
+    of_act = {"format": IntFormat(bits=act_bits, signed=False)}
+    of_act |= {} if observer is None else {"observer": observer}
+    of_weight = {"format": IntFormat(bits=bits, signed=True)}
+    sites = {name: _changed(site(module, name), of_weight, of_act) for name in only}
     return list(sweep(module, UNITS, sites, data, tuning=tuning, seed=1, device=CPU))
 
 
-def _observed(one, observer):
-    weight, act = one.tensors
-    changed = act.model_copy(update={"spec": replace(act.spec, observer=observer)})
-    return one.model_copy(update={"tensors": (weight, changed)})
+def _changed(one, *changes):
+    tensors = (
+        tensor.model_copy(update={"spec": replace(tensor.spec, **change)})
+        for tensor, change in zip(one.tensors, changes, strict=True)
+    )
+    return one.model_copy(update={"tensors": tuple(tensors)})
 
 
 def quick(name, **update):

@@ -1,6 +1,7 @@
 """Ranges of operands in a sweep: which are chosen for the layer's output, and which stay."""
 
 from dataclasses import replace
+from statistics import geometric_mean
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from qcompile.passes.operand_range import drawn_rows
 from qcompile.policy.scheme import MinMax
 from tests.passes.deep import outcomes
 
-OBSERVED = preset("hybrid")
-MOVED = replace(OBSERVED, learn=(*OBSERVED.learn, "act_scale"))
+MOVED = preset("hybrid")
+OBSERVED = replace(MOVED, learn=("rounding", "scale", "bias"))
 
 
 def swept(tuning, **options):
@@ -26,14 +27,32 @@ def scales(tensors):
     return {name: float(value) for name, value in tensors.items() if name.endswith("act.scale")}
 
 
-def test_ranges_are_moved_where_they_are_learned_and_the_first_layer_gains():
-    """Of the first layer alone: what arrives at the others differs."""
-    plain, plain_errors = swept(OBSERVED, only=("first",))
-    moved, errors = swept(MOVED, only=("first",))
-    assert scales(moved)["first:act.scale"] != scales(plain)["first:act.scale"]
-    assert errors[0] < plain_errors[0]
-    everywhere = scales(swept(MOVED)[0]), scales(swept(OBSERVED)[0])
-    assert all(everywhere[0][name] != everywhere[1][name] for name in everywhere[0])
+def test_ranges_are_moved_where_they_are_learned_and_the_output_gains():
+    """One layer at a time, with codes of four bits; what arrives at it is the same."""
+    ratios = []
+    for seed in range(12):
+        for place, layer in ((0, "first"), (1, "fourth")):
+            options = {"only": (layer,), "seed": seed, "bits": 4}
+            plain, plain_errors = swept(OBSERVED, **options)
+            moved, errors = swept(MOVED, **options)
+            if scales(moved) != scales(plain):
+                ratios.append(errors[place] / plain_errors[place])
+    assert len(ratios) > 12
+    assert geometric_mean(ratios) < 0.99
+
+
+def test_without_a_fit_to_the_output_the_weight_that_is_there_judges():
+    """Rounding to nearest, with scales that are fitted, takes the weight as it is."""
+    nearest = preset("rtn_gram")
+    moved, _ = swept(replace(nearest, learn=(*nearest.learn, "act_scale")), only=("first",))
+    fitted, _ = swept(MOVED, only=("first",))
+    assert scales(moved) != scales(fitted)
+
+
+def test_a_finer_grid_keeps_its_range():
+    moved, _ = swept(MOVED, act_bits=8)
+    observed, _ = swept(OBSERVED, act_bits=8)
+    assert scales(moved) == scales(observed)
 
 
 def test_a_range_that_is_asked_for_by_name_stays():
