@@ -47,6 +47,16 @@ class Elimination:
         found.diagonal(dim1=-2, dim2=-1).copy_(self.diagonal)
         return found
 
+    @property
+    def costs(self) -> Tensor:
+        """What an error in each input's weight costs once later columns have made up for it.
+
+        ``[groups, k]``, in the order of the inputs: the variance of an input as far as those of
+        later columns do not tell it.
+        """
+        own = self.factor.diagonal(dim1=-2, dim2=-1).double().square().reciprocal()
+        return torch.empty_like(own).scatter_(1, self.columns, own)
+
     def single(self) -> "Elimination":
         """With the factor in float32."""
         return replace(self, factor=self.factor.float())

@@ -56,13 +56,20 @@ class Layer:
         """``[groups, rows, k]`` in float64."""
         return weight_rows(self.weight.double(), self.geometry)
 
-    def range_of(self, rows: Tensor) -> Grid:
+    def range_of(self, rows: Tensor, costs: Tensor | None = None) -> Grid:
         """The grid that the layer's observer finds for other weights in place of its own.
 
-        By a coarser search: it is where a solver starts.
+        By a coarser search: it is where a solver starts. ``costs`` ``[groups, k]`` are of an error
+        in each input's weight. Of groups of inputs each finds its range by them; a whole row finds
+        the same either way, and solvers try several scales for it.
         """
-        weight = weight_of_rows(rows.float(), tuple(self.weight.shape), self.geometry)
-        return weight_range(weight, self.spec, self.output_axis, stride=STRIDE)
+        shape = tuple(self.weight.shape)
+        counts = None
+        if costs is not None and isinstance(self.spec.granularity, PerGroup):
+            spread = (costs / costs.mean())[:, None, :].expand_as(rows)
+            counts = weight_of_rows(spread.float(), shape, self.geometry)
+        weight = weight_of_rows(rows.float(), shape, self.geometry)
+        return weight_range(weight, self.spec, self.output_axis, stride=STRIDE, counts=counts)
 
     def spread(self, parameter: Tensor) -> Tensor:
         """One value a scale group ``[outer, groups, 1]`` as one a weight, in rows, float64."""

@@ -8,7 +8,9 @@ both are tried.
 Everything works on rows ``[rows, n]`` with one grid a row. Ties go to the wider range.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import assert_never
 
 import torch
@@ -46,17 +48,41 @@ class Rows:
     values: Tensor
     low: Tensor
     high: Tensor
+    counts: Tensor | None = None
+    """How much the error of each number counts in an error search; ``None``: all alike."""
+
+    def split(self, size: int) -> "Iterator[Rows]":
+        """By so many rows."""
+        counts = repeat(None) if self.counts is None else self.counts.split(size)
+        ends = zip(self.low.split(size), self.high.split(size), strict=True)
+        for values, (low, high), own in zip(self.values.split(size), ends, counts, strict=False):
+            yield Rows(values, low, high, own)
+
+    def pieces(self) -> "Iterator[tuple[Tensor, Tensor | None]]":
+        """Values and counts by columns, as many as stay cached."""
+        size = max(_CHUNK // self.values.shape[0], 1)
+        counts = repeat(None) if self.counts is None else self.counts.split(size, dim=1)
+        yield from zip(self.values.split(size, dim=1), counts, strict=False)
 
 
-def weight_range(weight: Tensor, spec: QuantSlot, output_axis: int, *, stride: int = 1) -> Grid:
+def weight_range(
+    weight: Tensor,
+    spec: QuantSlot,
+    output_axis: int,
+    *,
+    stride: int = 1,
+    counts: Tensor | None = None,
+) -> Grid:
     """The float32 grid of a weight, with parameters ``[outer, groups, 1]`` (see ``Grouping``).
 
     With a ``stride`` an error search looks at every so many factors, then around the best of them.
+    ``counts``, of the weight's shape, say how much the error of each number counts in it.
     """
     view = grouping(spec.granularity, tuple(weight.shape), output_axis)
     grouped = view.view(weight.to(torch.float32))
     low, high = grouped.aminmax(dim=-1, keepdim=True)
-    rows = Rows(grouped.flatten(0, 1), low.flatten(0, 1), high.flatten(0, 1))
+    own = None if counts is None else view.view(counts.to(torch.float32)).flatten(0, 1)
+    rows = Rows(grouped.flatten(0, 1), low.flatten(0, 1), high.flatten(0, 1), own)
     grid = search(rows, spec, stride)
     shape = (view.outer, view.groups, 1)
     return Grid(grid.scale.view(shape), grid.zero_point.view(shape), grid.qmin, grid.qmax)
@@ -71,10 +97,7 @@ def activation_range(samples: Sample, spec: QuantSlot) -> Grid:
 def search(rows: Rows, spec: QuantSlot, stride: int = 1) -> Grid:
     """One grid a row, parameters ``[rows, 1]``, in the dtype of the values."""
     chunk = max(_CHUNK // max(rows.values.shape[1], 1), 1)
-    parts = zip(
-        rows.values.split(chunk), rows.low.split(chunk), rows.high.split(chunk), strict=True
-    )
-    grids = [_observe(Rows(*part), spec.observer, spec, stride) for part in parts]
+    grids = [_observe(part, spec.observer, spec, stride) for part in rows.split(chunk)]
     grid = Grid(
         torch.cat([grid.scale for grid in grids]),
         torch.cat([grid.zero_point for grid in grids]),
@@ -92,7 +115,8 @@ def error(values: Tensor, grid: Grid, p: float) -> Tensor:
     search gives the same codes for ``x`` and ``2 x``.
     """
     unit = _unit(values)
-    return _error(values / unit, grid.scale / unit, grid, p)
+    scaled = Rows(values / unit, grid.scale, grid.scale)
+    return _error(scaled, grid.scale / unit, grid, p)
 
 
 def _unit(values: Tensor) -> Tensor:
@@ -100,21 +124,23 @@ def _unit(values: Tensor) -> Tensor:
     return torch.where(unit == 0, torch.ones_like(unit), unit)
 
 
-def _error(values: Tensor, scale: Tensor, grid: Grid, p: float) -> Tensor:
-    """The same of values of at most 1, on ``grid`` with ``scale`` for its own."""
+def _error(rows: Rows, scale: Tensor, grid: Grid, p: float) -> Tensor:
+    """The same of values of at most 1 as they count, on ``grid`` with ``scale`` for its own."""
     low, high = grid.qmin - grid.zero_point, grid.qmax - grid.zero_point
-    total = torch.zeros(scale.shape, dtype=torch.float64, device=values.device)
-    for block in values.split(max(_CHUNK // values.shape[0], 1), dim=1):
+    total = torch.zeros(scale.shape, dtype=torch.float64, device=scale.device)
+    for piece, counts in rows.pieces():
         # in place, and exp(p log d) for d ** p: the inner loop of every range search
-        steps = (block / scale).round_()
+        steps = (piece / scale).round_()
         torch.minimum(torch.maximum(steps, low, out=steps), high, out=steps)
-        total += _powers(steps.mul_(scale).sub_(block).abs_(), p)
+        total += _powers(steps.mul_(scale).sub_(piece).abs_(), p, counts)
     return total
 
 
-def _powers(distance: Tensor, p: float) -> Tensor:
+def _powers(distance: Tensor, p: float, counts: Tensor | None) -> Tensor:
     """Float64 sums ``[rows, 1]`` of ``distance ** p``, which is overwritten."""
     powers = distance.clamp_(min=_NEGLIGIBLE).log_().mul_(p).exp_()
+    if counts is not None:
+        powers.mul_(counts)
     return powers.sum(dim=1, keepdim=True).double()
 
 
@@ -185,7 +211,7 @@ class _Search:
         self._spec, self._p = spec, p
         self._low, self._high = rows.low.clamp(max=0), rows.high.clamp(min=0)
         self._unit = _unit(rows.values)
-        self._values = rows.values / self._unit
+        self._rows = replace(rows, values=rows.values / self._unit)
         self.grid = _covering(rows.low, rows.high, spec)
         self.factor = torch.ones_like(rows.low)
         """The best that was looked at."""
@@ -227,8 +253,8 @@ class _Search:
             step = (high - low) / (qmax - qmin)
         low, high = (low - step) / self._unit, (high + step) / self._unit
         cut = torch.zeros(low.shape, dtype=torch.float64, device=low.device)
-        for block in self._values.split(max(_CHUNK // self._values.shape[0], 1), dim=1):
-            cut += _powers(torch.maximum(block - high, low - block), self._p)
+        for piece, counts in self._rows.pieces():
+            cut += _powers(torch.maximum(piece - high, low - piece), self._p, counts)
         is_worse = cut > self._least_looked * (1 + SAFE)
         return bool((is_worse | (self._high == self._low)).all())
 
@@ -241,7 +267,7 @@ class _Search:
         return with_scale(largest * factor / end, self._low, qmin, qmax, symmetric=True)
 
     def _error(self, grid: Grid) -> Tensor:
-        return _error(self._values, grid.scale / self._unit, grid, self._p)
+        return _error(self._rows, grid.scale / self._unit, grid, self._p)
 
 
 def _last_codes(qmin: int, qmax: int) -> tuple[int, ...]:

@@ -275,3 +275,47 @@ def test_useless_moments_are_refused():
     bad = Moments(fit.gram * torch.nan, fit.cross, fit.mean_input, fit.mean_target, fit.power, 1)
     with pytest.raises(NotPositiveDefiniteError):
         ridge(layer.rows(), bad, 0.01)
+
+
+def test_groups_find_their_range_by_what_an_input_costs():
+    layer = layer_of(w(3, PerGroup(size=4)))
+    costs = torch.ones(1, 16).double()
+    alike = layer.range_of(layer.rows())
+    assert torch.equal(layer.range_of(layer.rows(), costs).scale, alike.scale)
+    costs[0, 5] = 1e6  # of four inputs the second, and hardly another
+    found = layer.range_of(layer.rows(), costs)
+
+    def off(grid):
+        grouped = layer.grouping.view(layer.weight)
+        return float((grid.fake_quantize(grouped) - grouped)[:, 1, 1].square().mean())
+
+    assert off(found) < 0.25 * off(alike)
+
+
+def test_a_whole_row_finds_the_same_range_whatever_its_inputs_cost():
+    layer = layer_of(w(3))
+    costs = torch.arange(1.0, 17.0)[None].double()
+    assert torch.equal(
+        layer.range_of(layer.rows(), costs).scale, layer.range_of(layer.rows()).scale
+    )
+
+
+def test_ranges_of_groups_by_cost_pay_where_inputs_differ(monkeypatch):
+    by_cost, alike = [], []
+    plain = Layer.range_of
+    tuning = replace(HYBRID, damping=(0.01,))
+    for seed in range(6):
+        layer = layer_of(w(3, PerGroup(size=8)), out=48, seed=seed)
+        q = draw(400, 16, seed=seed + 50) * (1 + 9 * (torch.arange(16) % 8 == 3))
+        both = moments([(q, q @ layer.rows()[0].T)], Dense())
+
+        def solved(layer=layer, both=both):
+            grid = plain(layer, layer.rows())
+            found = fit_layer(layer, tuning, grid, both, None, refits_bias=False)
+            return float(both.error(found.weight).sum())
+
+        by_cost.append(solved())
+        monkeypatch.setattr(Layer, "range_of", lambda self, rows, _=None: plain(self, rows))
+        alike.append(solved())
+        monkeypatch.undo()
+    assert sum(by_cost) < 0.9 * sum(alike)

@@ -239,3 +239,28 @@ def test_a_search_of_eight_bits_ends_early(monkeypatch):
     x = torch.randn(8, 4096, generator=torch.Generator().manual_seed(0))
     weight_range(x, slot(8, symmetric=True, granularity=PerChannel()), 0)
     assert len(looked) < 40
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [2, 4, 6])
+def test_a_number_that_counts_thrice_is_three_numbers(bits, symmetric):
+    weight = heavy_tailed(6, 40, seed=bits)
+    times = torch.randint(1, 4, (40,), generator=torch.Generator().manual_seed(1))
+    spec = slot(bits, symmetric=symmetric, granularity=PerChannel())
+    counted = weight_range(weight, spec, 0, counts=times.expand(6, 40))
+    repeated = weight_range(weight.repeat_interleave(times, dim=1), spec, 0)
+    assert torch.allclose(counted.scale, repeated.scale)
+    assert torch.equal(counted.zero_point, repeated.zero_point)
+    assert not torch.equal(counted.scale, weight_range(weight, spec, 0).scale)
+
+
+def test_counts_are_cut_as_the_numbers_are(monkeypatch):
+    weight, counts = heavy_tailed(40, 96), heavy_tailed(40, 96, seed=1).abs()
+    spec = slot(3, symmetric=False, granularity=PerGroup(size=32))
+    whole = weight_range(weight, spec, 0, counts=counts)
+    monkeypatch.setattr("qcompile.quant.range_search._CHUNK", 500)
+    pieces = weight_range(weight, spec, 0, counts=counts)
+    assert torch.equal(whole.scale, pieces.scale)
+    alike = weight_range(weight, spec, 0, counts=torch.ones_like(counts))
+    assert torch.equal(alike.scale, weight_range(weight, spec, 0).scale)
+    assert not torch.equal(alike.scale, whole.scale)
