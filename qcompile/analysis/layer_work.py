@@ -12,6 +12,7 @@ from qcompile.capture.kinds import is_structural
 from qcompile.capture.operations import bare_name
 from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.submodules import module_at
+from qcompile.data.groups import JUDGING
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
 from qcompile.policy.number_format import CodebookFormat, IntFormat, PowerFormat
@@ -134,15 +135,17 @@ class LayerWork:
             total += tuning.refits * self.speeds.solver("refit").seconds(k, rows)
         return total + descents * self.speeds.solver("descent").seconds(k, rows)
 
-    def output_search(self, layer: MatrixLayer) -> float:
+    def output_search(self, layer: MatrixLayer, batches: float) -> float:
         """Of the range of its input behind which a weight does best: it is fitted and judged."""
-        fitted, judging = rows_looked_at(layer.groups, layer.k)
+        fitted, judging = judged_rows(layer, batches)
         speed = self.speeds.product("linear", layer.k)
         multiplied = fitted * (products(layer.k) + layer.k * layer.rows)
         multiplied += judging * layer.k * layer.rows + layer.k**2 * (layer.rows + layer.k / 6)
         elements = layer.groups * (fitted + judging) * layer.k
         passes = 3 * self.speeds.over("plain", elements) + self.speeds.over("quantize", elements)
-        return USUAL * (layer.groups * multiplied * speed + elements * passes)
+        drawn_from = layer.groups * layer.positions * (layer.k + layer.rows)
+        drawing = batches * drawn_from * self.speeds.over("plain", drawn_from)
+        return USUAL * (layer.groups * multiplied * speed + elements * passes) + drawing
 
     def quantize(self, node: fx.Node, *, training: bool = False, drops: bool = False) -> float:
         """``drops``: each element stays in float by chance."""
@@ -200,6 +203,14 @@ def matrix_layer(site: Site, elements: int) -> MatrixLayer | None:
     if not out or not elements:
         return None
     return MatrixLayer(groups, elements // out, prod(site.weight.shape) // out, out // groups)
+
+
+def judged_rows(layer: MatrixLayer, batches: float) -> tuple[int, int]:
+    """On which the range of its input is chosen: rows of the fit, and rows that judge."""
+    fitted, judging = rows_looked_at(layer.groups, layer.k)
+    there = round(batches * layer.positions)
+    held = max(there // JUDGING, 1)
+    return min(fitted, there), min(judging, held)
 
 
 def candidates(spec: QuantSlot, stride: int = 1) -> int:

@@ -7,14 +7,13 @@ from types import MappingProxyType
 
 from torch import fx
 
-from qcompile.analysis.layer_work import MatrixLayer, matrix_layer
+from qcompile.analysis.layer_work import judged_rows, matrix_layer
 from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.lifetimes import Lifetimes, is_result
 from qcompile.capture.unit import Unit
 from qcompile.quant.layer_solver import tried_at_once
 from qcompile.quant.moments import is_wide
-from qcompile.quant.output_range import rows_looked_at
 from qcompile.quant.variables.categorical import NEIGHBOURS
 
 FLOAT, DOUBLE = 4, 8
@@ -237,14 +236,12 @@ def _statistics(walk: RunWalk, name: str) -> int:
     trial = DOUBLE * (grams * gram + ROWS_TRIED * rows)
     solving = DOUBLE * (SOLVED * gram + ROWS_SOLVED * rows)
     solving += SCALED * FLOAT * rows * len(tuning.scale_factors)
-    ranges = FLOAT * (_judged(layer) + gram) if walk.chooses_range(name) else 0
+    ranges = 0
+    if walk.chooses_range(name):
+        count = layer.groups * sum(judged_rows(layer, walk.batches))
+        copies = JUDGED_INPUTS * layer.k + JUDGED_OUTPUTS * layer.rows
+        ranges = FLOAT * (count * copies + gram)
     return round(max(moments, ranges, SCATTERED * max(trial, solving)))
-
-
-def _judged(layer: MatrixLayer) -> int:
-    """Elements of the rows that ranges are compared on."""
-    count = layer.groups * sum(rows_looked_at(layer.groups, layer.k))
-    return count * (JUDGED_INPUTS * layer.k + JUDGED_OUTPUTS * layer.rows)
 
 
 def _learning(walk: RunWalk, stretch: Stretch) -> int:

@@ -99,7 +99,7 @@ class _Timer:
         operands = sum(work.quantize(used) for _, used in walk.operands(node.name))
         seconds += walk.batches * (work.statistics(layer) + operands)
         if walk.chooses_range(node.name):
-            seconds += work.output_search(layer)
+            seconds += work.output_search(layer, walk.batches)
         return seconds + work.solve(layer, tuning, weight.spec, count)
 
     def learn(self, stretch: Stretch) -> float:

@@ -16,9 +16,9 @@ from qcompile.capture.node_meta import facts
 from qcompile.capture.unit import Unit
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan, TensorPlan
+from qcompile.policy.scheme import has_range_to_choose
 from qcompile.policy.site import Site
 from qcompile.quant.losses.registry import Sees, loss
-from qcompile.quant.output_range import has_range_to_choose
 
 
 @dataclass(frozen=True, slots=True)

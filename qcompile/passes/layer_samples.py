@@ -53,7 +53,7 @@ class LayerSamples:
         """Outputs count in the choice of a fit as much as they reach the sum."""
         if self.residual is None or self.residual.gain is None:
             return None
-        return self.residual.gain.square()
+        return self.residual.gain.double().square()
 
     def _input(self, batch: int) -> Tensor:
         place = self.form.input

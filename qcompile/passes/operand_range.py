@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf, prod
 from types import MappingProxyType
 from typing import cast
 
@@ -16,13 +17,15 @@ from qcompile.passes.sweep_operands import Operand
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value
 from qcompile.policy.core import SitePlan
+from qcompile.policy.scheme import has_range_to_choose
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
 from qcompile.quant.fake_quantize import stored_grid
 from qcompile.quant.geometry import Convolution, output_rows, rows, weight_rows
 from qcompile.quant.output_range import (
+    FEWEST,
+    Drawn,
+    Fit,
     OutputError,
-    Rows,
-    has_range_to_choose,
     output_range,
     rows_looked_at,
 )
@@ -88,30 +91,34 @@ def _of_output(
         cast("Tensor", quantizer.scale), quantizer.zero_point, number.qmin, number.qmax, (1,)
     )
     error = _output_error(context, node, site, samples, held.to(context.device))
-    grid = output_range(error, start)
-    return replace(quantizer, scale=grid.scale)
+    return (
+        quantizer if error is None else replace(quantizer, scale=output_range(error, start).scale)
+    )
 
 
 def _output_error(
     context: SiteContext, node: fx.Node, site: SitePlan, samples: LayerSamples, weight: Tensor
-) -> OutputError:
-    tuning, geometry = context.tuning, samples.form.geometry
-    matrix = weight_rows(weight, geometry).float()
+) -> OutputError | None:
+    """``None`` where there is too little that judges, or one batch, which would judge itself."""
+    tuning = context.tuning
+    matrix = weight_rows(weight, samples.form.geometry).float()
     groups, outputs, k = matrix.shape
-    counts = rows_looked_at(groups, k)
-    parts = split(context.fitted, context.judging)
-    weights = context.row_weights.get(node.name)
-    fit_, held = (
-        _drawn(samples, batches, count, weights)
-        for batches, count in zip(parts, counts, strict=True)
-    )
-    fits = tuning.target != "symmetric" and not tuning.fits_nearest
-    if not fits:
-        held = replace(held, wanted=held.inputs @ matrix.transpose(1, 2))
+    fitted, judging = split(context.fitted, context.judging)
+    if fitted == judging:
+        return None
+    counts = context.row_weights.get(node.name)
+    of_fit, of_held = rows_looked_at(groups, k)
+    held = _drawn(samples, judging, of_held, counts)
+    if held.inputs.shape[1] < FEWEST:
+        return None
     importance = samples.importance
     gain = None if importance is None else importance.sqrt().to(matrix).view(groups, outputs)
-    damping = min(tuning.damping) if fits else None
-    return OutputError(matrix, fit_, held, gain, bool(site.refits), damping)
+    if tuning.target == "symmetric":
+        own = replace(held, wanted=held.inputs @ matrix.transpose(1, 2))
+        return OutputError(matrix, own, gain)
+    rows_ = _drawn(samples, fitted, of_fit, counts)
+    fit_ = Fit(rows_, centred=bool(site.refits), damping=min(tuning.damping))
+    return OutputError(matrix, held, gain, fit_)
 
 
 def _values(streams: Streams, node: str) -> list[Tensor]:
@@ -120,7 +127,7 @@ def _values(streams: Streams, node: str) -> list[Tensor]:
 
 def _drawn(
     samples: LayerSamples, batches: Sequence[int], count: int, counts: Sequence[Tensor] | None
-) -> Rows:
+) -> Drawn:
     """``count`` rows of the batches, the same number of each."""
     geometry = samples.form.geometry
     taken = batches[:: max(len(batches) * WIDEST // count, 1)]
@@ -131,14 +138,14 @@ def _drawn(
     for turn, number in enumerate(taken):
         x, y = samples(number)
         if isinstance(geometry, Convolution):
-            images = -(-OVERDRAWN * wanted // max(y[0, 0].numel(), 1))
+            images = -(-OVERDRAWN * wanted // max(prod(y.shape[2:]), 1))
             x, y = x[:images], y[:images]
         own = rows(x, geometry).float()
         place, weight = drawn_rows(own, wanted, turn)
         inputs.append(own[:, place])
         outputs.append(output_rows(y, geometry).float()[:, place])
         weights.append(weight if counts is None else weight * counts[number][0, place])
-    return Rows(torch.cat(inputs, 1), torch.cat(outputs, 1), torch.cat(weights)[None])
+    return Drawn(torch.cat(inputs, 1), torch.cat(outputs, 1), torch.cat(weights)[None])
 
 
 def drawn_rows(own: Tensor, wanted: int, turn: int) -> tuple[Tensor, Tensor]:
@@ -150,7 +157,8 @@ def drawn_rows(own: Tensor, wanted: int, turn: int) -> tuple[Tensor, Tensor]:
     count = own.shape[1]
     if count <= wanted:
         return torch.arange(count, device=own.device), torch.ones(count, device=own.device)
-    order = own.abs().amax((0, 2)).argsort(descending=True, stable=True)
+    largest = torch.linalg.vector_norm(own, inf, dim=(0, 2))
+    order = largest.argsort(descending=True, stable=True)
     widest, others = order[: wanted // WIDEST], order[wanted // WIDEST :].sort().values
     size = wanted - len(widest)
     # no stride: rows of an image or a text recur

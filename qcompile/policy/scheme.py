@@ -122,6 +122,18 @@ class QuantSlot:
         return self.format
 
 
+COARSE = 6
+"""Bits up to which a range is worth choosing for a layer's output: what finer grids round off
+counts little."""
+
+
+def has_range_to_choose(slot: QuantSlot) -> bool:
+    """Of an activation: one range, coarse, found before the run, and not asked for by name."""
+    is_one = isinstance(slot.granularity, PerTensor) and not slot.dynamic
+    is_coarse = isinstance(slot.format, IntFormat) and slot.bits <= COARSE
+    return is_one and is_coarse and isinstance(slot.observer, Mse)
+
+
 @frozen
 class FloatSlot:
     """The tensor keeps its floating-point type."""

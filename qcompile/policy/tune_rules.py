@@ -19,7 +19,7 @@ from qcompile.policy.number_format import (
     terms_of,
 )
 from qcompile.policy.recipe import Calibration
-from qcompile.policy.scheme import QuantSlot, Scheme
+from qcompile.policy.scheme import COARSE, QuantSlot, Scheme, has_range_to_choose
 
 Spans = Mapping[str, Span]
 """Of the settings that are written."""
@@ -229,7 +229,7 @@ def against_recipe(
     yield from _nothing_to_learn(tuning, spans, schemes)
     slots = [slot for one in schemes for slot in (one.act, one.act2)]
     acts = [slot for slot in slots if isinstance(slot, QuantSlot)]
-    yield from _ranges_of_levels(tuning, spans, acts)
+    yield from _ranges_of_layers(tuning, spans, acts)
     dynamic = [slot.dynamic for slot in acts]
     if "act_scale" in tuning.learn and "learn" in spans and dynamic and all(dynamic):
         yield illegal(
@@ -239,16 +239,17 @@ def against_recipe(
         )
 
 
-def _ranges_of_levels(
+def _ranges_of_layers(
     tuning: Tuning, spans: Spans, acts: Sequence[QuantSlot]
 ) -> Iterator[Diagnostic]:
-    """The layer's solvers look for both ends of a range, of which levels have one scale."""
+    """The layer's solvers choose coarse ranges of whole tensors, and leave others as observed."""
     if "act_scale" not in tuning.learn or "learn" not in spans or tuning.learns:
         return
     static = [slot for slot in acts if not slot.dynamic]
-    if static and not any(isinstance(slot.format, IntFormat) for slot in static):
+    if static and not any(map(has_range_to_choose, static)):
         yield illegal(
-            f"the solvers {listed(tuning.solvers)} choose the ranges of integers alone",
+            f"the solvers {listed(tuning.solvers)} choose ranges of integers of up to {COARSE}"
+            " bits, one for a whole tensor, with the observer `mse`",
             spans["learn"],
             "leave `act_scale` out, or add the solver `gradient`",
         )

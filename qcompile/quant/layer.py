@@ -66,7 +66,7 @@ class Layer:
         shape = tuple(self.weight.shape)
         counts = None
         if costs is not None and isinstance(self.spec.granularity, PerGroup):
-            spread = (costs / costs.mean())[:, None, :].expand_as(rows)
+            spread = (costs / costs.mean(1, keepdim=True))[:, None, :].expand_as(rows)
             counts = weight_of_rows(spread.float(), shape, self.geometry)
         weight = weight_of_rows(rows.float(), shape, self.geometry)
         return weight_range(weight, self.spec, self.output_axis, stride=STRIDE, counts=counts)

@@ -9,9 +9,9 @@ Everything works on rows ``[rows, n]`` with one grid a row. Ties go to the wider
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ LOOK_AHEAD = 8
 _CHUNK = 1 << 17
 """Elements in flight: the search passes over them 80 times and more, so they should stay cached."""
 
+_Pieces: TypeAlias = Iterator[tuple[Tensor, Tensor | None]]
+
 _NEGLIGIBLE = 1e-12
 """Distance, of the maximum, that stands for none: log and exp take ten times as long at zero."""
 
@@ -57,12 +59,6 @@ class Rows:
         ends = zip(self.low.split(size), self.high.split(size), strict=True)
         for values, (low, high), own in zip(self.values.split(size), ends, counts, strict=False):
             yield Rows(values, low, high, own)
-
-    def pieces(self) -> "Iterator[tuple[Tensor, Tensor | None]]":
-        """Values and counts by columns, as many as stay cached."""
-        size = max(_CHUNK // self.values.shape[0], 1)
-        counts = repeat(None) if self.counts is None else self.counts.split(size, dim=1)
-        yield from zip(self.values.split(size, dim=1), counts, strict=False)
 
 
 def weight_range(
@@ -115,8 +111,7 @@ def error(values: Tensor, grid: Grid, p: float) -> Tensor:
     search gives the same codes for ``x`` and ``2 x``.
     """
     unit = _unit(values)
-    scaled = Rows(values / unit, grid.scale, grid.scale)
-    return _error(scaled, grid.scale / unit, grid, p)
+    return _error(_pieces(values / unit, None), grid.scale / unit, grid, p)
 
 
 def _unit(values: Tensor) -> Tensor:
@@ -124,11 +119,18 @@ def _unit(values: Tensor) -> Tensor:
     return torch.where(unit == 0, torch.ones_like(unit), unit)
 
 
-def _error(rows: Rows, scale: Tensor, grid: Grid, p: float) -> Tensor:
+def _pieces(values: Tensor, counts: Tensor | None) -> _Pieces:
+    """Both by columns, as many as stay cached."""
+    size = max(_CHUNK // values.shape[0], 1)
+    own = repeat(None) if counts is None else counts.split(size, dim=1)
+    yield from zip(values.split(size, dim=1), own, strict=False)
+
+
+def _error(pieces: _Pieces, scale: Tensor, grid: Grid, p: float) -> Tensor:
     """The same of values of at most 1 as they count, on ``grid`` with ``scale`` for its own."""
     low, high = grid.qmin - grid.zero_point, grid.qmax - grid.zero_point
     total = torch.zeros(scale.shape, dtype=torch.float64, device=scale.device)
-    for piece, counts in rows.pieces():
+    for piece, counts in pieces:
         # in place, and exp(p log d) for d ** p: the inner loop of every range search
         steps = (piece / scale).round_()
         torch.minimum(torch.maximum(steps, low, out=steps), high, out=steps)
@@ -211,7 +213,7 @@ class _Search:
         self._spec, self._p = spec, p
         self._low, self._high = rows.low.clamp(max=0), rows.high.clamp(min=0)
         self._unit = _unit(rows.values)
-        self._rows = replace(rows, values=rows.values / self._unit)
+        self._values, self._counts = rows.values / self._unit, rows.counts
         self.grid = _covering(rows.low, rows.high, spec)
         self.factor = torch.ones_like(rows.low)
         """The best that was looked at."""
@@ -253,7 +255,7 @@ class _Search:
             step = (high - low) / (qmax - qmin)
         low, high = (low - step) / self._unit, (high + step) / self._unit
         cut = torch.zeros(low.shape, dtype=torch.float64, device=low.device)
-        for piece, counts in self._rows.pieces():
+        for piece, counts in _pieces(self._values, self._counts):
             cut += _powers(torch.maximum(piece - high, low - piece), self._p, counts)
         is_worse = cut > self._least_looked * (1 + SAFE)
         return bool((is_worse | (self._high == self._low)).all())
@@ -267,7 +269,8 @@ class _Search:
         return with_scale(largest * factor / end, self._low, qmin, qmax, symmetric=True)
 
     def _error(self, grid: Grid) -> Tensor:
-        return _error(self._rows, grid.scale / self._unit, grid, self._p)
+        pieces = _pieces(self._values, self._counts)
+        return _error(pieces, grid.scale / self._unit, grid, self._p)
 
 
 def _last_codes(qmin: int, qmax: int) -> tuple[int, ...]:

@@ -69,7 +69,7 @@ METHODS = (
     ),
     Method("hybrid", "hybrid"),
     _polish("hybrid, then gates", "learn = [rounding, scale, bias]"),
-    _polish("hybrid, then weights", "variable = weight"),
+    _polish("hybrid, then weights", "variable = weight", "learn = [rounding, scale, bias]"),
     _polish("hybrid, then all scales", "learn = [scale, bias, act_scale]", with_act=True),
     _polish(
         "hybrid, then gates and activation scales",

@@ -332,14 +332,12 @@ def test_weighing_rows_takes_time_with_every_batch(project):
     assert extra(8) > 0
 
 
-def test_ranges_for_the_output_take_the_same_time_whatever_the_data(project):
+def test_ranges_for_the_output_are_judged_on_some_of_the_rows(project):
     project()
 
     def extra(samples, act="uint4"):
-        plain, moved = "[rounding, scale, bias]", "[rounding, scale, bias, act_scale]"
-        tunes = [f"tune hybrid {{ learn = {names} }}" for names in (moved, plain)]
-        return tuned_seconds(tunes[0], samples, act) - tuned_seconds(tunes[1], samples, act)
+        plain = "tune hybrid { learn = [rounding, scale, bias] }"
+        return tuned_seconds("tune hybrid", samples, act) - tuned_seconds(plain, samples, act)
 
-    assert extra(32) == pytest.approx(extra(8), abs=3e-3)
-    assert extra(8) > 0
+    assert 0 < extra(8) < extra(32) < 4 * extra(8)
     assert extra(8, "uint8") == 0  # finer grids keep the range that was observed

@@ -59,7 +59,8 @@ def deep(seed=0, batches=16):
     return fx.symbolic_trace(model), data
 
 
-def site(module, name):
+def site(module, name, operand=None):
+    """``operand`` is what it reads, if it is no layer of ``Deep``."""
     weight = TensorPlan(
         slot="weight",
         spec=W2,
@@ -73,7 +74,7 @@ def site(module, name):
     act = TensorPlan(
         slot="act",
         spec=A4,
-        operand=INPUTS[name],
+        operand=operand or INPUTS[name],
         bytes_before=0,
         bytes_after=0,
         decided_by=RULE,
@@ -84,7 +85,7 @@ def site(module, name):
         call=0,
         node=name,
         kind="linear",
-        unit=next(unit.name for unit in UNITS if name in unit.nodes),
+        unit=next((unit.name for unit in UNITS if name in unit.nodes), "all"),
         scheme="w2a4",
         decided_by=RULE,
         tensors=(weight, act),
@@ -97,11 +98,12 @@ def outcomes(tuning, *, seed=0, only=LAYERS, bits=2, act_bits=4, observer=None, 
     of_act = {"format": IntFormat(bits=act_bits, signed=False)}
     of_act |= {} if observer is None else {"observer": observer}
     of_weight = {"format": IntFormat(bits=bits, signed=True)}
-    sites = {name: _changed(site(module, name), of_weight, of_act) for name in only}
+    sites = {name: changed(site(module, name), of_weight, of_act) for name in only}
     return list(sweep(module, UNITS, sites, data, tuning=tuning, seed=1, device=CPU))
 
 
-def _changed(one, *changes):
+def changed(one, *changes):
+    """The plan of a site with other fields in the specification of each of its tensors."""
     tensors = (
         tensor.model_copy(update={"spec": replace(tensor.spec, **change)})
         for tensor, change in zip(one.tensors, changes, strict=True)

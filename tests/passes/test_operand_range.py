@@ -5,12 +5,16 @@ from statistics import geometric_mean
 
 import pytest
 import torch
+from torch import fx, nn
 
+from qcompile.capture.unit import Unit
 from qcompile.methods.axes import LossTerm
 from qcompile.methods.presets import preset
 from qcompile.passes.operand_range import drawn_rows
+from qcompile.passes.sweep import sweep
+from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import MinMax
-from tests.passes.deep import outcomes
+from tests.passes.deep import changed, outcomes, site
 
 MOVED = preset("hybrid")
 OBSERVED = replace(MOVED, learn=("rounding", "scale", "bias"))
@@ -41,12 +45,83 @@ def test_ranges_are_moved_where_they_are_learned_and_the_output_gains():
     assert geometric_mean(ratios) < 0.99
 
 
-def test_without_a_fit_to_the_output_the_weight_that_is_there_judges():
-    """Rounding to nearest, with scales that are fitted, takes the weight as it is."""
-    nearest = preset("rtn_gram")
-    moved, _ = swept(replace(nearest, learn=(*nearest.learn, "act_scale")), only=("first",))
-    fitted, _ = swept(MOVED, only=("first",))
-    assert scales(moved) != scales(fitted)
+@pytest.mark.parametrize("name", ["rtn_gram", "optq"])
+@pytest.mark.parametrize(("target", "is_fitted"), [("symmetric", False), ("asymmetric", True)])
+def test_the_weight_that_will_be_rounded_judges(name, target, is_fitted):
+    """Whatever rounds it: ``W`` where the layer's own output is wanted, else ``W*``."""
+    tuning = preset(name)
+    learn = (*tuning.learn, "act_scale")
+    moved, _ = swept(replace(tuning, learn=learn, target=target), only=("first",))
+    by_fit, _ = swept(replace(MOVED, target="asymmetric"), only=("first",))
+    assert (scales(moved) == scales(by_fit)) is is_fitted
+
+
+def test_one_batch_would_judge_itself():
+    moved, _ = swept(MOVED, batches=1)
+    observed, _ = swept(OBSERVED, batches=1)
+    assert scales(moved) == scales(observed)
+
+
+def test_few_rows_judge_nothing():
+    """A sixteenth of the rows of two batches, and of four."""
+    assert scales(swept(MOVED, batches=2)[0]) == scales(swept(OBSERVED, batches=2)[0])
+    assert scales(swept(MOVED, batches=16)[0]) != scales(swept(OBSERVED, batches=16)[0])
+
+
+class Convolutional(nn.Module):
+    """``[n, 6, 7, 7]``: a convolution, of groups or not, that is added with a gain."""
+
+    def __init__(self, groups, gain):
+        super().__init__()
+        self.before = nn.Conv2d(6, 6, 1)
+        self.conv = nn.Conv2d(6, 6, 3, padding=1, groups=groups)
+        self.gain = nn.Parameter(gain)
+        with torch.no_grad():  # the first channel is by far the widest
+            self.before.weight.copy_(torch.diag(2.0 ** -torch.arange(6))[:, :, None, None])
+
+    def forward(self, x):
+        skip = self.before(x)
+        return skip + self.conv(skip) * self.gain
+
+
+def convolved(groups, gain, tuning):
+    """Scale of the input of the second convolution, and the relative error of the sum."""
+    torch.manual_seed(0)
+    module = fx.symbolic_trace(Convolutional(groups, gain).eval())
+    names = tuple(node.name for node in module.graph.nodes if node.op.startswith("call_"))
+    eight, four = ({"format": IntFormat(bits=bits, signed=True)} for bits in (8, 4))
+    fine = {"format": IntFormat(bits=8, signed=False)}
+    sites = {
+        "before": changed(site(module, "before", "x"), eight, fine),
+        "conv": changed(site(module, "conv", "before"), four, {}),
+    }
+    generator = torch.Generator().manual_seed(1)
+    data = [{"x": torch.randn(4, 6, 7, 7, generator=generator)} for _ in range(16)]
+    unit = Unit("all", names, ("x",), (names[-1],), False)
+    cpu = torch.device("cpu")
+    (made,) = sweep(module, [unit], sites, data, tuning=tuning, seed=1, device=cpu)
+    return float(made.tensors["conv:act.scale"]), made.output_error
+
+
+def all_but(place):
+    """Gains that let little of all other outputs through."""
+    gain = torch.full((6, 1, 1), 2e-3)
+    gain[place] = 1.0
+    return gain
+
+
+@pytest.mark.parametrize(("groups", "place"), [(1, 5), (2, 3), (2, 5), (6, 0), (6, 4)])
+def test_ranges_of_convolutions_are_chosen(groups, place):
+    observed, error = convolved(groups, all_but(place), OBSERVED)
+    moved, less = convolved(groups, all_but(place), MOVED)
+    assert moved != observed
+    assert less < error
+
+
+def test_outputs_count_by_their_gain():
+    """Of a depthwise layer, whose outputs see one channel each: a wide one, or a narrow one."""
+    wide, narrow = (convolved(6, all_but(place), MOVED)[0] for place in (0, 5))
+    assert narrow < 0.7 * wide
 
 
 def test_a_finer_grid_keeps_its_range():

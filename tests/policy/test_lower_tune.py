@@ -145,12 +145,14 @@ def test_dynamic_activations_have_no_scale_to_learn():
     assert compiled(scheme.replace("per_token", "per_tensor") + text)[1] == []
 
 
-def test_the_layer_solvers_choose_ranges_of_integers_alone():
-    scheme = "scheme d { weight int4; act power4 }\npolicy main { use d for linear }\n"
+@pytest.mark.parametrize("act", ["power4", "uint8", "uint4 observer=minmax", "uint4 per_channel"])
+def test_the_layer_solvers_choose_coarse_ranges_of_integers_alone(act):
+    scheme = f"scheme d {{ weight int4; act {act} }}\npolicy main {{ use d for linear }}\n"
     scheme += 'calibrate { data = "a.b:c"; samples = 32; seed = 1 }\n'
     text = "tune hybrid { learn = [rounding, act_scale] }"
     assert marked(compiled(scheme + text)[1]) == [("QR405", "learn = [rounding, act_scale]")]
-    assert compiled(scheme.replace("power4", "uint4") + text)[1] == []
+    assert compiled(scheme + "tune hybrid")[1] == []
+    assert compiled(scheme.replace(act, "uint6") + text)[1] == []
     by_gradient = "tune hybrid { solver = [optq, gradient]; learn = [rounding, act_scale] }"
     assert compiled(scheme + by_gradient)[1] == []
 
