@@ -60,12 +60,14 @@ class Layer:
         """The grid that the layer's observer finds for other weights in place of its own.
 
         By a coarser search: it is where a solver starts. ``costs`` ``[groups, k]`` are of an error
-        in each input's weight. Of groups of inputs each finds its range by them; a whole row finds
-        the same either way, and solvers try several scales for it.
+        in each input's weight. Symmetric groups of inputs find their ranges by them. A whole row
+        finds the same either way, and solvers try several scales for it; with zero points there
+        was no gain.
         """
         shape = tuple(self.weight.shape)
         counts = None
-        if costs is not None and isinstance(self.spec.granularity, PerGroup):
+        is_of_groups = isinstance(self.spec.granularity, PerGroup) and self.spec.symmetric
+        if costs is not None and is_of_groups:
             spread = (costs / costs.mean(1, keepdim=True))[:, None, :].expand_as(rows)
             counts = weight_of_rows(spread.float(), shape, self.geometry)
         weight = weight_of_rows(rows.float(), shape, self.geometry)

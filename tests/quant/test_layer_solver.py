@@ -278,7 +278,7 @@ def test_useless_moments_are_refused():
 
 
 def test_groups_find_their_range_by_what_an_input_costs():
-    layer = layer_of(w(3, PerGroup(size=4)))
+    layer = layer_of(w(3, PerGroup(size=4), symmetric=True))
     costs = torch.ones(1, 16).double()
     alike = layer.range_of(layer.rows())
     assert torch.equal(layer.range_of(layer.rows(), costs).scale, alike.scale)
@@ -292,8 +292,9 @@ def test_groups_find_their_range_by_what_an_input_costs():
     assert off(found) < 0.25 * off(alike)
 
 
-def test_a_whole_row_finds_the_same_range_whatever_its_inputs_cost():
-    layer = layer_of(w(3))
+@pytest.mark.parametrize("spec", [w(3, symmetric=True), w(3, PerGroup(size=4))])
+def test_a_whole_row_or_a_zero_point_finds_the_same_range_whatever_inputs_cost(spec):
+    layer = layer_of(spec)
     costs = torch.arange(1.0, 17.0)[None].double()
     assert torch.equal(
         layer.range_of(layer.rows(), costs).scale, layer.range_of(layer.rows()).scale
@@ -305,7 +306,7 @@ def test_ranges_of_groups_by_cost_pay_where_inputs_differ(monkeypatch):
     plain = Layer.range_of
     tuning = replace(HYBRID, damping=(0.01,))
     for seed in range(6):
-        layer = layer_of(w(3, PerGroup(size=8)), out=48, seed=seed)
+        layer = layer_of(w(3, PerGroup(size=8), symmetric=True), out=48, seed=seed)
         q = draw(400, 16, seed=seed + 50) * (1 + 9 * (torch.arange(16) % 8 == 3))
         both = moments([(q, q @ layer.rows()[0].T)], Dense())
 
