@@ -1,7 +1,7 @@
 """Quantizers of a site's operands, from what arrives there behind the quantized prefix."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf, prod
 from types import MappingProxyType
 from typing import cast
@@ -31,6 +31,7 @@ from qcompile.quant.output_range import (
 )
 
 NOT_QUANTIZED: Mapping[int, ActivationQuantizer] = MappingProxyType({})
+KEPT = "its input keeps the observed range"
 OVERDRAWN = 4
 """Rows of a batch for each that is drawn: of a convolution's, patches of few images are enough."""
 WIDEST = 4
@@ -39,86 +40,83 @@ GOLDEN = (5**0.5 - 1) / 2
 """Its multiples, modulo 1, are spread evenly and meet no period."""
 
 
+@dataclass(frozen=True, slots=True)
+class FittedOperands:
+    quantizers: Mapping[str, ActivationQuantizer]
+    """By slot name."""
+    note: str = ""
+    """For the report: why a range that was to be chosen is as it was observed."""
+
+
 def fit_operands(
     context: SiteContext,
     node: fx.Node,
     site: SitePlan,
     quantized: tuple[Operand, ...],
     plain: Sequence[Value] = (),
-) -> dict[str, ActivationQuantizer]:
-    """By slot name; ranges are of the quantized stream, which is what the site will see.
+) -> FittedOperands:
+    """Ranges are of the quantized stream, which is what the site will see.
 
     Operands that share a range have one quantizer, fitted to the values of all of them. ``plain``
-    are the node's float outputs, if its weight is still to be fitted to them.
+    are the node's float outputs, if its weight is still to be fitted to them. The range of the
+    layer's input is then the one that suits its output, where the tuning learns that layer by
+    layer; one that is shared stays.
     """
     groups: dict[object, list[Operand]] = {}
     for operand in quantized:
         groups.setdefault(operand.plan.shared_by or operand.slot, []).append(operand)
     found: dict[str, ActivationQuantizer] = {}
+    note = ""
     for group in groups.values():
         values = [value for one in group for value in _values(context.streams, one.node)]
         quantizer = fit(values, group[0].plan.spec, group[0].plan.block_axis)
-        if len(group) == 1:
-            quantizer = _of_output(context, node, site, group[0], quantizer, plain)
+        error = _output_error(context, node, site, group[0], plain)
+        if isinstance(error, OutputError):
+            quantizer = _of_output(quantizer, error)
+        note = error if isinstance(error, str) else note
         found |= {one.slot: quantizer for one in group}
-    return found
+    return FittedOperands(found, note)
 
 
-def _of_output(
-    context: SiteContext,
-    node: fx.Node,
-    site: SitePlan,
-    operand: Operand,
-    quantizer: ActivationQuantizer,
-    plain: Sequence[Value],
-) -> ActivationQuantizer:
-    """With the range that suits the layer's output, where the tuning learns it layer by layer.
-
-    A range that other sites share stays.
-    """
-    spec, asked = operand.plan.spec, context.tuning.chooses_ranges
-    if not asked or operand.plan.shared_by is not None or not has_range_to_choose(spec):
-        return quantizer
-    plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
-    if plan is None or plan.parameter is None:
-        return quantizer
-    held = cast("Tensor", attribute(context.module, plan.parameter)).detach()
-    samples = layer_samples(context, node, held.shape[plan.output_axis], NOT_QUANTIZED, plain)
-    if samples is None or samples.form.input not in operand.positions:
-        return quantizer
-    number = spec.integer
+def _of_output(quantizer: ActivationQuantizer, error: OutputError) -> ActivationQuantizer:
+    number = quantizer.spec.integer
     start = stored_grid(
         cast("Tensor", quantizer.scale), quantizer.zero_point, number.qmin, number.qmax, (1,)
     )
-    error = _output_error(context, node, site, samples, held.to(context.device))
-    return (
-        quantizer if error is None else replace(quantizer, scale=output_range(error, start).scale)
-    )
+    return replace(quantizer, scale=output_range(error, start).scale)
 
 
 def _output_error(
-    context: SiteContext, node: fx.Node, site: SitePlan, samples: LayerSamples, weight: Tensor
-) -> OutputError | None:
-    """``None`` where there is too little that judges, or one batch, which would judge itself."""
+    context: SiteContext, node: fx.Node, site: SitePlan, operand: Operand, plain: Sequence[Value]
+) -> OutputError | str | None:
+    """By which a range is chosen; ``None`` where it is not, and why, where it cannot be."""
     tuning = context.tuning
+    is_free = operand.plan.shared_by is None and has_range_to_choose(operand.plan.spec)
+    plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
+    if not (tuning.chooses_ranges and is_free) or plan is None or plan.parameter is None:
+        return None
+    weight = cast("Tensor", attribute(context.module, plan.parameter)).detach().to(context.device)
+    samples = layer_samples(context, node, weight.shape[plan.output_axis], NOT_QUANTIZED, plain)
+    if samples is None or samples.form.input not in operand.positions:
+        return None
     matrix = weight_rows(weight, samples.form.geometry).float()
     groups, outputs, k = matrix.shape
     fitted, judging = split(context.fitted, context.judging)
     if fitted == judging:
-        return None
+        return f"{KEPT}: there is one batch"
     counts = context.row_weights.get(node.name)
     of_fit, of_held = rows_looked_at(groups, k)
     held = _drawn(samples, judging, of_held, counts)
     if held.inputs.shape[1] < FEWEST:
-        return None
+        return f"{KEPT}: {held.inputs.shape[1]} rows would judge, fewer than {FEWEST}"
     importance = samples.importance
     gain = None if importance is None else importance.sqrt().to(matrix).view(groups, outputs)
     if tuning.target == "symmetric":
         own = replace(held, wanted=held.inputs @ matrix.transpose(1, 2))
         return OutputError(matrix, own, gain)
-    rows_ = _drawn(samples, fitted, of_fit, counts)
-    fit_ = Fit(rows_, centred=bool(site.refits), damping=min(tuning.damping))
-    return OutputError(matrix, held, gain, fit_)
+    few = _drawn(samples, fitted, of_fit, counts)
+    way = Fit(few, centred=bool(site.refits), damping=min(tuning.damping))
+    return OutputError(matrix, held, gain, way)
 
 
 def _values(streams: Streams, node: str) -> list[Tensor]:

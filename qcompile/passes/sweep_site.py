@@ -67,7 +67,8 @@ def quantize_site(
     plan = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
     code = None if plan is None else known.get(weight_names(plan)[1])
     quantized = operands(node, site)
-    quantizers = fit_operands(context, node, site, quantized, plain if code is None else ())
+    fitted = fit_operands(context, node, site, quantized, plain if code is None else ())
+    quantizers = fitted.quantizers
     slots = {place: item.slot for item in quantized for place in item.positions}
     at = {place: quantizers[slot] for place, slot in slots.items()}
     weights: dict[str, Tensor] = {}
@@ -91,7 +92,7 @@ def quantize_site(
                 fallback=solution.fallback,
                 damping=solution.damping,
                 target=solution.target,
-                note=solution.note,
+                note="; ".join(filter(None, (solution.note, fitted.note))),
             )
     run = operation(context.module, node, context.device, weights)
 

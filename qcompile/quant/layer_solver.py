@@ -250,10 +250,11 @@ def _fitted(
 ) -> LayerFit:
     """One fit: grid, codes, then scales and codes in turns, then the bias, if it is refitted."""
     own = tuning.target == "symmetric" or ridge.keeps_own
-    keeps_grid = own or isinstance(nearest, LevelGrid)
-    hands_on = tuning.solvers[0] != "rtn"  # an error to later columns
-    costs = ridge.elimination.costs if hands_on else None
-    grid = nearest if keeps_grid else layer.range_of(ridge.target, costs)
+    grid = nearest
+    if not own and not isinstance(nearest, LevelGrid):
+        # nearest rounding hands no error on to later columns
+        costs = None if tuning.solvers[0] == "rtn" else ridge.elimination.costs
+        grid = layer.range_of(ridge.target, costs)
     setting = Setting(tuning, ridge.elimination)
     problem = _problem(layer, grid, ridge.target, ridge.gram)
     problem, codes = _best_start(problem, setting, layer)

@@ -10,11 +10,13 @@ from torch import fx, nn
 from qcompile.capture.unit import Unit
 from qcompile.methods.axes import LossTerm
 from qcompile.methods.presets import preset
-from qcompile.passes.operand_range import drawn_rows
+from qcompile.passes.layer_samples import LayerSamples
+from qcompile.passes.operand_range import KEPT, drawn_rows
+from qcompile.passes.residual import Residual
 from qcompile.passes.sweep import sweep
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import MinMax
-from tests.passes.deep import changed, outcomes, site
+from tests.passes.deep import LAYERS, changed, outcomes, site
 
 MOVED = preset("hybrid")
 OBSERVED = replace(MOVED, learn=("rounding", "scale", "bias"))
@@ -56,16 +58,23 @@ def test_the_weight_that_will_be_rounded_judges(name, target, is_fitted):
     assert (scales(moved) == scales(by_fit)) is is_fitted
 
 
-def test_one_batch_would_judge_itself():
-    moved, _ = swept(MOVED, batches=1)
-    observed, _ = swept(OBSERVED, batches=1)
-    assert scales(moved) == scales(observed)
+@pytest.mark.parametrize(
+    ("batches", "why"),
+    [(1, "there is one batch"), (2, "16 rows would judge, fewer than 32"), (16, None)],
+)
+def test_too_few_rows_judge_nothing_and_the_report_says_so(batches, why):
+    """One batch of sixteen rows judges, or two; a single one would judge itself."""
+    moved, observed = (swept(tuning, batches=batches)[0] for tuning in (MOVED, OBSERVED))
+    assert (scales(moved) == scales(observed)) is (why is not None)
+    notes = [site.note for unit in outcomes(MOVED, batches=batches) for site in unit.sites]
+    assert len(notes) == len(LAYERS)
+    assert all((f"{KEPT}: {why}" in note) is (why is not None) for note in notes)
 
 
-def test_few_rows_judge_nothing():
-    """A sixteenth of the rows of two batches, and of four."""
-    assert scales(swept(MOVED, batches=2)[0]) == scales(swept(OBSERVED, batches=2)[0])
-    assert scales(swept(MOVED, batches=16)[0]) != scales(swept(OBSERVED, batches=16)[0])
+def test_a_faint_gain_of_half_precision_counts():
+    faint = torch.full((12,), 1e-4, dtype=torch.float16)
+    samples = LayerSamples(None, None, {}, (), None, Residual("x", faint))
+    assert torch.allclose(samples.importance, torch.tensor(1e-8).double(), rtol=1e-2)
 
 
 class Convolutional(nn.Module):
