@@ -20,6 +20,8 @@ BUILD = ROOT / "build" / "bench"
 DEMO, HARD = ("resnet20-w4a8", "vit_small-w4a8"), ("efficientnet_lite0-w4", "vit_s14-w4")
 TUNES = ("rtn", "hybrid", "brecq { steps = 100 }")
 """Time grows in proportion to the steps: a hundred of them tell what a thousand take."""
+COARSE = ("efficientnet_lite0-w4a4", "vit_s14-w4a4")
+"""Whose ranges of activations are chosen for the outputs of layers."""
 FEWER = ("rtn", "hybrid", "brecq { steps = 20 }")
 LEVELS = (
     {"weight": "nf4 per_channel"},
@@ -30,6 +32,7 @@ LEVELS = (
 REQUESTS: tuple[dict[str, str], ...] = (
     *({"recipe": r, "tune": t} for r, t in (*product(DEMO, TUNES), *product(HARD, FEWER))),
     *({"recipe": DEMO[0], "tune": t, **slots} for slots, t in product(LEVELS, TUNES[:2])),
+    *({"recipe": recipe, "tune": "hybrid"} for recipe in COARSE),
 )
 LIMITS = (("seconds", 0.30), ("peak_mb", 0.15), ("bytes", 0.0))
 """How far a forecast may be off, as a share of what was measured."""
