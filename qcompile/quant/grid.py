@@ -38,16 +38,22 @@ class Grid:
         """``dequantize(quantize(x))`` in the dtype of ``x``, without the integers between.
 
         Bit-identical to the two steps: the zero point moves from the codes to the bounds, and
-        sums of small integers are exact.
+        sums of small integers are exact. In place: a new tensor for each step would take most of
+        the time, for memory that the system has to give.
         """
-        steps = torch.round(x.to(self.scale.dtype) / self.scale)
+        steps = (x.to(self.scale.dtype) / self.scale).round_()
         low, high = self.qmin - self.zero_point, self.qmax - self.zero_point
-        return (saturate(steps, low, high) * self.scale).to(x.dtype)
+        own = not steps.requires_grad and not torch.compiler.is_compiling()
+        kept = saturate(steps, low, high, steps if own else None)
+        return kept.mul_(self.scale).to(x.dtype)
 
 
-def saturate(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """``torch.clamp`` with tensor bounds, ten times as fast on a CPU (torch 2.13)."""
-    return torch.minimum(torch.maximum(x, low), high)
+def saturate(x: Tensor, low: Tensor, high: Tensor, out: Tensor | None = None) -> Tensor:
+    """``torch.clamp`` with tensor bounds, ten times as fast on a CPU (torch 2.13).
+
+    Into ``out``, which may be ``x``.
+    """
+    return torch.minimum(torch.maximum(x, low, out=out), high, out=out)
 
 
 def check(grid: Grid) -> None:

@@ -55,6 +55,21 @@ def test_fake_quantize_equals_the_two_steps_bit_for_bit():
     assert torch.equal(g.fake_quantize(x), g.dequantize(g.quantize(x)))
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_fake_quantize_leaves_its_input_alone(scale):
+    x = torch.tensor([-3.2, 0.4, 9.0], dtype=torch.float64)
+    grid(scale, -4, 3).fake_quantize(x)
+    assert x.tolist() == [-3.2, 0.4, 9.0]
+
+
+def test_the_scale_of_fake_quantize_has_a_gradient():
+    """Codes are constants to it: the sum of codes."""
+    scale = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    x = torch.tensor([-3.2, 0.4, 9.0], dtype=torch.float64)
+    Grid(scale, torch.zeros(1, dtype=torch.float64), -4, 3).fake_quantize(x).sum().backward()
+    assert scale.grad.tolist() == [-4 + 1 + 3]
+
+
 def test_fake_quantize_keeps_the_dtype():
     x = torch.tensor([0.3, 1.7], dtype=torch.bfloat16)
     assert grid(0.5, -8, 7).fake_quantize(x).dtype == torch.bfloat16
