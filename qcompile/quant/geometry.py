@@ -4,11 +4,18 @@ A linear layer, and a convolution by im2col, is ``y = rows @ W^T`` for each grou
 ``[groups, samples, k]`` and the weight ``[groups, out / groups, k]``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 from torch import Tensor
 from torch.nn import functional as F
+
+PIECE = 1 << 20
+"""Elements of patches that are looked at together: they stay in the cache."""
+ROWS_PER_INPUT = 4
+"""So many rows at least, lest sums over rows cost more than the products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +78,32 @@ def output_rows(y: Tensor, geometry: Geometry) -> Tensor:
             return y.reshape(1, -1, y.shape[-1])
         case Convolution():
             split = y.reshape(y.shape[0], geometry.groups, y.shape[1] // geometry.groups, -1)
-            return split.permute(1, 0, 3, 2).reshape(geometry.groups, -1, split.shape[2])
+            columns = split.permute(1, 2, 0, 3).reshape(geometry.groups, split.shape[2], -1)
+            return columns.transpose(1, 2)
+
+
+def pieces(x: Tensor, y: Tensor, geometry: Geometry) -> Iterator[slice]:
+    """Samples of a batch ``x`` of inputs and ``y`` of outputs whose rows are best made together.
+
+    Patches are many times the inputs: those of a whole batch are in no cache.
+    """
+    match geometry:
+        case Dense():
+            yield slice(0, len(x))
+        case Convolution():
+            k = x.shape[1] // geometry.groups * prod(geometry.kernel)
+            positions = y.shape[2:].numel()
+            fitting = PIECE // max(geometry.groups * positions * k, 1)
+            at_once = max(fitting, -(-ROWS_PER_INPUT * k // max(positions, 1)), 1)
+            yield from (slice(first, first + at_once) for first in range(0, len(x), at_once))
 
 
 def _patches(x: Tensor, geometry: Convolution) -> Tensor:
-    """im2col: ``[groups, batch * positions, in / groups * kernel]`` in the order of the weight."""
+    """im2col: ``[groups, batch * positions, in / groups * kernel]`` in the order of the weight.
+
+    In memory a row's elements are far from each other and those of neighbouring rows side by side,
+    as they are in the image: to copy them is fast then.
+    """
     before_last_first = [side for axis in reversed(geometry.padding) for side in axis]
     x = F.pad(x, before_last_first)
     spatial = len(geometry.kernel)
@@ -90,5 +118,8 @@ def _patches(x: Tensor, geometry: Convolution) -> Tensor:
     positions = x.shape[2 : 2 + spatial]
     inner = channels // geometry.groups
     x = x.reshape(batch, geometry.groups, inner, *positions, *geometry.kernel)
-    order = [1, 0, *range(3, 3 + spatial), 2, *range(3 + spatial, 3 + 2 * spatial)]
-    return x.permute(order).reshape(geometry.groups, batch * positions.numel(), -1)
+    order = [1, 2, *range(3 + spatial, 3 + 2 * spatial), 0, *range(3, 3 + spatial)]
+    columns = x.permute(order).reshape(
+        geometry.groups, inner * prod(geometry.kernel), batch * positions.numel()
+    )
+    return columns.transpose(1, 2)

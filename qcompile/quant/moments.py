@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from qcompile.quant.geometry import Geometry, output_rows, rows
+from qcompile.quant.geometry import Geometry, output_rows, pieces, rows
 from qcompile.quant.second_moment import second_moment
 
 A = TypeVar("A")
@@ -131,26 +131,25 @@ def moments(
     ``weights`` ``[1, samples]`` of each batch say how much a row counts; without, all alike.
     ``of_inputs`` is only another way to the same numbers.
 
-    Products are taken in float32 around the means of the first batch, and moved back in float64:
+    Products are taken in float32 around the means of the first rows, and moved back in float64:
     a mean that is large beside the spread would drown it. Raises ``UnusableSamplesError``.
     """
     total: list[Tensor] = []
     around: tuple[Tensor, Tensor, Tensor | None] | None = None
     samples = 0
-    plain_inputs = None if of_inputs is None else of_inputs.inputs
-    for ((inputs, wanted), weight), plain in _beside(_beside(pairs, weights), plain_inputs):
-        q, t = rows(inputs.float(), geometry), output_rows(wanted.float(), geometry)
+    for x, y, weight, plain in _in_pieces(pairs, geometry, weights, of_inputs):
+        q, t = rows(x.float(), geometry), output_rows(y.float(), geometry)
         f = None if plain is None else rows(plain.float(), geometry)
         if not q.shape[1]:
             continue
         if around is None:
             around = _means(q, t, f, of_inputs)
-        q, t = _less(q, around[0], inputs), _less(t, around[1], wanted)
+        q, t = _less(q, around[0], x), _less(t, around[1], y)
         f = None if f is None or around[2] is None else f - around[2]
         part = _sums(q, t, weight, f)
         total = [a.add_(b) for a, b in zip(total, part, strict=True)] if total else part
         samples += q.shape[1]
-        del inputs, wanted, q, t, f  # not held while the next batch is made
+        del x, y, plain, q, t, f  # not held while the next batch is made
     if around is None or not all(bool(torch.isfinite(part).all()) for part in total):
         raise UnusableSamplesError
     gram, cross, *vectors, whole = total
@@ -177,6 +176,22 @@ def _moved(near: Moments, input_by: Tensor, target_by: Tensor) -> Moments:
         mean_target=near.mean_target + target_by,
         power=power,
     )
+
+
+def _in_pieces(
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    geometry: Geometry,
+    weights: Sequence[Tensor | None] | None,
+    of_inputs: FromInputs | None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
+    """Inputs, wanted outputs, weights of rows, and of what outputs are made, some samples each."""
+    plain_inputs = None if of_inputs is None else of_inputs.inputs
+    for ((inputs, wanted), weight), plain in _beside(_beside(pairs, weights), plain_inputs):
+        each = 0 if weight is None else weight.shape[1] // max(len(inputs), 1)
+        for piece in pieces(inputs, wanted, geometry):
+            own = None if weight is None else weight[:, piece.start * each : piece.stop * each]
+            yield inputs[piece], wanted[piece], own, None if plain is None else plain[piece]
+        del inputs, wanted, plain
 
 
 def _beside(first: Iterable[A], second: Iterable[B] | None) -> Iterator[tuple[A, B | None]]:

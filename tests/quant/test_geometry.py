@@ -5,9 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from qcompile.quant.geometry import (
+    PIECE,
+    ROWS_PER_INPUT,
     Convolution,
     Dense,
     output_rows,
+    pieces,
     rows,
     weight_of_rows,
     weight_rows,
@@ -58,3 +61,35 @@ def test_rows_of_a_dense_layer(transposed):
     assert torch.allclose(output_rows(F.linear(x, w), geometry)[0], product, atol=1e-12)
     back = weight_of_rows(weight_rows(stored, geometry), tuple(stored.shape), geometry)
     assert torch.equal(back, stored)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "kernel", "groups"),
+    [((5, 32, 56, 56), 3, 32), ((9, 64, 8, 8), 3, 1), ((7, 4, 100, 100), 1, 1)],
+)
+def test_pieces_cover_a_batch_and_their_patches_are_few(x_shape, kernel, groups):
+    side = kernel // 2
+    geometry = Convolution((kernel,) * 2, (1, 1), ((side, side),) * 2, (1, 1), groups)
+    x = torch.zeros(x_shape)
+    found = list(pieces(x, x, geometry))
+    assert torch.equal(
+        torch.cat([torch.arange(len(x))[piece] for piece in found]), torch.arange(len(x))
+    )
+    for piece in found:
+        patches = rows(x[piece], geometry)
+        fewest = ROWS_PER_INPUT * patches.shape[2] + x_shape[2] * x_shape[3]
+        assert patches.numel() <= PIECE or patches.shape[1] < fewest or len(x[piece]) == 1
+
+
+def test_a_dense_batch_is_one_piece_and_an_empty_batch_is_none():
+    assert list(pieces(torch.zeros(3, 2), torch.zeros(3, 5), Dense())) == [slice(0, 3)]
+    point = CONVOLUTIONS[-1][0]
+    assert not list(pieces(torch.zeros(0, 4, 5, 5), torch.zeros(0, 3, 5, 5), point))
+
+
+def test_neighbouring_rows_of_patches_are_neighbours_in_memory():
+    """As they are in an image; a copy in another order took most of the time of the moments."""
+    geometry, x_shape, _ = CONVOLUTIONS[3]
+    x = draw(*x_shape)
+    assert rows(x, geometry).stride(1) == 1
+    assert output_rows(x, geometry).stride(1) == 1

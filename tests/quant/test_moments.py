@@ -59,6 +59,16 @@ def test_moments_do_not_depend_on_how_samples_are_batched():
         assert torch.allclose(getattr(whole, name), getattr(parts, name), rtol=1e-5, atol=1e-6)
 
 
+def test_images_are_looked_at_in_pieces(monkeypatch):
+    whole = case(*CASES[1][:3])[2]
+    monkeypatch.setattr("qcompile.quant.geometry.PIECE", 1)
+    monkeypatch.setattr("qcompile.quant.geometry.ROWS_PER_INPUT", 1)
+    parts = case(*CASES[1][:3])[2]
+    assert whole.samples == parts.samples == 6 * 5 * 5
+    for name in ("gram", "cross", "mean_input", "mean_target", "power"):
+        assert torch.allclose(getattr(whole, name), getattr(parts, name), rtol=1e-5, atol=1e-6)
+
+
 def test_centred_moments_are_covariances():
     q, _, found = case(*CASES[0][:3])
     covariance = torch.cov(q.double().T, correction=0)
