@@ -19,6 +19,7 @@ from qcompile.policy.number_format import CodebookFormat, IntFormat, PowerFormat
 from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
 from qcompile.policy.site import Kind, Site
 from qcompile.quant.activation_quantizer import OF_EXPONENT
+from qcompile.quant.geometry import PIECE, ROWS_PER_INPUT
 from qcompile.quant.layer import STRIDE
 from qcompile.quant.layer_solver import TRIAL_ROWS
 from qcompile.quant.level_search import CANDIDATES, COARSE_FACTORS, EXPONENT_STEPS
@@ -50,6 +51,8 @@ class MatrixLayer:
     """Of one batch."""
     k: int
     rows: int
+    at_once: int
+    """Positions whose patches are made together: ``quant.geometry.pieces``."""
 
     @property
     def macs(self) -> int:
@@ -101,16 +104,15 @@ class LayerWork:
 
     def statistics(self, layer: MatrixLayer) -> float:
         """The moments of one batch: patches, then two products, then sums of the outputs."""
-        patches = layer.groups * layer.positions * layer.k
-        outputs = layer.groups * layer.positions * layer.rows
+        samples = layer.groups * layer.positions
         by_inputs = tells_by_inputs(layer.groups, layer.rows, layer.k)
         sums = products(layer.k) + layer.k * (layer.k if by_inputs else layer.rows)
-        samples = layer.groups * layer.positions
         seconds = samples * sums * self.speeds.product("linear", layer.k)
         # each is copied, moved and summed up; of the outputs the squares are summed, too
-        for elements, count in ((patches, 1), (outputs, 2)):
-            compared = count * self.speeds.over("compare", elements) / SUMS
-            seconds += elements * (2 * self.speeds.over("plain", elements) + compared)
+        for width, count in ((layer.k, 1), (layer.rows, 2)):
+            made = layer.groups * layer.at_once * width
+            compared = count * self.speeds.over("compare", made) / SUMS
+            seconds += samples * width * (2 * self.speeds.over("plain", made) + compared)
         return seconds
 
     def solve(self, layer: MatrixLayer, tuning: Tuning, spec: QuantSlot, weights: int) -> float:
@@ -202,7 +204,11 @@ def matrix_layer(site: Site, elements: int) -> MatrixLayer | None:
     out, groups = site.out_features, site.groups or 1
     if not out or not elements:
         return None
-    return MatrixLayer(groups, elements // out, prod(site.weight.shape) // out, out // groups)
+    positions, k = elements // out, prod(site.weight.shape) // out
+    at_once = max(PIECE // (groups * k), ROWS_PER_INPUT * k)
+    if site.kind is Kind.LINEAR:
+        at_once = positions
+    return MatrixLayer(groups, positions, k, out // groups, min(at_once, positions))
 
 
 def judged_rows(layer: MatrixLayer, batches: float) -> tuple[int, int]:

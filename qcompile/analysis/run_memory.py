@@ -17,12 +17,16 @@ from qcompile.quant.moments import is_wide
 from qcompile.quant.variables.categorical import NEIGHBOURS
 
 FLOAT, DOUBLE = 4, 8
-QUANTIZING = 4
-"""Copies of an operand, a batch each, that a quantizer holds at once."""
+QUANTIZING = 1
+"""Copies of an operand, a batch each, that a quantizer makes."""
+ROUNDING = 4
+"""Copies of a weight that is rounded for itself."""
 PATCHES = 1.25
-"""Copies of the patches of a batch, while statistics are taken: of one, and of what is padded."""
-OUTPUTS = 4
-"""Copies of the outputs of a batch: two of wanted ones, those around their mean, a product."""
+"""Copies of the patches that are made together: of them, and of what is padded."""
+WANTED = 2
+"""Copies of the outputs of a batch: as they were, and what is wanted of them."""
+OUTPUTS = 2
+"""Of those that belong to such patches: around their mean, and a product."""
 HELD = 3
 """Gram matrices in double precision that are held throughout a trial of dampings."""
 FACTORISING = 3
@@ -216,7 +220,7 @@ def _quantizing(walk: RunWalk, name: str, *, is_fitted: bool) -> int:
     weight = walk.weight(name)
     if weight is None or is_fitted:
         return aside
-    return aside + QUANTIZING * FLOAT * prod(weight.shape)
+    return aside + ROUNDING * FLOAT * prod(weight.shape)
 
 
 def _statistics(walk: RunWalk, name: str) -> int:
@@ -227,10 +231,10 @@ def _statistics(walk: RunWalk, name: str) -> int:
     layer = matrix_layer(walk.sites[name], walk.sizes.elements(walk.nodes[name]))
     if not tuning.uses_moments or layer is None:
         return 0
-    patches = layer.groups * layer.positions * layer.k
-    outputs = layer.groups * layer.positions * layer.rows
+    wanted = WANTED * layer.groups * layer.positions * layer.rows
+    pieces = layer.groups * layer.at_once * (PATCHES * layer.k + OUTPUTS * layer.rows)
     gram, rows = layer.groups * layer.k**2, layer.groups * layer.rows * layer.k
-    moments = FLOAT * (PATCHES * patches + OUTPUTS * outputs) + 2 * DOUBLE * (gram + rows)
+    moments = FLOAT * (wanted + pieces) + 2 * DOUBLE * (gram + rows)
     tried = tried_at_once(len(tuning.damping), DOUBLE * gram)
     grams = max(HELD + tried - 1 + FACTORISING, HELD + tried * FACTORISED)
     trial = DOUBLE * (grams * gram + ROWS_TRIED * rows)

@@ -58,7 +58,7 @@ def test_statistics_are_of_the_widest_layer(units):
     block = units("optq")[1]
     assert block.unit == "blocks.0"
     eliminated = 8 * (6 * 72 * 72 + 8 * 8 * 72)
-    quantizing = 4 * 4 * 8 * 8 * 36
+    quantizing = 4 * 8 * 8 * 36
     assert block.statistics_bytes == SCATTERED * eliminated + quantizing
 
 
