@@ -32,7 +32,7 @@ from tests.bench.matrix import (
     rows,
 )
 from tests.bench.step_cost import TIMED_STEPS, StepClock, StepCost
-from tests.bench.variant import GRADIENT, SYMMETRIC, preset_name, variant
+from tests.bench.variant import FLIPPED, GRADIENT, SYMMETRIC, preset_name, variant
 from tests.bench.vit_s14 import DEPTH, ViTS14
 
 CELL = {"model": "m", "seed": 1}
@@ -108,6 +108,7 @@ def test_every_row_is_its_recipe_with_preset_and_seed(row):
     assert ("gradient" in recipe.tuning.solvers) == recipe.tuning.learns
     assert (name == GRADIENT) <= (recipe.tuning.solvers == ("optq", "cd", "gradient"))
     assert (name == SYMMETRIC) <= (recipe.tuning.target == "symmetric")
+    assert (name == FLIPPED) == (recipe.calibration.flip == "horizontal")
     assert not steps or recipe.tuning.steps == int(steps)
     assert not row.preset.endswith("@equal") or recipe.tuning.learns
     assert recipe.calibration.seed == row.seed

@@ -65,6 +65,8 @@ def title(core: PlanCore) -> str:
 def _samples(data: DataPlan) -> str:
     parted = data.groups
     shown = f"{data.reference} {data.samples}"
+    if data.flip is not None:
+        shown += " and their mirror images"
     if parted is None:
         return shown
     judging = f"{parted.judging} with {several(parted.judging_samples, 'sample')}"

@@ -1,11 +1,12 @@
 """The calibration samples of a recipe, or of the caller, selected and checked."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, fx
 
 from qcompile.data.batches import split_off
+from qcompile.data.flips import drawn_a_batch, unfit_flips, with_flips
 from qcompile.data.input_check import by_input, check_batch, other_sizes
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import DataSource
@@ -16,6 +17,7 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.batches import placeholder_batches
 from qcompile.driver.bind import Bound
 from qcompile.policy.core import DataPlan
+from qcompile.policy.recipe import Calibration as Asked
 
 IN_MEMORY = "memory"
 """Reference of data that was passed as an object."""
@@ -31,8 +33,8 @@ class Calibration:
     @property
     def judging(self) -> int | None:
         """How many batches, the last, judge a fit, where the data decides that."""
-        parted = self.plan.groups
-        return None if parted is None else math.ceil(parted.judging_samples / self.plan.batch)
+        parted, drawn = self.plan.groups, drawn_a_batch(self.plan.batch, self.plan.flip)
+        return None if parted is None else math.ceil(parted.judging_samples / drawn)
 
 
 def calibration(bound: Bound, data: object | None) -> Calibration | None:
@@ -45,11 +47,22 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     size = batch_size(bound, asked.batch)
     labels = asked.labels if asked.labels is not None else source.labels
     selected, found = select_samples(
-        reference, source, asked.samples, size, asked.seed, asked.groups, labels
+        reference,
+        source,
+        asked.samples,
+        drawn_a_batch(size, asked.flip),
+        asked.seed,
+        asked.groups,
+        labels,
     )
     problems.extend(found)
     if selected is None:
         raise CompileError(problems)
+    if asked.flip is not None:
+        problem = unfit_flips(reference, split_off(selected.batches[0], labels)[0])
+        problems += [] if problem is None else [problem]
+        flipped = (with_flips(batch, asked.flip) for batch in selected.batches)
+        selected = replace(selected, batches=tuple(flipped))
     inputs = split_off(selected.batches[0], labels)[0]
     problems.extend(check_batch(inputs, bound.expected))
     if not has_errors(problems):
@@ -59,7 +72,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     if has_errors(problems):
         raise CompileError(problems)
     return Calibration(
-        plan=_plan(reference, selected, size, asked.seq_len),
+        plan=_plan(reference, selected, size, asked),
         batches=_batches(bound.graph, selected, labels),
         diagnostics=tuple(problems),
     )
@@ -85,7 +98,7 @@ def _source(
     return opened, problems
 
 
-def _plan(reference: str, selected: CalibrationSet, batch: int, seq_len: int | None) -> DataPlan:
+def _plan(reference: str, selected: CalibrationSet, batch: int, asked: Asked) -> DataPlan:
     return DataPlan(
         reference=reference,
         samples=len(selected.indices),
@@ -93,7 +106,8 @@ def _plan(reference: str, selected: CalibrationSet, batch: int, seq_len: int | N
         indices=selected.indices,
         sha256=selected.sha256,
         groups=selected.groups,
-        seq_len=seq_len,
+        flip=asked.flip,
+        seq_len=asked.seq_len,
     )
 
 

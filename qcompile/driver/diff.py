@@ -80,6 +80,7 @@ def _of_plan(name: str, core: PlanCore) -> Side:
             "batch": core.data.batch,
             "sha256": core.data.sha256,
             "groups": core.data.groups.tensor if core.data.groups else None,
+            "flip": core.data.flip,
         }
     return Side(name, core, data)
 
@@ -101,6 +102,7 @@ def _of_recipe(name: str, checked: Checked, asked: Compare) -> Side:
             "samples": recipe.calibration.samples,
             "batch": recipe.tuning.batch if learned else recipe.calibration.batch,
             "groups": recipe.calibration.groups,
+            "flip": recipe.calibration.flip,
         }
     return Side(name, make_plan(bound).plan.core, data, lost, _budget(bound))
 

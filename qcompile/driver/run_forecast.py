@@ -59,6 +59,7 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
     """Without ``speeds`` the time is left open. A preview goes by what ``calibrate`` asks for."""
     asked = bound.recipe.calibration
     samples = used.plan.samples if used else (asked.samples if asked else 0)
+    samples *= 2 if asked and asked.flip else 1
     batch = used.plan.batch if used else batch_size(bound, asked.batch if asked else 1)
     most = min(batch, samples)
     if used is not None and used.batches:  # samples in groups are cut into even batches

@@ -30,6 +30,8 @@ Inputs = Literal["quantized", "float", "mixed"]
 Order = Literal["natural", "activation"]
 Rescaling = Literal["equalize", "smoothquant", "awq", "ln_reparam"]
 Target = Literal["symmetric", "asymmetric", "residual"]
+Flip = Literal["horizontal", "vertical"]
+"""Of ``calibrate``: the axis along which images are mirrored."""
 
 
 @frozen

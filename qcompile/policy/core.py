@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qcompile.methods.axes import Flip
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.choice import ChoicePlan
 from qcompile.policy.document import Frozen
@@ -132,6 +133,8 @@ class DataPlan(Frozen):
     sha256: str
     groups: GroupsPlan | None = Field(default=None, exclude_if=lambda groups: groups is None)
     """Written only where the recipe names them, so that plans without keep their hash."""
+    flip: Flip | None = Field(default=None, exclude_if=lambda flip: flip is None)
+    """Each batch is half of images, half of their mirror images. Written where there are any."""
     seq_len: int | None = Field(default=None, exclude_if=lambda length: length is None)
     """The same."""
 

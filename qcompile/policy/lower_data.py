@@ -1,10 +1,12 @@
 """The ``calibrate`` and ``evaluate`` statements."""
 
 from collections.abc import Sequence
+from typing import cast, get_args
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.suggest import did_you_mean
+from qcompile.methods.axes import Flip
 from qcompile.policy.attributes import Attribute, Shape, given_twice, listed, read
 from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import Calibration, Evaluation
@@ -21,6 +23,7 @@ CALIBRATE = (
     Attribute("seed", Shape.INTEGER),
     Attribute("labels", Shape.TEXT),
     Attribute("groups", Shape.TEXT),
+    Attribute("flip", Shape.WORD, choices=get_args(Flip)),
     Attribute("mask", Shape.TEXT, carried_out=False),
     Attribute("seq_len", Shape.INTEGER, low=1),
 )
@@ -51,6 +54,7 @@ def lower_calibrate(node: CalibrateBlock, checker: Checker) -> Calibration | Non
         seed=settings.integer("seed") or DEFAULT_SEED,
         labels=settings.text("labels"),
         groups=settings.text("groups"),
+        flip=cast("Flip | None", settings.text("flip")),
         seq_len=settings.integer("seq_len"),
         span=node.span,
         reference_span=attr.value.span,

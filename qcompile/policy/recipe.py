@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.source import Source, Span
+from qcompile.methods.axes import Flip
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.change import Change
 from qcompile.policy.claim import Claim, Predicted, Resource, ResourceName, measures
@@ -160,6 +161,8 @@ class Calibration:
     labels: str | None
     groups: str | None
     """Name of the tensor that says of which group a sample is."""
+    flip: Flip | None
+    """Mirror images are looked at, too."""
     seq_len: int | None
     span: Span
     """The whole statement."""

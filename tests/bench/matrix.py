@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qcompile.methods.presets import preset as known_preset
 from tests.bench import fashion_files, photo_files
-from tests.bench.variant import GRADIENT, SYMMETRIC, preset_name
+from tests.bench.variant import FLIPPED, GRADIENT, SYMMETRIC, preset_name
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -116,12 +116,12 @@ ENGINE = Matrix(
     (
         ("w2a8", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
         ("w3a3", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
-        ("w2", (*QUICK, *AT_EQUAL_TIME, THOROUGH)),
-        ("w3", (*QUICK, *AT_EQUAL_TIME, THOROUGH)),
+        ("w2", (*QUICK, FLIPPED, *AT_EQUAL_TIME, THOROUGH)),
+        ("w3", (*QUICK, FLIPPED, *AT_EQUAL_TIME, THOROUGH)),
         ("w3mixed", QUICK),
-        ("w4", (*QUICK, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
-        ("w4a4", (*QUICK, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
-        ("w4a8", (*QUICK, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
+        ("w4", (*QUICK, FLIPPED, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
+        ("w4a4", (*QUICK, FLIPPED, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
+        ("w4a8", (*QUICK, FLIPPED, SYMMETRIC, *AT_EQUAL_TIME, THOROUGH, "brecq@100", "qdrop@100")),
     ),
 )
 MATRICES = (ACCURACY, ENGINE)

@@ -19,6 +19,8 @@ PARTS = (
 )
 SYMMETRIC = "hybrid+symmetric"
 """The layer solver fitted to ``W q``, not to the float output: for few different images."""
+FLIPPED = "hybrid+flipped"
+"""Mirror images beside the images: twice the rows, and twice the time to look at them."""
 SETTINGS = {GRADIENT: PARTS, SYMMETRIC: ("target = symmetric",)}
 SEED = re.compile(r"^(\s*seed\s*=\s*)\d+$", re.MULTILINE)
 
@@ -50,8 +52,10 @@ def variant(path: Path, preset: str, seed: int) -> Variant:
     name, _, steps = preset.partition("@")
     settings = [*SETTINGS.get(name, ()), *([f"steps = {steps}"] if steps else ())]
     tune = "\n  ".join([f"tune {preset_name(preset)} {{", *settings]) + "\n}"
-    tune = tune if settings else f"tune {name}"
+    tune = tune if settings else f"tune {preset_name(preset)}"
     text = _once(TUNE, tune, path.read_text(), path)
+    if name == FLIPPED:
+        text = _once(SEED, r"\g<0>\n  flip = horizontal", text, path)
     return Variant(path, _once(SEED, rf"\g<1>{seed}", text, path))
 
 

@@ -125,7 +125,7 @@ class Bare(nn.Module):
         self.weight = nn.Parameter(torch.empty(4, 4))
         self.several = nn.ParameterList([nn.Parameter(torch.empty(4, 4))])
         self.named = nn.ParameterDict({"one": nn.Parameter(torch.empty(4, 4))})
-        self.phase = nn.Parameter(torch.empty(4, dtype=torch.complex64))
+        self.phase = nn.Parameter(torch.ones(4, dtype=torch.complex64))
 
     def forward(self, x):
         x = functional.linear(x @ self.weight, self.several[0]) @ self.named["one"]
