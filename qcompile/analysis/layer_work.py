@@ -16,7 +16,7 @@ from qcompile.data.groups import JUDGING
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import TensorPlan
 from qcompile.policy.number_format import CodebookFormat, IntFormat, PowerFormat
-from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot
+from qcompile.policy.scheme import Lsq, Mse, PerToken, QuantSlot, SignedMse
 from qcompile.policy.site import Kind, Site
 from qcompile.quant.activation_quantizer import OF_EXPONENT
 from qcompile.quant.geometry import PIECE, ROWS_PER_INPUT
@@ -38,6 +38,8 @@ PLAIN = 3
 """Tensors that a plain pass reads and writes."""
 SUMS = 4
 """Of squares or of values in double precision, in the time of one comparison."""
+SEARCHES = (Mse, Lsq, SignedMse)
+"""Observers that compare ranges."""
 BOTH_ENDS = 7
 """Up to these bits a signed symmetric search tries each factor with either end code."""
 
@@ -221,7 +223,7 @@ def judged_rows(layer: MatrixLayer, batches: float) -> tuple[int, int]:
 
 def candidates(spec: QuantSlot, stride: int = 1) -> int:
     """Grids that a range search compares; of a power grid, once its exponent is known."""
-    searches = isinstance(spec.observer, Mse | Lsq)
+    searches = isinstance(spec.observer, SEARCHES)
     if isinstance(spec.format, CodebookFormat) or not searches:
         return 0  # what Lloyd's algorithm takes is next to nothing
     if not isinstance(spec.format, IntFormat):
@@ -235,7 +237,7 @@ def behind_exponents(spec: QuantSlot) -> int:
     """Scales that a search for an exponent compares."""
     if not isinstance(spec.format, PowerFormat) or spec.format.exponent is not None:
         return 0
-    searches = isinstance(spec.observer, Mse | Lsq)
+    searches = isinstance(spec.observer, SEARCHES)
     return (2 + EXPONENT_STEPS) * (1 + (len(COARSE_FACTORS) if searches else 0))
 
 

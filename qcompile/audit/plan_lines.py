@@ -21,6 +21,8 @@ from qcompile.audit.strict_json import (
 OF_ACTIVATIONS = frozenset({"int", "power", "log", "minifloat", "block"})
 OF_WEIGHTS = (OF_ACTIVATIONS - {"log"}) | {"nf4", "codebook", "sum"}
 """Kinds of number formats."""
+SIGNED = "signed_mse"
+"""The observer whose scales may be negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Line:
     grids: tuple[Grid, ...]
     """One, or one for each term of a sum."""
     symmetric: bool
+    has_signed_scales: bool
     granularity: str
     scales: tuple[int, ...]
     """Shape of scale and zero point."""
@@ -109,6 +112,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
     spec = cast("dict[str, Json]", field(stated, "spec", dict))
     form = cast("dict[str, Json]", field(spec, "format", dict))
     step = cast("dict[str, Json]", field(spec, "granularity", dict))
+    observer = field(cast("dict[str, Json]", field(spec, "observer", dict)), "kind", str)
     at_run_time = field(spec, "dynamic", bool) or step.get("kind") == "per_token"
     known = OF_WEIGHTS if slot == "weight" else OF_ACTIVATIONS
     terms = tables(form, "terms") if form.get("kind") == "sum" else []
@@ -137,6 +141,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
         name=storage if slot == "weight" else f"{key}:{slot}",
         grids=grids(form),
         symmetric=field(spec, "symmetric", bool),
+        has_signed_scales=observer == SIGNED,
         granularity=kind,
         scales=_scales(kind, channels, row, group),
         group=group,
@@ -146,7 +151,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
         row=row,
         nbytes=field(stated, "bytes_after", int),
         at_run_time=at_run_time,
-        grid=repr((form, spec.get("symmetric"), step, shape, axis)).encode(),
+        grid=repr((form, spec.get("symmetric"), observer == SIGNED, step, shape, axis)).encode(),
         shared_by=canonical(stated["shared_by"]) if stated.get("shared_by") else b"",
         parameter=optional(stated, "parameter", str) or "",
     )

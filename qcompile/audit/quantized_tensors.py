@@ -24,7 +24,7 @@ class Part:
 
     name: str
     kind: str
-    """``codes``, ``scale``, ``zero_point``, or a parameter of the format."""
+    """``codes``, ``scale``, ``signed scale``, ``zero_point``, or a parameter of the format."""
     grid: Grid
     dtype: str
     shape: tuple[int, ...]
@@ -40,7 +40,8 @@ def _of_weight(line: Line) -> Iterator[Part]:
         prefix = f"{line.name}:" if place == 1 else f"{line.name}:term{place}."
         yield Part(f"{prefix}codes", "codes", grid, "U8", (-(-count * grid.bits // 8),))
         one_byte = grid.scale in {"e8m0", "e4m3"}
-        yield Part(f"{prefix}scale", "scale", grid, "U8" if one_byte else "F32", line.scales)
+        kind = "signed scale" if line.has_signed_scales else "scale"
+        yield Part(f"{prefix}scale", kind, grid, "U8" if one_byte else "F32", line.scales)
         for name, length in grid.parameters:
             yield Part(f"{prefix}{name}", name, grid, "F32", (length,))
     if not line.symmetric:
@@ -137,6 +138,8 @@ def _objection(part: Part, found: StoredTensor, count: int) -> str | None:
 def _of_scale(part: Part, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str | None:
     """Scales of integers are normal numbers; other scales and exponents at least positive."""
     normal = part.grid.scale == "normal"
+    if part.kind == "signed scale":
+        values = np.abs(values)
     enough = values >= SMALLEST_NORMAL if normal else values > 0
     if bool((np.isfinite(values) & enough).all()):
         return None

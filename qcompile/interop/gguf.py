@@ -213,8 +213,8 @@ def _scale_is_lost(matrix: PackedMatrix) -> bool:
     """Above the range, in the denormal numbers, or with an offset above the range."""
     limits = torch.finfo(torch.float16)
     offset = matrix.scale * matrix.zero_point
-    too_small = matrix.scale < limits.tiny
-    return bool((too_small | (matrix.scale > limits.max) | (offset > limits.max)).any())
+    size = matrix.scale.abs()
+    return bool(((size < limits.tiny) | (size > limits.max) | (offset > limits.max)).any())
 
 
 def _plain(name: str, tensor: Tensor, language: LanguageModel | None = None) -> GgufTensor:

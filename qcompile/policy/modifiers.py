@@ -29,6 +29,7 @@ from qcompile.policy.scheme import (
     PerGroup,
     PerTensor,
     PerToken,
+    SignedMse,
 )
 from qcompile.policy.slot_rules import Objection
 from qcompile.policy.type_errors import wrong_type
@@ -45,7 +46,7 @@ FLAGS: tuple[tuple[str, Change], ...] = (
     ("dynamic", SetDynamic(True)),
 )
 MODIFIERS = (*(name for name, _ in FLAGS), "per_group", "observer", "bits", "exponent")
-OBSERVERS = ("minmax", "mse", "percentile", "lsq")
+OBSERVERS = ("minmax", "mse", "percentile", "lsq", "signed_mse")
 SETTABLE = ("bits", "symmetric", "observer", "group_size", "axis", "granularity", "dynamic")
 MAX_AXIS = 8
 MAX_GROUP = 1 << 20
@@ -159,8 +160,11 @@ def observer(expr: Expr, checker: Checker) -> Observer | None:
     match expr:
         case Ref((name,)):
             return _plain_observer(Name(name, expr.span), checker)
-        case Call(Ref(("mse",)), (Arg(_, value),)):
-            return _mse(value, checker)
+        case Call(Ref(("mse" | "signed_mse" as name,)), (Arg(_, value),)):
+            p = _power(value, checker)
+            if p is None:
+                return None
+            return Mse(p=p) if name == "mse" else SignedMse(p=p)
         case Call(Ref(("percentile",)), (Arg(None, value),)):
             return _percentile(value, checker)
         case _:
@@ -177,6 +181,8 @@ def _plain_observer(name: Name, checker: Checker) -> Observer | None:
             return Mse()
         case "lsq":
             return Lsq()
+        case "signed_mse":
+            return SignedMse()
         case "percentile":
             way_out = "write `percentile(99.9)`"
             checker.report(illegal("`percentile` needs a value", name.span, way_out))
@@ -186,14 +192,14 @@ def _plain_observer(name: Name, checker: Checker) -> Observer | None:
             return None
 
 
-def _mse(expr: Expr, checker: Checker) -> Observer | None:
+def _power(expr: Expr, checker: Checker) -> float | None:
     constant = checker.constant(expr, Dimension.NUMBER)
     if constant is None or isinstance(constant.value, tuple):
         return None
     if not 0 < constant.value <= 10:
         checker.report(beyond("p", constant.value, "above 0 and at most 10", expr.span))
         return None
-    return Mse(p=constant.value)
+    return constant.value
 
 
 def _percentile(expr: Expr, checker: Checker) -> Observer | None:

@@ -92,7 +92,21 @@ class Lsq:
     kind: Literal["lsq"] = "lsq"
 
 
-Observer: TypeAlias = MinMax | Mse | Percentile | Lsq
+@frozen
+class SignedMse:
+    """As ``Mse``, and the scale of a group is negative where its largest number is positive.
+
+    So the code without an opposite, -8 of ``int4``, stands for the largest number.
+    """
+
+    p: float = 2.4
+    kind: Literal["signed_mse"] = "signed_mse"
+
+    def __post_init__(self) -> None:
+        refuse_illegal(p=self.p > 0)
+
+
+Observer: TypeAlias = MinMax | Mse | Percentile | Lsq | SignedMse
 
 
 @frozen
@@ -113,6 +127,11 @@ class QuantSlot:
     @property
     def bits(self) -> int:
         return self.format.bits
+
+    @property
+    def has_signed_scale(self) -> bool:
+        """A scale may be negative."""
+        return isinstance(self.observer, SignedMse)
 
     @property
     def integer(self) -> IntFormat:

@@ -110,7 +110,17 @@ def _scale_objection(spec: QuantSlot) -> Objection | None:
     follows = sizes or isinstance(number, CodebookFormat)
     if follows and not isinstance(spec.observer, MinMax):
         return Objection(f"the scale of `{name}` is given by the largest value", "leave it out")
-    return None
+    return _sign_objection(spec)
+
+
+def _sign_objection(spec: QuantSlot) -> Objection | None:
+    """A scale has a sign where all that reads it multiplies: groups are of weights alone."""
+    number = spec.format
+    is_signed = isinstance(number, IntFormat) and number.signed and spec.symmetric
+    if not spec.has_signed_scale or (is_signed and isinstance(spec.granularity, PerGroup)):
+        return None
+    reason = "`signed_mse` is for groups of symmetric signed integers"
+    return Objection(reason, "write `observer=mse`, or a weight as `int4 symmetric per_group(32)`")
 
 
 def _stored_objection(slot: str, spec: QuantSlot) -> Objection | None:

@@ -1,6 +1,6 @@
 """The uniform affine grid: which real numbers the codes stand for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -87,6 +87,18 @@ def covering(low: Tensor, high: Tensor, qmin: int, qmax: int, *, symmetric: bool
         # not (high - low) / n: the difference of two large float32 numbers overflows
         raw = high / (qmax - qmin) - low / (qmax - qmin)
     return with_scale(raw, low, qmin, qmax, symmetric=symmetric)
+
+
+def covering_turned(low: Tensor, high: Tensor, qmin: int, qmax: int) -> Grid:
+    """The same on signed codes, with the longer end on the side where numbers are larger.
+
+    Where that is ``high``, the zero point is -1 in place of 0: codes stand for ``qmin + 1`` to
+    ``qmax + 1``. It is the grid of codes ``-1 - c`` with a negative scale and no zero point.
+    """
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    zero_point = torch.where(high > -low, -1.0, 0.0).to(low.dtype)
+    raw = torch.maximum(high / (qmax - zero_point), low / (qmin - zero_point))
+    return replace(with_scale(raw, low, qmin, qmax, symmetric=True), zero_point=zero_point)
 
 
 def with_scale(raw: Tensor, low: Tensor, qmin: int, qmax: int, *, symmetric: bool) -> Grid:

@@ -11,7 +11,6 @@ from qcompile.methods.axes import Learned
 from qcompile.policy.number_format import SingleFormat, terms_of
 from qcompile.policy.size import Part
 from qcompile.quant.block_scale import true_scale
-from qcompile.quant.fake_quantize import stored_grid
 from qcompile.quant.grouping import Grouping, grouping
 from qcompile.quant.learned_grid import LearnedGrid
 from qcompile.quant.level_grid import LevelGrid
@@ -54,8 +53,7 @@ class UniformCode:
     base: None = None
 
     def start(self) -> Tensor:
-        found = _unpacked(self.code.packed, self.code.spec.bits, self.view)
-        return found.float() + self.code.spec.integer.qmin
+        return self.code.decoded()[0].float()
 
     def stored(self, codes: Tensor) -> QuantizedWeight:
         code = self.code
@@ -91,15 +89,12 @@ class LevelCode:
 def learned_code(code: StoredWeight, learn: Collection[Learned]) -> LearnedCode:
     """The parameters of the grid that ``learn`` names, and the format has, get gradients."""
     view = grouping(code.spec.granularity, code.shape, code.output_axis)
-    per_group = (view.outer, view.groups, 1)
     if isinstance(code, QuantizedWeight):
-        number = code.spec.integer
-        grid = stored_grid(code.scale, code.zero_point, number.qmin, number.qmax, per_group)
         moving = set(learn) - {"zero_point"} if code.zero_point is None else learn
-        return UniformCode(code, view, UniformLearned(grid, moving))
+        return UniformCode(code, view, UniformLearned(code.decoded()[1], moving))
     number, last = terms_of(code.spec.format)[-1], code.terms[-1]
     _, scale, tensor_scale, table, _ = stored_term(number, last)
-    grid = LevelGrid(table, true_scale(scale, tensor_scale).reshape(per_group))
+    grid = LevelGrid(table, true_scale(scale, tensor_scale).reshape(view.outer, view.groups, 1))
     moving = learn if scale.is_floating_point() else set(learn) - {"scale"}
     levels = LevelLearned(grid, number, moving, last.get("exponent"))
     base = code.without_last_term(torch.float32)

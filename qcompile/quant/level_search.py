@@ -11,7 +11,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from qcompile.policy.scheme import Lsq, MinMax, Mse, Observer, Percentile
+from qcompile.policy.scheme import Lsq, MinMax, Mse, Observer, Percentile, SignedMse
 from qcompile.quant.level_grid import LevelGrid
 from qcompile.quant.levels import power_levels
 from qcompile.quant.range_search import SHRINK_FACTORS
@@ -53,7 +53,7 @@ def _scale(rows: Tensor, levels: Tensor, observer: Observer, fine: Sequence[floa
             rank = round(q / 100 * (rows.shape[1] - 1)) + 1
             inner = rows.abs().kthvalue(rank, dim=1, keepdim=True).values / end
             return torch.where(inner == 0, widest, inner)
-        case Mse(p=p):
+        case Mse(p=p) | SignedMse(p=p):
             return _least_error(rows, levels, widest, p, fine)
         case Lsq():
             return _least_error(rows, levels, widest, Mse().p, fine)

@@ -9,15 +9,23 @@ Everything works on rows ``[rows, n]`` with one grid a row. Ties go to the wider
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import TypeAlias, assert_never
 
 import torch
 from torch import Tensor
 
-from qcompile.policy.scheme import Lsq, MinMax, Mse, Observer, Percentile, QuantSlot
-from qcompile.quant.grid import Grid, check, covering, with_scale
+from qcompile.policy.scheme import (
+    Lsq,
+    MinMax,
+    Mse,
+    Observer,
+    Percentile,
+    QuantSlot,
+    SignedMse,
+)
+from qcompile.quant.grid import Grid, check, covering, covering_turned, with_scale
 from qcompile.quant.grouping import grouping
 from qcompile.quant.sampling import Sample
 
@@ -152,7 +160,7 @@ def _observe(rows: Rows, observer: Observer, spec: QuantSlot, stride: int) -> Gr
             return _covering(rows.low, rows.high, spec)
         case Percentile(q=q):
             return _covering(*_percentile(rows, q, spec), spec)
-        case Mse(p=p):
+        case Mse(p=p) | SignedMse(p=p):
             return _least_error(rows, spec, p, stride)
         case Lsq():
             return _least_error(rows, spec, Mse().p, stride)
@@ -161,6 +169,8 @@ def _observe(rows: Rows, observer: Observer, spec: QuantSlot, stride: int) -> Gr
 
 
 def _covering(low: Tensor, high: Tensor, spec: QuantSlot) -> Grid:
+    if spec.has_signed_scale:
+        return covering_turned(low, high, spec.integer.qmin, spec.integer.qmax)
     return covering(low, high, spec.integer.qmin, spec.integer.qmax, symmetric=spec.symmetric)
 
 
@@ -266,7 +276,8 @@ class _Search:
             return _covering(self._low * factor, self._high * factor, spec)
         qmin, qmax = spec.integer.qmin, spec.integer.qmax
         largest = torch.maximum(self._high, -self._low) if qmin < 0 else self._high
-        return with_scale(largest * factor / end, self._low, qmin, qmax, symmetric=True)
+        grid = with_scale(largest * factor / end, self._low, qmin, qmax, symmetric=True)
+        return replace(grid, zero_point=self.grid.zero_point) if spec.has_signed_scale else grid
 
     def _error(self, grid: Grid) -> Tensor:
         pieces = _pieces(self._values, self._counts)

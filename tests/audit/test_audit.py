@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from qcompile.policy.number_format import (
     SumFormat,
     terms_of,
 )
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, QuantSlot
+from qcompile.policy.scheme import Mse, PerChannel, PerGroup, PerTensor, QuantSlot, SignedMse
 from qcompile.quant.packing import pack
 from qcompile.store.canonical import canonical_json, sha256_hex
 from qcompile.store.disk import Disk
@@ -66,6 +67,26 @@ def made():
 @pytest.fixture
 def artifact(tmp_path, made):
     return made.written_to(tmp_path / "out")
+
+
+SIGNED = replace(W4, granularity=PerGroup(size=5), observer=SignedMse())
+
+
+def test_a_scale_has_a_sign_where_that_is_planned(tmp_path):
+    made = quantized(seeded(Net()), (normal(2, 1, 3, 8),), SIGNED, None, only="conv")
+    out = made.written_to(tmp_path / "out")
+    assert bool((made.tensors["conv.weight:scale"] < 0).any())
+    assert audit(out) == []
+    with_tensors(out, made, broken("conv.weight:scale", 0, 0.0))
+    assert any("positive normal number" in text for text in messages(audit(out)))
+
+
+def test_a_negative_scale_that_is_not_planned_is_found(tmp_path):
+    plain = replace(SIGNED, observer=Mse())
+    made = quantized(seeded(Net()), (normal(2, 1, 3, 8),), plain, None, only="conv")
+    out = made.written_to(tmp_path / "out")
+    with_tensors(out, made, broken("conv.weight:scale", 0, -1.0))
+    assert any("positive normal number" in text for text in messages(audit(out)))
 
 
 def messages(found, code="QR910"):

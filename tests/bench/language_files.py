@@ -17,7 +17,7 @@ from tests.bench.matrix import ROOT
 
 RECIPE = """qrecipe 1
 model "hf:smollm2"
-scheme inner {{ weight int4 symmetric per_group(32); act float }}
+scheme inner {{ weight int4 symmetric per_group(32) observer={observer}; act float }}
 scheme table {{ weight int8 symmetric per_group(32); act float }}
 policy main {{
   use inner for linear
@@ -38,6 +38,8 @@ ROUNDINGS = {
     "Q4_0 of llama.cpp, weighted": "importance",
 }
 PRESETS = ("rtn", "rtn_gram", "optq", "hybrid")
+UNSIGNED = ("rtn", "hybrid")
+"""Again with scales that are positive, all of them."""
 ALL_SOURCES = (
     *SOURCES,
     "qcompile/interop",
@@ -67,8 +69,17 @@ def cases(seeds: int, samples: int, length: int) -> Iterator[FileCase]:
         yield FileCase(name, 0, "", rounding)
     for seed in range(1, seeds + 1):
         for preset in PRESETS:
-            text = RECIPE.format(preset=preset, samples=samples, length=length, seed=seed)
+            text = _recipe(preset, samples, length, seed, "signed_mse")
             yield FileCase(f"`{preset}`", seed, text)
+        for preset in UNSIGNED:
+            text = _recipe(preset, samples, length, seed, "mse")
+            yield FileCase(f"`{preset}`, positive scales", seed, text)
+
+
+def _recipe(preset: str, samples: int, length: int, seed: int, observer: str) -> str:
+    return RECIPE.format(
+        preset=preset, samples=samples, length=length, seed=seed, observer=observer
+    )
 
 
 def line(case: FileCase, found: Document) -> str:

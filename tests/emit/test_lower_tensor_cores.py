@@ -18,7 +18,7 @@ from qcompile.emit.lower.machine import device_of
 from qcompile.emit.lower.tensor_core_kernels import fp8_product, int8_product
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot, SignedMse
 from qcompile.targets.catalogue import find_target
 from qcompile.targets.names import BUILTIN
 from qcompile.targets.target import Target
@@ -200,6 +200,7 @@ def test_what_is_no_product_of_small_floats_stays_in_float(planned, weight, act,
 
 INT4 = [
     slot(4, True, True, PerGroup(size=32)),
+    replace(slot(4, True, True, PerGroup(size=32)), observer=SignedMse()),
     slot(4, False, False, PerGroup(size=64)),
     slot(2, False, False, PerChannel()),
 ]

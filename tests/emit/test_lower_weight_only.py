@@ -16,7 +16,15 @@ from qcompile.emit.lower.kernels import dynamic_linear, int4_linear, int8_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.materialize import materialize
-from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from qcompile.policy.scheme import (
+    IntFormat,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    PerToken,
+    QuantSlot,
+    SignedMse,
+)
 from qcompile.targets.catalogue import find_target
 from qcompile.targets.target import Target
 
@@ -48,6 +56,7 @@ def kernels(made):
 
 INT4 = [
     slot(4, True, True, PerGroup(size=32)),
+    replace(slot(4, True, True, PerGroup(size=32)), observer=SignedMse()),
     slot(4, False, False, PerGroup(size=64)),
     slot(3, True, True, PerGroup(size=128)),
     slot(2, False, False, PerChannel()),

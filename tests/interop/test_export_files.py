@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from torch import nn
 
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.export import export
-from qcompile.policy.scheme import IntFormat, PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from qcompile.policy.scheme import (
+    IntFormat,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    PerToken,
+    QuantSlot,
+    SignedMse,
+)
 from qcompile.quant.quantized_weight import from_tensors
 from tests.interop.exporting import normal, quantized
 from tests.tiny_models import ConvNet, seeded
@@ -20,6 +29,11 @@ from tests.tiny_models import ConvNet, seeded
 def slot(bits, granularity, *, signed=True, symmetric=True, dynamic=False):
     number = IntFormat(bits=bits, signed=signed)
     return QuantSlot(format=number, symmetric=symmetric, granularity=granularity, dynamic=dynamic)
+
+
+def turned(spec):
+    """With scales of both signs."""
+    return replace(spec, observer=SignedMse())
 
 
 class Two(nn.Module):
@@ -104,6 +118,8 @@ def decoded(kind, axes, data):
 BLOCKS = [
     (slot(8, PerGroup(size=32)), 8),
     (slot(4, PerGroup(size=32)), 2),
+    (turned(slot(4, PerGroup(size=32))), 2),
+    (turned(slot(8, PerGroup(size=32))), 8),
     (slot(4, PerChannel()), 2),
     (slot(4, PerGroup(size=64), signed=False, symmetric=False), 3),
     (slot(4, PerTensor(), symmetric=False), 3),
@@ -155,6 +171,7 @@ def ints(words, bits, count):
 PACKED = [
     slot(4, PerChannel()),
     slot(4, PerGroup(size=16)),
+    turned(slot(4, PerGroup(size=16))),
     slot(4, PerGroup(size=16), signed=False, symmetric=False),
     slot(8, PerTensor()),
     slot(8, PerChannel(), signed=False, symmetric=False),

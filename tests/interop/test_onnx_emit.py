@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from qcompile.interop.onnx_emit import check_operations, emit
 from qcompile.interop.onnx_file import OnnxModel, model_bytes
 from qcompile.policy.number_format import IntFormat
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot, SignedMse
 from tests.interop.exporting import normal, quantized
 from tests.tiny_models import AttentionBlock, ConvNet, ResidualNet, SharedNet, seeded
 
@@ -56,6 +56,7 @@ WEIGHTS = [
     for granularity in (PerTensor(), PerChannel(), PerChannel(axis=1), PerGroup(size=4))
     for signed, symmetric in ((True, True), (False, False))
 ]
+WEIGHTS.append(replace(slot(4, PerGroup(size=4)), observer=SignedMse()))
 
 
 class Product(nn.Module):

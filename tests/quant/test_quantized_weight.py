@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,9 +10,11 @@ from qcompile.policy.scheme import (
     PerGroup,
     PerTensor,
     QuantSlot,
+    SignedMse,
 )
 from qcompile.policy.size import weight_bytes
 from qcompile.quant.grouping import grouping
+from qcompile.quant.packing import unpack
 from qcompile.quant.quantized_weight import encode, from_tensors, quantize_weight
 from qcompile.quant.range_search import weight_range
 
@@ -65,6 +69,38 @@ def test_names_and_scale_shapes_on_disk():
     assert channel["w:scale"].shape == (4,)
     tensor = quantized(weight, slot(4, PerTensor(), True, True)).tensors("w")
     assert tensor["w:scale"].shape == (1,)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_turned_grid_is_stored_as_a_negative_scale(bits):
+    """No zero points: a reader multiplies codes by scales, as of every symmetric weight."""
+    weight = torch.randn(6, 8, generator=torch.Generator().manual_seed(bits))
+    spec = replace(slot(bits, PerGroup(size=4), True, True), observer=SignedMse())
+    grid = weight_range(weight, spec, 0)
+    found = quantize_weight(weight, spec, 0, grid)
+    view = grouping(spec.granularity, (6, 8), 0)
+    assert found.zero_point is None
+    assert torch.equal(found.scale < 0, (grid.zero_point == -1).view(6, 2))
+    assert 0 < int((found.scale < 0).sum()) < 12
+    numbers = grid.fake_quantize(view.view(weight))
+    assert torch.equal(view.view(found.dequantize(torch.float32)), numbers)
+    largest = view.view(weight).abs().argmax(-1, keepdim=True)
+    stored = view.view(unpack(found.packed, bits, 48).view(6, 8)).gather(-1, largest)
+    assert (stored == 0).any()  # the code without an opposite is used
+
+
+@pytest.mark.parametrize("observer", [MinMax(), SignedMse()])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_what_was_encoded_is_decoded(observer, symmetric):
+    weight = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+    spec = slot(4, PerGroup(size=4), symmetric, signed=True)
+    spec = replace(spec, observer=observer) if symmetric else spec
+    grid = weight_range(weight, spec, 0)
+    codes, again = quantize_weight(weight, spec, 0, grid).decoded()
+    assert torch.equal(again.scale, grid.scale)
+    assert torch.equal(again.zero_point, grid.zero_point)
+    view = grouping(spec.granularity, (6, 8), 0)
+    assert torch.equal(codes, grid.quantize(view.view(weight)))
 
 
 def test_signed_codes_are_stored_offset_by_their_minimum():

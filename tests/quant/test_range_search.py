@@ -11,6 +11,7 @@ from qcompile.policy.scheme import (
     PerGroup,
     PerTensor,
     QuantSlot,
+    SignedMse,
 )
 from qcompile.quant import range_search
 from qcompile.quant.grid import Grid, covering
@@ -103,6 +104,33 @@ def test_error_is_the_sum_of_powers_over_the_maximum():
     distance = (grid.fake_quantize(x) - x).double().abs() / x.double().abs().amax(1, keepdim=True)
     wanted = distance.pow(2.4).sum(1, keepdim=True)
     assert torch.allclose(error(x, grid, 2.4), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_a_signed_scale_turns_the_grid_to_the_larger_numbers(bits):
+    """Its error is that of ``mse`` on rows turned so that the largest number is negative."""
+    weight = heavy_tailed(12, 32, seed=bits)
+    found = weight_range(
+        weight, slot(bits, symmetric=True, granularity=PerGroup(16), observer=SignedMse()), 0
+    )
+    plain = slot(bits, symmetric=True, granularity=PerGroup(16))
+    rows = grouping(PerGroup(16), (12, 32), 0).view(weight)
+    is_turned = rows.amax(-1, keepdim=True) > -rows.amin(-1, keepdim=True)
+    assert torch.equal(found.zero_point == -1, is_turned)
+    assert 0 < is_turned.double().mean() < 1
+    turned = torch.where(is_turned, -rows, rows)
+    wanted = weight_range(turned.view(12, 32), plain, 0)
+    assert torch.equal(found.scale, wanted.scale)
+    numbers = torch.where(is_turned, -1.0, 1.0) * wanted.fake_quantize(turned)
+    assert torch.equal(found.fake_quantize(rows), numbers)
+    assert score(rows, found) < score(rows, weight_range(weight, plain, 0))
+
+
+def test_rows_of_zeros_have_a_grid_that_is_not_turned():
+    spec = slot(4, symmetric=True, granularity=PerGroup(4), observer=SignedMse())
+    found = weight_range(torch.zeros(2, 8), spec, 0)
+    assert not found.zero_point.any()
+    assert (found.scale == 1).all()
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):
