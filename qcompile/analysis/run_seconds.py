@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 from torch import fx
 
@@ -35,11 +35,11 @@ def unit_seconds(walk: RunWalk, speeds: Speeds, memory: Sequence[UnitMemory]) ->
         yield seconds + timer.end(unit, sizes.state) + asked / FLOAT * speeds.new
 
 
-def rescaling_seconds(walk: RunWalk, speeds: Speeds) -> float:
-    """To look at all values of the float model, and at the first outputs before and after."""
+def rescaling_seconds(walk: RunWalk, speeds: Speeds, most: float = inf) -> float:
+    """To look at values of the float model in ``most`` batches, and at the first outputs twice."""
     work = LayerWork(walk.graph, walk.sites, walk.sizes, speeds)
     computed = (node for node in walk.nodes.values() if node.op.startswith("call_"))
-    return (walk.batches + 2) * sum(map(work.evaluate, computed))
+    return (min(walk.batches, most) + 2) * sum(map(work.evaluate, computed))
 
 
 def weighing_seconds(walk: RunWalk, speeds: Speeds) -> float:

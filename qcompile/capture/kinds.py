@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from torch import fx, nn
 
+from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.operations import bare_name
 from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.submodules import module_at
@@ -114,6 +115,7 @@ _MODULES: tuple[tuple[Kind | None, tuple[type[nn.Module], ...]], ...] = (
             nn.ReplicationPad2d,
             nn.ReplicationPad3d,
             BlockRotation,
+            ChannelBalance,
         ),
     ),
 )

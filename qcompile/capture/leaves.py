@@ -11,6 +11,7 @@ from typing import TypeAlias, cast
 
 from torch import nn
 
+from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.rotation import BlockRotation
 from qcompile.compat.module_calls import has_hooks
 
@@ -148,9 +149,13 @@ LEAVES: Mapping[type[nn.Module], Arguments] = MappingProxyType(
         nn.ReplicationPad2d: ("padding",),
         nn.ReplicationPad3d: ("padding",),
         BlockRotation: ("features", "block"),
+        ChannelBalance: ("features",),
     }
 )
 """Class to the constructor arguments, which are attributes of the instance by the same name."""
+
+OWN = (BlockRotation, ChannelBalance)
+"""Classes of this package, not of torch."""
 
 DROPOUTS: tuple[type[nn.Module], ...] = (
     nn.Dropout,
@@ -164,7 +169,7 @@ DROPOUTS: tuple[type[nn.Module], ...] = (
 
 def class_name(kind: type[nn.Module]) -> str:
     """Under which an artifact names a class of the table."""
-    home = "qcompile" if kind is BlockRotation else "torch.nn"
+    home = "qcompile" if kind in OWN else "torch.nn"
     return f"{home}.{kind.__name__}"
 
 

@@ -157,7 +157,7 @@ def make_plan(
     ]
     if recipe.calibration is None and static:
         raise CompileError([no_static_range(recipe, static[0])])
-    moved = next((item for item in bound.transforms if item.value is not None), None)
+    moved = next((item for item in bound.transforms if item.needs_data), None)
     if recipe.calibration is None and moved is not None:
         raise CompileError([no_factors(recipe, moved.name)])
     taken, said = expected(bound, used, asked=forecast)

@@ -1,5 +1,6 @@
 """The float model as a run quantizes it: with the factors moved that its plan lists."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,28 +10,40 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.plan import Planned
+from qcompile.passes.balance import balanced
 from qcompile.passes.rescale import RescaledModel, rescaled
 
 TOLERANCE = 1e-4
 """Relative, on the outputs of one batch: float32 leaves some 1e-6 in a network of 50 layers."""
 
 
-def prepared(planned: Planned, device: torch.device) -> tuple[Planned, RescaledModel | None]:
-    """The same with the rescaled model to be quantized. Raises ``CompileError`` (QR911)."""
+def prepared(planned: Planned, device: torch.device) -> tuple[Planned, tuple[RescaledModel, ...]]:
+    """The same with the model to be quantized, and how it came to be, step by step.
+
+    Raises ``CompileError`` (QR911).
+    """
     core, graph = planned.plan.core, planned.bound.graph
     batches = planned.calibration.batches if planned.calibration else ()
     sites = {site.node: site for site in core.sites}
-    found = rescaled(graph, core.transforms, sites, batches, device)
-    if found is None:
-        return planned, None
-    if not found.difference <= max(TOLERANCE, 32 * found.resolution):
+    rewritten = frozenset(path for item in core.transforms for path in item.parameters)
+    scaled = _held(rescaled(graph, core.transforms, sites, batches, device))
+    graph = graph if scaled is None else scaled.module
+    even = _held(balanced(graph, rewritten, batches, device))
+    graph = graph if even is None else even.module
+    steps = tuple(step for step in (scaled, even) if step is not None)
+    return replace(planned, bound=replace(planned.bound, graph=graph)), steps
+
+
+def _held(found: RescaledModel | None) -> RescaledModel | None:
+    """Raises ``CompileError`` (QR911) where the model's function is another."""
+    if found is not None and not found.difference <= max(TOLERANCE, 32 * found.resolution):
         raise CompileError([function_changed(found)])
-    return replace(planned, bound=replace(planned.bound, graph=found.module)), found
+    return found
 
 
-def prepared_values(found: RescaledModel | None) -> dict[str, JsonValue]:
+def prepared_values(steps: Sequence[RescaledModel]) -> dict[str, JsonValue]:
     """For the report: nothing where nothing was moved."""
-    if found is None:
+    if not steps:
         return {}
     rows: list[JsonValue] = [
         {
@@ -39,9 +52,11 @@ def prepared_values(found: RescaledModel | None) -> dict[str, JsonValue]:
             "least_factor": one.least,
             "largest_factor": one.largest,
         }
-        for one in found.moved
+        for step in steps
+        for one in step.moved
     ]
-    return {"prepared": {"output_difference": found.difference, "values": rows}}
+    difference = max(step.difference for step in steps)
+    return {"prepared": {"output_difference": difference, "values": rows}}
 
 
 def function_changed(found: RescaledModel) -> Diagnostic:

@@ -9,12 +9,13 @@ from qcompile.analysis.own_parameters import OwnParameters
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.driver.nothing_to_prepare import nothing_to_prepare
+from qcompile.passes.balance import balances
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.rotate import Rotate
 from qcompile.policy.core import ParameterPlan, TransformPlan
 from qcompile.policy.recipe import Recipe, Transform
 from qcompile.policy.resolution import Resolution
-from qcompile.policy.rotation import ROTATE, USUAL_BLOCK
+from qcompile.policy.rotation import BALANCE, ROTATE, USUAL_BLOCK
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Kind, Site
 from qcompile.policy.unmatched import unmatched_patterns
@@ -53,6 +54,7 @@ def with_rotations(
     selection = Selection(sites)
     layers = dict(_layers(graph, sites, resolution))
     blocks: dict[str, int] = {}
+    balanced: set[str] = set()
     problems: list[Diagnostic] = []
     for item in asked:
         chosen = None if item.selector is None else selection.of(item.selector)
@@ -65,8 +67,26 @@ def with_rotations(
         elif not unmatched:
             problems.append(_idle(item, left, is_late=len(left) < len(wanted)))
         blocks |= found
-    result = run_passes(graph, (Rotate(blocks),)).module
-    return result, tuple(_plan(path, block) for path, block in blocks.items()), problems
+        balanced |= found.keys() if item.settings.get(BALANCE) is True else set()
+    result = run_passes(graph, (Rotate(blocks, frozenset(balanced)),)).module
+    rewritten = _rewritten(result)
+    plans = tuple(_plan(path, block, rewritten.get(path)) for path, block in blocks.items())
+    return result, plans, problems
+
+
+def _rewritten(graph: fx.GraphModule) -> dict[str, tuple[str, ...]]:
+    """What balances rewrite beside weights, by the path of each layer that reads one."""
+    own = OwnParameters.of(graph)
+    biases = {
+        path: (f"{path}.bias",)
+        for _, path, module in own.calls()
+        if isinstance(module, nn.Linear) and own.has(module.bias)
+    }
+    return {
+        path: (*biases.get(path, ()), f"{place.balance}.shift", f"{place.balance}.gain")
+        for place in balances(graph)
+        for path in place.readers
+    }
 
 
 def _divided(
@@ -106,12 +126,14 @@ def _layers(
             yield site.index, _Layer(site.path, alone.get(site.path, 0))
 
 
-def _plan(path: str, block: int) -> TransformPlan:
+def _plan(path: str, block: int, rewritten: tuple[str, ...] | None) -> TransformPlan:
+    """``rewritten`` with the weight, where channels are balanced."""
+    balance = () if rewritten is None else (ParameterPlan(name=BALANCE, value=True),)
     return TransformPlan(
         name=ROTATE,
         target=path,
-        parameters=(f"{path}.weight",),
-        settings=(ParameterPlan(name="block", value=block),),
+        parameters=(f"{path}.weight", *(rewritten or ())),
+        settings=(*balance, ParameterPlan(name="block", value=block)),
     )
 
 

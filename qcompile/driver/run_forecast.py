@@ -16,7 +16,9 @@ from qcompile.driver.export import known
 from qcompile.driver.machine import machine_speeds
 from qcompile.driver.process_memory import memory_bytes, resident_bytes
 from qcompile.driver.tunes import tunings_by_key
+from qcompile.passes.balance import balances
 from qcompile.policy.assertion import failed_run_limits
+from qcompile.policy.rotation import LOOKED_AT
 from qcompile.policy.run_forecast import RunForecast, UnitForecast
 from qcompile.policy.run_limits import resources, run_over_budget, too_little_memory
 
@@ -80,7 +82,9 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
     moves = any(item.value is not None for item in bound.transforms)
     before = 0.0
     if speeds is not None:
-        before = weighing_seconds(walk, speeds) + (rescaling_seconds(walk, speeds) if moves else 0)
+        before = weighing_seconds(walk, speeds)
+        before += rescaling_seconds(walk, speeds) if moves else 0
+        before += rescaling_seconds(walk, speeds, LOOKED_AT) if balances(bound.graph) else 0
     units = tuple(
         UnitForecast(
             unit=unit.name,

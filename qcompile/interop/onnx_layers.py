@@ -123,6 +123,10 @@ def layer_norm(
     return g.call("LayerNormalization", input, gain, bias, axis=axis, epsilon=float(eps))
 
 
+def channel_balance(g: OnnxGraph, input: Value, shift: Value, gain: Value) -> str:
+    return g.call("Mul", g.call("Sub", input, shift), gain)
+
+
 def block_rotation(g: OnnxGraph, input: Value, signs: Value) -> str:
     block = signs.size(0)
     stretches = g.call("Reshape", input, g.integers([-1, block]))

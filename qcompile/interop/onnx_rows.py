@@ -10,6 +10,7 @@ from typing import TypeAlias, cast
 
 from torch import fx, nn
 
+from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.leaves import constructor_arguments
 from qcompile.capture.operations import bare_name
 from qcompile.capture.rotation import BlockRotation
@@ -129,6 +130,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "batch_norm": layers.batch_norm,
         "layer_norm": layers.layer_norm,
         "block_rotation": layers.block_rotation,
+        "channel_balance": layers.channel_balance,
         "max_pool1d": layers.max_pool(1),
         "max_pool2d": layers.max_pool(2),
         "avg_pool1d": layers.average_pool(1),
@@ -192,6 +194,7 @@ _MODULES: Mapping[type[nn.Module], str] = MappingProxyType(
         nn.ReflectionPad2d: "pad",
         nn.ReplicationPad2d: "pad",
         BlockRotation: "block_rotation",
+        ChannelBalance: "channel_balance",
     }
 )
 _PAD_MODES: Mapping[type[nn.Module], str] = MappingProxyType(
@@ -234,6 +237,8 @@ def _renamed(name: str, leaf: nn.Module) -> dict[str, object]:
             return {"pad": own["padding"], "mode": mode, "value": own.get("value")}
         case "block_rotation":
             return {"signs": cast("BlockRotation", leaf).signs}
+        case "channel_balance":
+            return {"shift": leaf.shift, "gain": leaf.gain}
         case "batch_norm":
             return {"eps": own["eps"]}
         case "layer_norm":

@@ -5,7 +5,7 @@ but its own. Transforms follow one another in the order of the plan, each on wha
 left; those of one name and settings that repeat (``iterations``) go over all their places again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import groupby
@@ -81,10 +81,21 @@ def rescaled(
     for node in result.graph.nodes:
         if node.name in work.factors:
             scale_statistics(node, work.factors[node.name])
-    difference = _difference(_outputs(result, batches[0]), _outputs(module, batches[0]))
     types = {module.get_parameter(path).dtype for path in work.parameters}
+    return judged(result, module, tuple(moved), types, batches[0])
+
+
+def judged(
+    result: fx.GraphModule,
+    module: fx.GraphModule,
+    moved: tuple[Moved, ...],
+    types: Collection[torch.dtype],
+    batch: Batch,
+) -> RescaledModel:
+    """``result`` beside ``module``, of which it was made; ``types`` of what has new values."""
+    difference = _difference(_outputs(result, batch), _outputs(module, batch))
     resolution = max(torch.finfo(dtype).eps for dtype in types)
-    return RescaledModel(result, tuple(moved), difference, resolution)
+    return RescaledModel(result, moved, difference, resolution)
 
 
 class _Work:

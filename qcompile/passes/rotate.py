@@ -10,6 +10,7 @@ from typing import ClassVar, cast
 
 from torch import fx, nn
 
+from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.capture.node_meta import facts, set_facts
@@ -23,6 +24,8 @@ from qcompile.passes.base import PassResult
 class Rotate:
     blocks: Mapping[str, int]
     """By the path of an ``nn.Linear`` that is called once and shares no parameter."""
+    balanced: frozenset[str] = frozenset()
+    """Paths of those in front of whose rotation channels will be balanced."""
 
     name: ClassVar[str] = "rotate"
 
@@ -38,9 +41,16 @@ class Rotate:
             if node.op != "call_module" or path not in self.blocks:
                 continue
             source, block = node.all_input_nodes[0], self.blocks[path]
-            place = (source, block, facts(node).stack[-1:])
+            has_balance = path in self.balanced
+            place = (source, block, has_balance, facts(node).stack[-1:])
             if place not in shared:
-                shared[place] = _inserted(result, node, source, block)
+                size = _linear(result, path).in_features
+                before = source
+                if has_balance:
+                    leaf = ChannelBalance(size).to(_linear(result, path).weight)
+                    before = _inserted(result, node, source, leaf, "balance")
+                turn = BlockRotation(size, block)
+                shared[place] = _inserted(result, node, before, turn, "rotation")
             node.replace_input_with(source, shared[place])
             replace_leaf(result, path, _turned_back(_linear(result, path), block))
         result.recompile()
@@ -57,14 +67,15 @@ def rotations(module: fx.GraphModule) -> dict[str, int]:
     return found
 
 
-def _inserted(module: fx.GraphModule, reader: fx.Node, source: fx.Node, block: int) -> fx.Node:
-    """A rotation of ``source`` right in front of its first reader."""
-    owner, _, name = f"{reader.target}_rotation".rpartition(".")
+def _inserted(
+    module: fx.GraphModule, reader: fx.Node, source: fx.Node, leaf: nn.Module, what: str
+) -> fx.Node:
+    """A call of ``leaf`` on ``source`` right in front of its first reader."""
+    owner, _, name = f"{reader.target}_{what}".rpartition(".")
     folder = module_at(module, owner)
     while hasattr(folder, name):
         name += "_"
-    leaf = BlockRotation(_linear(module, str(reader.target)).in_features, block).eval()
-    setattr(folder, name, leaf)
+    setattr(folder, name, leaf.eval())
     with module.graph.inserting_before(reader):
         node = module.graph.call_module(f"{owner}.{name}" if owner else name, (source,))
     set_facts(node, replace(facts(source), stack=facts(reader).stack, call=0))

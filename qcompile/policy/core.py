@@ -13,6 +13,7 @@ from qcompile.methods.tuning import Tuning
 from qcompile.policy.choice import ChoicePlan
 from qcompile.policy.document import Frozen
 from qcompile.policy.graph_facts import GraphFacts
+from qcompile.policy.rotation import BALANCE
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.run_forecast import RunForecast
 from qcompile.policy.scheme import QuantSlot
@@ -95,6 +96,12 @@ class TransformPlan(Frozen):
     parameters: tuple[str, ...] = ()
     """Paths of those that get new values, where they are not all of ``target``."""
     settings: tuple[ParameterPlan, ...] = ()
+
+    @property
+    def needs_data(self) -> bool:
+        """Its numbers are found by the run, in what the float model computes."""
+        balances = any(one.name == BALANCE and one.value is True for one in self.settings)
+        return self.value is not None or balances
 
 
 class UnitPlan(Frozen):

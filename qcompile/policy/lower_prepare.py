@@ -10,7 +10,7 @@ from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.policy.attributes import Attribute, Shape, given_twice, listed, read
 from qcompile.policy.expression import Checker
 from qcompile.policy.recipe import LiteralValue, Transform
-from qcompile.policy.rotation import LARGEST_BLOCK, ROTATE, is_block
+from qcompile.policy.rotation import BALANCE, LARGEST_BLOCK, ROTATE, is_block
 from qcompile.policy.unavailable import not_available
 from qcompile.syntax.nodes import Name, Prepare
 
@@ -26,6 +26,7 @@ TRANSFORMS: tuple[tuple[str, tuple[Attribute, ...]], ...] = (
         (
             Attribute("matrix", Shape.WORD, choices=("hadamard",)),
             Attribute("block", Shape.INTEGER, low=2, high=LARGEST_BLOCK),
+            Attribute(BALANCE, Shape.FLAG),
         ),
     ),
     ("bias_correction", ()),

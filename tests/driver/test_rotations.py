@@ -17,12 +17,14 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.front import load_recipe
 from qcompile.driver.plan import make_plan
 from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run_forecast import run_forecast
 from qcompile.emit.graph_decode import decode
 from qcompile.emit.graph_document import GraphDocument, read_graph
 from qcompile.interop.capability import capability_of, check_plan
 from qcompile.interop.onnx_emit import emit
 from qcompile.interop.onnx_file import model_bytes
 from qcompile.interop.pt2 import pt2_bytes
+from tests.driver.test_run_forecast import SPEEDS
 
 HEAD = """qrecipe 1
 model "net:net"
@@ -175,6 +177,91 @@ def test_exports_that_keep_the_graph_keep_rotations(tmp_path):
     assert torch.allclose(torch.from_numpy(found), model(x), atol=1e-4)
     program = torch.export.load(io.BytesIO(pt2_bytes(model)))
     assert torch.equal(program.module()(x), model(x))
+
+
+BALANCED = "prepare rotate { balance = true }"
+
+
+def uneven(plain=net):
+    """Its channels behind the norm have means and spreads of their own."""
+    model = plain()
+    with torch.no_grad():
+        for block in model[:2]:
+            block.norm.bias.copy_(torch.linspace(-4, 4, 32))
+    return model
+
+
+def test_plan_lists_what_a_balance_rewrites(tmp_path):
+    made = planned(tmp_path, BALANCED)
+    first = next(t for t in made.plan.core.transforms if t.target == "0.fc1")
+    names = ("weight", "bias")
+    assert first.parameters == (
+        *(f"0.fc1.{name}" for name in names),
+        "0.fc1_balance.shift",
+        "0.fc1_balance.gain",
+    )
+    assert {one.name: one.value for one in first.settings} == {"balance": True, "block": 32}
+    assert torch.allclose(made.bound.graph(inputs()), net()(inputs()), atol=1e-4)
+    plain = planned(tmp_path, "prepare rotate")
+    assert {one.name for t in plain.plan.core.transforms for one in t.settings} == {"block"}
+
+
+def test_a_balance_needs_data(tmp_path):
+    head = HEAD.replace("act uint4 asymmetric per_tensor", "act float").replace(
+        'calibrate { data = "mem"; samples = 64; batch = 8; seed = 1 }\n', ""
+    )
+    planned(tmp_path, "prepare rotate", head=head)
+    with pytest.raises(CompileError) as error:
+        planned(tmp_path, BALANCED, head=head)
+    assert codes(error) == ["QR211"]
+
+
+def test_balanced_channels_cost_less_than_rotated_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.driver.test_rotations.net", uneven)
+    wanted, x = uneven()(inputs()), inputs()
+    turned = (run(tmp_path, "prepare rotate")(x) - wanted).square().sum()
+    even = (run(tmp_path, BALANCED)(x) - wanted).square().sum()
+    assert even < 0.7 * turned
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["prepared"]
+    assert report["output_difference"] < 1e-4
+    values = {row["value"] for row in report["values"]}
+    assert {row["transform"] for row in report["values"]} == {"rotate"}
+    assert len(values) == 5
+
+
+def test_artifact_holds_a_balance_and_passes_its_audit(tmp_path):
+    model = run(tmp_path, BALANCED)
+    document = json.loads((tmp_path / "out" / "graph.json").read_text())
+    leaves = {leaf["path"]: leaf for leaf in document["leaves"]}
+    assert leaves["0.fc1_balance"]["class_name"] == "qcompile.ChannelBalance"
+    assert leaves["0.fc1_balance"]["arguments"] == {"features": 32}
+    assert audit(tmp_path / "out") == []
+    assert bool((model.get_buffer("0.fc1_balance.gain") != 1).any())
+
+
+def test_exports_that_keep_the_graph_keep_balances(tmp_path):
+    model, x = run(tmp_path, BALANCED), inputs()[:8]
+    read = onnx.load_from_string(model_bytes(emit(model, "net", ("qcompile", "0"), {})))
+    (found,) = ReferenceEvaluator(read).run(None, {read.graph.input[0].name: x.numpy()})
+    assert torch.allclose(torch.from_numpy(found), model(x), atol=1e-3)
+    program = torch.export.load(io.BytesIO(pt2_bytes(model)))
+    assert torch.equal(program.module()(x), model(x))
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
+def test_x86_kernels_take_balanced_inputs(tmp_path):
+    model = run(tmp_path, BALANCED)
+    fast = qcompile.load(tmp_path / "out", target="x86-int8")
+    assert len([n for n in fast.graph.nodes if "qlinear" in str(n.target)]) == 5
+    assert torch.allclose(fast(inputs()), model(inputs()), atol=1e-3)
+
+
+def test_a_forecast_counts_the_batches_that_a_balance_looks_at(tmp_path):
+    def seconds(line):
+        made = planned(tmp_path, line)
+        return run_forecast(made.bound, made.calibration, SPEEDS).seconds
+
+    assert seconds(BALANCED) > seconds("prepare rotate")
 
 
 def test_a_hostile_rotation_is_refused(tmp_path):

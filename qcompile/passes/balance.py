@@ -1,0 +1,168 @@
+"""Give the channels in front of a rotation the mean zero, and the spread that suits their readers.
+
+Behind a rotation all channels of a value, and all columns of a weight, have about one spread, and
+one step for all of them. For a channel with the spread ``s`` that meets columns of the norm ``w``
+the steps' errors add up to ``sum (g s)^2 * sum (w / g)^2``, least at ``g^2 = w / s`` (Cauchy and
+Schwarz), for errors of the inputs and of the weights alike. A mean takes up range and tells
+nothing: it is taken out, and what it gave goes into the bias (Outlier Suppression+, 2304.09145).
+Scales in front of a rotation: after OSTQuant (2501.13987).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from qcompile.capture.balance import ChannelBalance
+from qcompile.capture.copying import own_graph, replace_leaf
+from qcompile.capture.leaves import build_leaf, constructor_arguments
+from qcompile.capture.rotation import BlockRotation, rotated
+from qcompile.compat.submodules import module_at
+from qcompile.passes.rescale import Moved, RescaledModel, judged
+from qcompile.passes.sweep_values import map_tensors
+from qcompile.policy.rotation import LOOKED_AT, ROTATE
+
+Batch = Mapping[str, Tensor]
+LEAST = 1e-3
+"""Spreads and norms count as this share of the largest one at least: a dead channel has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A balance, the rotation behind it, and the linear layers that read that; paths."""
+
+    node: str
+    balance: str
+    block: int
+    readers: tuple[str, ...]
+
+
+def balances(module: fx.GraphModule) -> tuple[Place, ...]:
+    """Of a graph, in its order."""
+    found: list[Place] = []
+    for node in module.graph.find_nodes(op="call_module"):
+        if isinstance(module_at(module, str(node.target)), ChannelBalance):
+            (turned,) = node.users
+            block = cast("BlockRotation", module_at(module, str(turned.target))).block
+            readers = tuple(str(user.target) for user in turned.users)
+            found.append(Place(node.name, str(node.target), block, readers))
+    return tuple(found)
+
+
+@torch.no_grad()
+def balanced(
+    module: fx.GraphModule,
+    shifting: frozenset[str],
+    batches: Sequence[Batch],
+    device: torch.device,
+) -> RescaledModel | None:
+    """``module`` with its balances set and its layers changed with them; it stays as it was.
+
+    ``shifting`` are paths of biases that may be set anew: a value whose readers have none keeps its
+    mean. ``None`` where the graph has no balance.
+    """
+    places = balances(module)
+    if not places:
+        return None
+    seen = _seen(module, places, batches[:LOOKED_AT], device)
+    result = own_graph(module)
+    moved: list[Moved] = []
+    for place in places:
+        gain = _balance(result, place, seen[place.node], shifting)
+        moved.append(Moved(ROTATE, place.node, float(gain.min()), float(gain.max())))
+    return judged(result, module, tuple(moved), _types(module, places), batches[0])
+
+
+def _balance(
+    module: fx.GraphModule, place: Place, seen: "_Channels", shifting: frozenset[str]
+) -> Tensor:
+    """Set one balance and its readers in ``module``; the gain."""
+    layers = {path: _layer(module, path) for path in place.readers}
+    plain = {path: rotated(one.weight.detach().cpu(), place.block) for path, one in layers.items()}
+    norm = sum(weight.square().sum(0) for weight in plain.values())
+    gain = _gain(cast("Tensor", norm).sqrt(), seen.spread)
+    moves = all(f"{path}.bias" in shifting for path in layers)
+    shift = seen.mean if moves else torch.zeros_like(seen.mean)
+    old = cast("ChannelBalance", module_at(module, place.balance))
+    leaf = ChannelBalance(len(gain)).to(old.gain)
+    leaf.shift.copy_(shift)
+    leaf.gain.copy_(gain)
+    replace_leaf(module, place.balance, leaf.eval())
+    # what is stored, rounded to the model's type, is what the layers make good
+    shift, gain = leaf.shift.double().cpu(), leaf.gain.double().cpu()
+    for path, layer in layers.items():
+        replace_leaf(module, path, _changed(layer, plain[path], shift, gain, place.block))
+    return gain
+
+
+def _changed(layer: nn.Linear, plain: Tensor, shift: Tensor, gain: Tensor, block: int) -> nn.Linear:
+    """A copy for inputs that are shifted, scaled and rotated; ``plain`` is for none of these."""
+    found = cast("nn.Linear", build_leaf(nn.Linear, constructor_arguments(layer)))
+    old = layer.weight
+    weight = rotated(plain / gain, block).to(old)
+    found.weight = nn.Parameter(weight, requires_grad=old.requires_grad)
+    found.bias = layer.bias
+    if cast("Tensor | None", layer.bias) is not None and bool(shift.any()):
+        bias = layer.bias.detach().double() + (plain @ shift).to(layer.bias.device)
+        found.bias = nn.Parameter(bias.to(layer.bias.dtype), requires_grad=layer.bias.requires_grad)
+    return found
+
+
+def _gain(norm: Tensor, spread: Tensor) -> Tensor:
+    """Of geometric mean 1; channels are alike where nothing is known of them."""
+    if not bool(norm.max() > 0) or not bool(spread.max() > 0):
+        return torch.ones_like(norm)
+    ratio = norm.clamp(min=LEAST * float(norm.max())) / spread.clamp(
+        min=LEAST * float(spread.max())
+    )
+    log = ratio.log() / 2
+    return (log - log.mean()).exp()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Channels:
+    """Of one value, in float64 on the CPU."""
+
+    mean: Tensor
+    spread: Tensor
+    """Root mean square around the mean."""
+
+
+def _seen(
+    module: fx.GraphModule, places: Sequence[Place], batches: Sequence[Batch], device: torch.device
+) -> dict[str, _Channels]:
+    """What arrives at each balance in the float model."""
+    sums: dict[str, list[Tensor]] = {place.node: [] for place in places}
+    there = module if device.type == "cpu" else own_graph(module).to(device)
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            if n.name in sums:
+                x = cast("Tensor", self.env[n.all_input_nodes[0]])
+                rows = x.reshape(-1, x.shape[-1]).double()
+                parts = torch.stack([rows.sum(0), rows.square().sum(0)])
+                count = torch.full((1, rows.shape[1]), rows.shape[0], dtype=torch.float64)
+                sums[n.name].append(torch.cat([parts.cpu(), count]))
+            return cast("object", super().run_node(n))
+
+    for batch in batches:
+        inputs = (batch[node.name].clone() for node in module.graph.find_nodes(op="placeholder"))
+        moved = map_tensors(tuple(inputs), lambda t: t.to(device))
+        Watch(there).run(*cast("tuple[object, ...]", moved))
+    return {name: _channels(torch.stack(parts).sum(0)) for name, parts in sums.items()}
+
+
+def _channels(sums: Tensor) -> _Channels:
+    first, second, count = sums
+    mean = first / count
+    return _Channels(mean, (second / count - mean.square()).clamp(min=0).sqrt())
+
+
+def _layer(module: fx.GraphModule, path: str) -> nn.Linear:
+    return cast("nn.Linear", module_at(module, path))
+
+
+def _types(module: fx.GraphModule, places: Sequence[Place]) -> frozenset[torch.dtype]:
+    return frozenset(_layer(module, path).weight.dtype for one in places for path in one.readers)
