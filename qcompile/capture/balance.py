@@ -13,13 +13,13 @@ class ChannelBalance(nn.Module):
     shift: Tensor
     gain: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, device: torch.device | str | None = None) -> None:
         super().__init__()
         if type(features) is not int or features < 1:  # a file may ask for anything
             raise ValueError(f"{features} is no number of features")
         self.features = features
-        self.register_buffer("shift", torch.zeros(features))
-        self.register_buffer("gain", torch.ones(features))
+        self.register_buffer("shift", torch.zeros(features, device=device))
+        self.register_buffer("gain", torch.ones(features, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[.., features]`` to the same shape, type and device."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.kinds import MODULE_KINDS
 from qcompile.capture.leaves import LEAVES, build_leaf, constructor_arguments, is_leaf
 from qcompile.capture.rotation import BlockRotation
@@ -60,6 +61,7 @@ EXAMPLES = (
     (nn.PixelShuffle(2), IMAGE),
     (nn.PixelUnshuffle(2), IMAGE),
     (BlockRotation(8, 4), SIGNAL),
+    (ChannelBalance(8), SIGNAL),
     *((getattr(nn, f"ZeroPad{n}d")(1), s) for n, s in ((1, SIGNAL), (2, IMAGE), (3, VOLUME))),
     *(
         (getattr(nn, f"ConstantPad{n}d")(1, 2.5), s)
