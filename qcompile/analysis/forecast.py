@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import fx
 
+from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.tensors import owned_tensors
 from qcompile.capture.unit import Unit
 from qcompile.policy.core import SitePlan, UnitPlan
@@ -15,7 +16,7 @@ def forecast(
 ) -> tuple[UnitPlan, ...]:
     """Exact sums of tensor bytes; a tensor counts in the unit that reads it first, once.
 
-    ``bytes_before`` is what the tensors of the graph take as they are, ``bytes_after`` what codes,
+    ``bytes_before`` is what the tensors of the model take as they are, ``bytes_after`` what codes,
     scales, zero points, activation ranges and the tensors left in float will take.
     """
     unit_of = {name: unit.name for unit in units for name in unit.nodes}
@@ -27,11 +28,17 @@ def forecast(
         for plan in site.tensors
         if plan.slot == "weight"
     }
+    balances = {
+        f"{path}.{name}"
+        for path, leaf in module.named_modules()
+        if isinstance(leaf, ChannelBalance)
+        for name, _ in leaf.named_buffers()
+    }
     for owned in owned_tensors(module):
         if owned.storage != owned.path:
             continue
         unit = unit_of[owned.node]
-        before[unit] += owned.nbytes
+        before[unit] += 0 if owned.path in balances else owned.nbytes
         after[unit] += weights.get(owned.path, owned.nbytes)
     for site in sites:
         after[site.unit] += sum(plan.bytes_after for plan in site.tensors if plan.slot != "weight")

@@ -12,13 +12,16 @@ from qcompile.analysis.run_walk import RunWalk, Stretch
 from qcompile.capture.kinds import is_structural
 from qcompile.capture.lifetimes import Lifetimes, is_result
 from qcompile.capture.unit import Unit
+from qcompile.policy.number_format import IntFormat
+from qcompile.policy.scheme import QuantSlot
+from qcompile.quant.activation_quantizer import is_e4m3_at_run_time
 from qcompile.quant.layer_solver import tried_at_once
 from qcompile.quant.moments import is_wide
 from qcompile.quant.variables.categorical import NEIGHBOURS
 
 FLOAT, DOUBLE = 4, 8
-QUANTIZING = 1
-"""Copies of an operand, a batch each, that a quantizer makes."""
+QUANTIZING, QUANTIZING_E4M3, QUANTIZING_LEVELS = 1, 2, 4
+"""Copies of an operand, a batch each, that a quantizer makes: of integers it works in place."""
 ROUNDING = 4
 """Copies of a weight that is rounded for itself."""
 PATCHES = 1.25
@@ -216,11 +219,18 @@ def _is_wide(walk: RunWalk, name: str) -> bool:
 
 def _quantizing(walk: RunWalk, name: str, *, is_fitted: bool) -> int:
     """Copies of operands, and of a weight that is rounded for itself."""
-    aside = QUANTIZING * FLOAT * sum(walk.sizes.elements(used) for _, used in walk.operands(name))
+    operands = ((_copies(t.spec), walk.sizes.elements(used)) for t, used in walk.operands(name))
+    aside = FLOAT * sum(copies * elements for copies, elements in operands)
     weight = walk.weight(name)
     if weight is None or is_fitted:
         return aside
     return aside + ROUNDING * FLOAT * prod(weight.shape)
+
+
+def _copies(spec: QuantSlot) -> int:
+    if isinstance(spec.format, IntFormat):
+        return QUANTIZING
+    return QUANTIZING_E4M3 if is_e4m3_at_run_time(spec) else QUANTIZING_LEVELS
 
 
 def _statistics(walk: RunWalk, name: str) -> int:

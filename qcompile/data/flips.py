@@ -19,7 +19,7 @@ NARROW = 4
 
 def drawn_a_batch(size: int, flip: Flip | None) -> int:
     """Samples of the data in a batch of ``size`` rows: their mirror images are half of it."""
-    return size if flip is None else max(size // 2, 1)
+    return size if flip is None else max(size // 2, 1)  # an odd size is refused later
 
 
 def with_flips(batch: Batch, flip: Flip) -> Batch:
@@ -28,17 +28,23 @@ def with_flips(batch: Batch, flip: Flip) -> Batch:
     return map_tensors(batch, lambda x: torch.cat([x, x.flip(axis) if _is_image(x) else x]))
 
 
-def unfit_flips(reference: str, inputs: Batch) -> Diagnostic | None:
-    """QR718: there is no image to be flipped."""
+def unfit_flips(reference: str, inputs: Batch, size: int) -> Diagnostic | None:
+    """QR718: there is no image to be flipped, or several that might be, or half of one."""
     named = named_tensors(inputs)
-    if any(_is_image(x) for _, x in named):
-        return None
+    images = sum(_is_image(x) for _, x in named)
     shapes = ", ".join(f"`{name}` {[*x.shape]}" for name, x in named)
+    if images == 1:
+        if size % 2 == 0:
+            return None
+        what = f"an image and its mirror image do not divide batches of {size}"
+        return Diagnostic(Code.FLIP, what, subject=reference, help="write an even `batch`")
+    what = "no images" if not images else "more than one input of the form of images"
     return Diagnostic(
         Code.FLIP,
-        f"`{reference}` has no images to flip: {shapes}",
+        f"`{reference}` has {what} to flip: {shapes}",
         subject=reference,
-        help="give images as numbers [samples, channels, height, width], or leave `flip` out",
+        help="give images as numbers [samples, channels, height, width] in one input, or leave "
+        "`flip` out",
     )
 
 

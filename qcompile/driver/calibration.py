@@ -59,7 +59,7 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     if selected is None:
         raise CompileError(problems)
     if asked.flip is not None:
-        problem = unfit_flips(reference, split_off(selected.batches[0], labels)[0])
+        problem = unfit_flips(reference, split_off(selected.batches[0], labels)[0], size)
         problems += [] if problem is None else [problem]
         flipped = (with_flips(batch, asked.flip) for batch in selected.batches)
         selected = replace(selected, batches=tuple(flipped))

@@ -23,8 +23,8 @@ from qcompile.driver.candidates import Group, groups_of, out_of_reach, rungs_of,
 from qcompile.driver.tunes import tunings_by_key
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
+from qcompile.passes.balance import function_kept
 from qcompile.passes.loss_increase import Candidates, loss_increases
-from qcompile.passes.rescale import rescaled
 from qcompile.policy.choice import ChoicePlan, GroupPlan, RungPlan
 from qcompile.policy.choice_limits import choice_limits
 from qcompile.policy.lower_budget import nothing_to_measure_with
@@ -134,8 +134,8 @@ class _Ladder:
 
 
 def _moved(bound: Bound) -> JsonValue:
-    """What the factors that transforms move between layers come from; nothing where none does."""
-    if all(item.value is None for item in bound.transforms):
+    """What the numbers come from that transforms find in data; nothing where none does."""
+    if not any(item.needs_data for item in bound.transforms):
         return None
     transforms = [item.model_dump(mode="json") for item in bound.transforms]
     return [*transforms, tensors_of(bound.planned)]
@@ -168,9 +168,9 @@ def _measured(
     if not asked:
         return {}
     sites = {plan.node: plan for plan in bound.planned}
-    moved = rescaled(bound.graph, bound.transforms, sites, batches, DEVICE)
+    steps = function_kept(bound.graph, bound.transforms, sites, batches, DEVICE)
     found = loss_increases(
-        bound.graph if moved is None else moved.module,
+        steps[-1].module if steps else bound.graph,
         bound.units,
         asked,
         batches,

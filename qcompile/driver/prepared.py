@@ -10,8 +10,8 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.plan import Planned
-from qcompile.passes.balance import balanced
-from qcompile.passes.rescale import RescaledModel, rescaled
+from qcompile.passes.balance import function_kept
+from qcompile.passes.rescale import RescaledModel
 
 TOLERANCE = 1e-4
 """Relative, on the outputs of one batch: float32 leaves some 1e-6 in a network of 50 layers."""
@@ -25,20 +25,12 @@ def prepared(planned: Planned, device: torch.device) -> tuple[Planned, tuple[Res
     core, graph = planned.plan.core, planned.bound.graph
     batches = planned.calibration.batches if planned.calibration else ()
     sites = {site.node: site for site in core.sites}
-    rewritten = frozenset(path for item in core.transforms for path in item.parameters)
-    scaled = _held(rescaled(graph, core.transforms, sites, batches, device))
-    graph = graph if scaled is None else scaled.module
-    even = _held(balanced(graph, rewritten, batches, device))
-    graph = graph if even is None else even.module
-    steps = tuple(step for step in (scaled, even) if step is not None)
+    steps = function_kept(graph, core.transforms, sites, batches, device)
+    for found in steps:
+        if not found.difference <= max(TOLERANCE, 32 * found.resolution):
+            raise CompileError([function_changed(found)])
+        graph = found.module
     return replace(planned, bound=replace(planned.bound, graph=graph)), steps
-
-
-def _held(found: RescaledModel | None) -> RescaledModel | None:
-    """Raises ``CompileError`` (QR911) where the model's function is another."""
-    if found is not None and not found.difference <= max(TOLERANCE, 32 * found.resolution):
-        raise CompileError([function_changed(found)])
-    return found
 
 
 def prepared_values(steps: Sequence[RescaledModel]) -> dict[str, JsonValue]:

@@ -161,7 +161,8 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
     with threads(options.threads):
         identity = run_identity(planned.plan, torch.device(options.device))
         with _opened(planned.plan, identity, output, options) as state:
-            planned, moved = prepared(planned, torch.device(options.device))
+            with _fitting(planned):
+                planned, moved = prepared(planned, torch.device(options.device))
             swept = _sweep(planned, state, options, started)
             tensors = {name: t for one in swept.outcomes for name, t in one.tensors.items()}
             judged, figures = _judged(planned, tensors, options)
@@ -228,12 +229,18 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
 
 
 def _within_sizes(units: Iterator[UnitOutcome], planned: Planned) -> Iterator[UnitOutcome]:
+    with _fitting(planned):
+        yield from units
+
+
+@contextmanager
+def _fitting(planned: Planned) -> Generator[None]:
     """QR702 where the model stops on samples of another size than the example's.
 
     A table of places ends somewhere, and no shape says where.
     """
     try:
-        yield from units
+        yield
     except (IndexError, RuntimeError) as error:
         used, bound = planned.calibration, planned.bound
         if used is None or not used.batches:

@@ -20,8 +20,9 @@ from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.capture.rotation import BlockRotation, rotated
 from qcompile.compat.submodules import module_at
-from qcompile.passes.rescale import Moved, RescaledModel, judged
+from qcompile.passes.rescale import Moved, RescaledModel, judged, rescaled
 from qcompile.passes.sweep_values import map_tensors
+from qcompile.policy.core import SitePlan, TransformPlan
 from qcompile.policy.rotation import LOOKED_AT, ROTATE
 
 Batch = Mapping[str, Tensor]
@@ -37,6 +38,23 @@ class Place:
     balance: str
     block: int
     readers: tuple[str, ...]
+
+
+def function_kept(
+    module: fx.GraphModule,
+    transforms: Sequence[TransformPlan],
+    sites: Mapping[str, SitePlan],
+    batches: Sequence[Batch],
+    device: torch.device,
+) -> tuple[RescaledModel, ...]:
+    """What a run does to ``module`` before it quantizes it, step by step; the last one's counts.
+
+    ``sites`` are by node name.
+    """
+    scaled = rescaled(module, transforms, sites, batches, device)
+    rewritten = frozenset(path for item in transforms for path in item.parameters)
+    even = balanced(module if scaled is None else scaled.module, rewritten, batches, device)
+    return tuple(step for step in (scaled, even) if step is not None)
 
 
 def balances(module: fx.GraphModule) -> tuple[Place, ...]:

@@ -82,20 +82,16 @@ def output_rows(y: Tensor, geometry: Geometry) -> Tensor:
             return columns.transpose(1, 2)
 
 
-def pieces(x: Tensor, y: Tensor, geometry: Geometry) -> Iterator[slice]:
-    """Samples of a batch ``x`` of inputs and ``y`` of outputs whose rows are best made together.
+def pieces(x: Tensor, y: Tensor, geometry: Convolution) -> Iterator[slice]:
+    """Samples of a batch ``x`` of inputs and ``y`` of outputs whose patches are best made together.
 
     Patches are many times the inputs: those of a whole batch are in no cache.
     """
-    match geometry:
-        case Dense():
-            yield slice(0, len(x))
-        case Convolution():
-            k = x.shape[1] // geometry.groups * prod(geometry.kernel)
-            positions = y.shape[2:].numel()
-            fitting = PIECE // max(geometry.groups * positions * k, 1)
-            at_once = max(fitting, -(-ROWS_PER_INPUT * k // max(positions, 1)), 1)
-            yield from (slice(first, first + at_once) for first in range(0, len(x), at_once))
+    k = x.shape[1] // geometry.groups * prod(geometry.kernel)
+    positions = y.shape[2:].numel()
+    fitting = PIECE // max(geometry.groups * positions * k, 1)
+    at_once = max(fitting, -(-ROWS_PER_INPUT * k // max(positions, 1)), 1)
+    yield from (slice(first, first + at_once) for first in range(0, len(x), at_once))
 
 
 def _patches(x: Tensor, geometry: Convolution) -> Tensor:

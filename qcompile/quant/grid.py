@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from qcompile.compat.function_transforms import is_plain
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
@@ -43,7 +45,7 @@ class Grid:
         """
         steps = (x.to(self.scale.dtype) / self.scale).round_()
         low, high = self.qmin - self.zero_point, self.qmax - self.zero_point
-        own = not steps.requires_grad and not torch.compiler.is_compiling()
+        own = not torch.compiler.is_compiling() and is_plain(steps)
         kept = saturate(steps, low, high, steps if own else None)
         return kept.mul_(self.scale).to(x.dtype)
 

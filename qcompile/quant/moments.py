@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from qcompile.quant.geometry import Geometry, output_rows, pieces, rows
+from qcompile.quant.geometry import Dense, Geometry, output_rows, pieces, rows
 from qcompile.quant.second_moment import second_moment
 
 A = TypeVar("A")
@@ -187,10 +187,13 @@ def _in_pieces(
     """Inputs, wanted outputs, weights of rows, and of what outputs are made, some samples each."""
     plain_inputs = None if of_inputs is None else of_inputs.inputs
     for ((inputs, wanted), weight), plain in _beside(_beside(pairs, weights), plain_inputs):
-        each = 0 if weight is None else weight.shape[1] // max(len(inputs), 1)
-        for piece in pieces(inputs, wanted, geometry):
-            own = None if weight is None else weight[:, piece.start * each : piece.stop * each]
-            yield inputs[piece], wanted[piece], own, None if plain is None else plain[piece]
+        if isinstance(geometry, Dense):  # rows as they are, of a value of any rank
+            yield inputs, wanted, weight, plain
+        else:
+            each = 0 if weight is None else weight.shape[1] // max(len(inputs), 1)
+            for piece in pieces(inputs, wanted, geometry):
+                own = None if weight is None else weight[:, piece.start * each : piece.stop * each]
+                yield inputs[piece], wanted[piece], own, None if plain is None else plain[piece]
         del inputs, wanted, plain
 
 

@@ -48,11 +48,25 @@ def test_half_of_a_batch_is_drawn():
     ids=["rows", "bytes", "ids", "channels last"],
 )
 def test_data_without_images_is_refused(inputs):
-    problem = unfit_flips("data", inputs)
+    problem = unfit_flips("data", inputs, 8)
     assert problem is not None
     assert problem.code is Code.FLIP
     assert "[samples, channels, height, width]" in problem.help
 
 
 def test_images_among_others_are_enough():
-    assert unfit_flips("data", {"ids": torch.zeros(2, 9), "x": images(2, 3, 8, 8)}) is None
+    assert unfit_flips("data", {"ids": torch.zeros(2, 9), "x": images(2, 3, 8, 8)}, 8) is None
+
+
+def test_a_mask_of_the_form_of_images_is_not_mirrored_unseen():
+    inputs = {"x": images(2, 3, 8, 8), "mask": torch.zeros(2, 1, 6, 6)}
+    problem = unfit_flips("data", inputs, 8)
+    assert problem is not None
+    assert "more than one input" in problem.message
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_an_odd_batch_is_refused(size):
+    problem = unfit_flips("data", images(2, 3, 8, 8), size)
+    assert problem is not None
+    assert problem.help == "write an even `batch`"

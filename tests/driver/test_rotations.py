@@ -25,6 +25,7 @@ from qcompile.interop.onnx_emit import emit
 from qcompile.interop.onnx_file import model_bytes
 from qcompile.interop.pt2 import pt2_bytes
 from tests.driver.test_run_forecast import SPEEDS
+from tests.tiny_models import seeded
 
 HEAD = """qrecipe 1
 model "net:net"
@@ -206,6 +207,12 @@ def test_plan_lists_what_a_balance_rewrites(tmp_path):
     assert {one.name for t in plain.plan.core.transforms for one in t.settings} == {"block"}
 
 
+def test_the_size_before_is_that_of_the_model_without_balances(tmp_path):
+    plain, even = (planned(tmp_path, line).plan.core for line in ("prepare rotate", BALANCED))
+    assert even.bytes_before == plain.bytes_before
+    assert even.bytes_after - plain.bytes_after == 4 * 2 * (32 + 48 + 32 + 48 + 32)
+
+
 def test_a_balance_needs_data(tmp_path):
     head = HEAD.replace("act uint4 asymmetric per_tensor", "act float").replace(
         'calibrate { data = "mem"; samples = 64; batch = 8; seed = 1 }\n', ""
@@ -227,6 +234,46 @@ def test_balanced_channels_cost_less_than_rotated_ones(tmp_path, monkeypatch):
     values = {row["value"] for row in report["values"]}
     assert {row["transform"] for row in report["values"]} == {"rotate"}
     assert len(values) == 5
+
+
+class Placed(nn.Module):
+    """With a table of 24 places, whose end no shape tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(50, 32), nn.Parameter(torch.randn(24, 32))
+        self.fc = nn.Linear(32, 4)
+
+    def forward(self, ids):
+        at = torch.arange(ids.shape[1])
+        return self.fc(self.words(ids) + self.places[at])
+
+
+@pytest.mark.parametrize("line", ["prepare rotate", BALANCED])
+def test_samples_that_the_model_cannot_take_are_named(tmp_path, line):
+    path = tmp_path / "a.qrecipe"
+    path.write_text(f"{HEAD}{line}\ntune rtn\n")
+    example = torch.zeros(2, 20, dtype=torch.int64)
+    bound = qcompile.bind(load_recipe(path), seeded(Placed()), (example,))
+    made = make_plan(bound, torch.zeros(64, 40, dtype=torch.int64))
+    with pytest.raises(CompileError) as error:
+        execute(made, tmp_path / "out", RunOptions(work=tmp_path / "runs"))
+    assert codes(error) == ["QR702"]
+
+
+def test_a_choice_is_measured_on_the_balanced_model(tmp_path):
+    two = "scheme b { weight int2 }\npolicy main { choose b, a"
+    head = HEAD.replace("policy main { use a", two)
+    head += "budget { avg_bits(weight) <= 6; minimize loss_increase }\n"
+
+    def losses(line):
+        choice = planned(tmp_path, line, head=head).plan.beside.choice
+        rungs = [rung for group in choice.groups for rung in group.rungs]
+        return [rung.loss_increase for rung in rungs], {rung.candidate for rung in rungs}
+
+    (plain, names), (even, others) = losses("prepare rotate"), losses(BALANCED)
+    assert plain != even
+    assert names.isdisjoint(others)  # what was measured of one is not taken for the other
 
 
 def test_artifact_holds_a_balance_and_passes_its_audit(tmp_path):

@@ -81,8 +81,7 @@ def test_pieces_cover_a_batch_and_their_patches_are_few(x_shape, kernel, groups)
         assert patches.numel() <= PIECE or patches.shape[1] < fewest or len(x[piece]) == 1
 
 
-def test_a_dense_batch_is_one_piece_and_an_empty_batch_is_none():
-    assert list(pieces(torch.zeros(3, 2), torch.zeros(3, 5), Dense())) == [slice(0, 3)]
+def test_an_empty_batch_has_no_pieces():
     point = CONVOLUTIONS[-1][0]
     assert not list(pieces(torch.zeros(0, 4, 5, 5), torch.zeros(0, 3, 5, 5), point))
 

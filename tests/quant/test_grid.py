@@ -4,6 +4,7 @@ from statistics import NormalDist
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 
 from qcompile.quant.grid import Grid, check, covering
 
@@ -60,6 +61,28 @@ def test_fake_quantize_leaves_its_input_alone(scale):
     x = torch.tensor([-3.2, 0.4, 9.0], dtype=torch.float64)
     grid(scale, -4, 3).fake_quantize(x)
     assert x.tolist() == [-3.2, 0.4, 9.0]
+
+
+@pytest.mark.parametrize("transform", ["vmap", "jvp", "grad", "forward"])
+def test_fake_quantize_is_the_same_inside_of_function_transforms(transform):
+    """Which know no operations that write into given memory."""
+    found = grid(0.5, -4, 3)
+    x = torch.tensor([[-3.2, 0.4], [0.9, 9.0]], dtype=torch.float64)
+    expected = found.fake_quantize(x)
+    match transform:
+        case "vmap":
+            assert torch.equal(torch.vmap(found.fake_quantize)(x), expected)
+        case "jvp":
+            value, slope = torch.func.jvp(found.fake_quantize, (x,), (torch.ones_like(x),))
+            assert torch.equal(value, expected)
+            assert not slope.any()
+        case "grad":
+            slope = torch.func.grad(lambda x: found.fake_quantize(x).sum())(x)
+            assert not slope.any()
+        case "forward":
+            with fwAD.dual_level():
+                value = found.fake_quantize(fwAD.make_dual(x, torch.ones_like(x)))
+                assert torch.equal(fwAD.unpack_dual(value).primal, expected)
 
 
 def test_the_scale_of_fake_quantize_has_a_gradient():

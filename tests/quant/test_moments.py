@@ -59,6 +59,16 @@ def test_moments_do_not_depend_on_how_samples_are_batched():
         assert torch.allclose(getattr(whole, name), getattr(parts, name), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("weights", [None, [torch.full((1, 1), 2.0)] * 2])
+def test_a_vector_is_one_row(weights):
+    """Of a layer that reads a value without a batch."""
+    q, t = draw(2, 8).float(), draw(2, 3, seed=1).float()
+    found = moments(zip(q, t, strict=True), Dense(), weights)
+    assert found.samples == 2
+    assert torch.allclose(found.gram[0], (q.T @ q / 2).double(), atol=1e-6)
+    assert torch.allclose(found.cross[0], (t.T @ q / 2).double(), atol=1e-6)
+
+
 def test_images_are_looked_at_in_pieces(monkeypatch):
     whole = case(*CASES[1][:3])[2]
     monkeypatch.setattr("qcompile.quant.geometry.PIECE", 1)
