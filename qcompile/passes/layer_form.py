@@ -54,6 +54,8 @@ def layer_form(module: fx.GraphModule, node: fx.Node) -> LayerForm | None:
 
 
 def _of_module(leaf: nn.Module, node: fx.Node) -> LayerForm | None:
+    if node.all_input_nodes[0].op == "get_attr":  # a parameter is no sample
+        return None
     if isinstance(leaf, nn.Linear):
         return LayerForm(Dense(), 0, leaf.bias)
     if not isinstance(leaf, nn.Conv1d | nn.Conv2d | nn.Conv3d) or leaf.padding_mode != "zeros":

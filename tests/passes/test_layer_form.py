@@ -17,6 +17,7 @@ class Body(nn.Module):
         self.w = nn.Parameter(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
         self.b = nn.Parameter(torch.arange(6.0))
         self.turn = nn.ConvTranspose2d(2, 2, 2)
+        self.layer = nn.Linear(6, 6)
 
     def forward(self, x):
         return FORMS[self.form](self, x)
@@ -34,6 +35,7 @@ FORMS = {
     "addmm with factors": lambda body, x: torch.addmm(body.b, x, body.w, beta=2, alpha=0.5),
     "weight first": lambda body, x: torch.matmul(body.w, x),
     "computed weight": lambda body, x: F.linear(x, body.w * 2),
+    "layer of a parameter": lambda body, x: body.layer(body.w),
     "transposed": lambda body, x: F.conv_transpose1d(x[None], body.w[..., None]),
 }
 PRODUCTS = (
