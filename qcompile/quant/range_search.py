@@ -25,7 +25,7 @@ from qcompile.policy.scheme import (
     QuantSlot,
     SignedMse,
 )
-from qcompile.quant.grid import Grid, check, covering, covering_turned, with_scale
+from qcompile.quant.grid import Grid, check, covering, covering_turned, saturate, with_scale
 from qcompile.quant.grouping import grouping
 from qcompile.quant.sampling import Sample
 
@@ -141,7 +141,7 @@ def _error(pieces: _Pieces, scale: Tensor, grid: Grid, p: float) -> Tensor:
     for piece, counts in pieces:
         # in place, and exp(p log d) for d ** p: the inner loop of every range search
         steps = (piece / scale).round_()
-        torch.minimum(torch.maximum(steps, low, out=steps), high, out=steps)
+        saturate(steps, low, high, steps)
         total += _powers(steps.mul_(scale).sub_(piece).abs_(), p, counts)
     return total
 
