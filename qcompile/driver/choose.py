@@ -23,8 +23,8 @@ from qcompile.driver.candidates import Group, groups_of, out_of_reach, rungs_of,
 from qcompile.driver.tunes import tunings_by_key
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
-from qcompile.passes.balance import function_kept
 from qcompile.passes.loss_increase import Candidates, loss_increases
+from qcompile.passes.prepare import prepare
 from qcompile.policy.choice import ChoicePlan, GroupPlan, RungPlan
 from qcompile.policy.choice_limits import choice_limits
 from qcompile.policy.lower_budget import nothing_to_measure_with
@@ -168,7 +168,7 @@ def _measured(
     if not asked:
         return {}
     sites = {plan.node: plan for plan in bound.planned}
-    steps = function_kept(bound.graph, bound.transforms, sites, batches, DEVICE)
+    steps = prepare(bound.graph, bound.transforms, sites, batches, DEVICE)
     found = loss_increases(
         steps[-1].module if steps else bound.graph,
         bound.units,

@@ -10,7 +10,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.plan import Planned
-from qcompile.passes.balance import function_kept
+from qcompile.passes.prepare import prepare
 from qcompile.passes.rescale import RescaledModel
 
 TOLERANCE = 1e-4
@@ -25,7 +25,7 @@ def prepared(planned: Planned, device: torch.device) -> tuple[Planned, tuple[Res
     core, graph = planned.plan.core, planned.bound.graph
     batches = planned.calibration.batches if planned.calibration else ()
     sites = {site.node: site for site in core.sites}
-    steps = function_kept(graph, core.transforms, sites, batches, device)
+    steps = prepare(graph, core.transforms, sites, batches, device)
     for found in steps:
         if not found.difference <= max(TOLERANCE, 32 * found.resolution):
             raise CompileError([function_changed(found)])

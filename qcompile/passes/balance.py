@@ -9,6 +9,7 @@ Scales in front of a rotation: after OSTQuant (2501.13987).
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,9 +21,7 @@ from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.capture.rotation import BlockRotation, rotated
 from qcompile.compat.submodules import module_at
-from qcompile.passes.rescale import Moved, RescaledModel, judged, rescaled
-from qcompile.passes.sweep_values import map_tensors
-from qcompile.policy.core import SitePlan, TransformPlan
+from qcompile.passes.rescale import Moved, RescaledModel, judged, watch
 from qcompile.policy.rotation import LOOKED_AT, ROTATE
 
 Batch = Mapping[str, Tensor]
@@ -38,23 +37,6 @@ class Place:
     balance: str
     block: int
     readers: tuple[str, ...]
-
-
-def function_kept(
-    module: fx.GraphModule,
-    transforms: Sequence[TransformPlan],
-    sites: Mapping[str, SitePlan],
-    batches: Sequence[Batch],
-    device: torch.device,
-) -> tuple[RescaledModel, ...]:
-    """What a run does to ``module`` before it quantizes it, step by step; the last one's counts.
-
-    ``sites`` are by node name.
-    """
-    scaled = rescaled(module, transforms, sites, batches, device)
-    rewritten = frozenset(path for item in transforms for path in item.parameters)
-    even = balanced(module if scaled is None else scaled.module, rewritten, batches, device)
-    return tuple(step for step in (scaled, even) if step is not None)
 
 
 def balances(module: fx.GraphModule) -> tuple[Place, ...]:
@@ -153,22 +135,15 @@ def _seen(
 ) -> dict[str, _Channels]:
     """What arrives at each balance in the float model."""
     sums: dict[str, list[Tensor]] = {place.node: [] for place in places}
-    there = module if device.type == "cpu" else own_graph(module).to(device)
+    there = module if device.type == "cpu" else deepcopy(module).to(device)
 
-    class Watch(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> object:
-            if n.name in sums:
-                x = cast("Tensor", self.env[n.all_input_nodes[0]])
-                rows = x.reshape(-1, x.shape[-1]).double()
-                parts = torch.stack([rows.sum(0), rows.square().sum(0)])
-                count = torch.full((1, rows.shape[1]), rows.shape[0], dtype=torch.float64)
-                sums[n.name].append(torch.cat([parts.cpu(), count]))
-            return cast("object", super().run_node(n))
+    def see(name: str, value: Tensor) -> None:  # the balance is the identity yet
+        rows = value.reshape(-1, value.shape[-1]).double()
+        parts = torch.stack([rows.sum(0), rows.square().sum(0)])
+        count = torch.full((1, rows.shape[1]), rows.shape[0], dtype=torch.float64)
+        sums[name].append(torch.cat([parts.cpu(), count]))
 
-    for batch in batches:
-        inputs = (batch[node.name].clone() for node in module.graph.find_nodes(op="placeholder"))
-        moved = map_tensors(tuple(inputs), lambda t: t.to(device))
-        Watch(there).run(*cast("tuple[object, ...]", moved))
+    watch(there, sums.keys(), batches, device, see)
     return {name: _channels(torch.stack(parts).sum(0)) for name, parts in sums.items()}
 
 

@@ -5,7 +5,7 @@ but its own. Transforms follow one another in the order of the plan, each on wha
 left; those of one name and settings that repeat (``iterations``) go over all their places again.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import groupby
@@ -165,20 +165,35 @@ def _figures(
     batches: Sequence[Batch],
     device: torch.device,
 ) -> dict[str, Channels]:
-    watched = {place.value: place.axis for place in places}
+    axes = {place.value: place.axis for place in places}
     tallies = {place.value: Tally(len(batches), place.channels) for place in places}
+
+    def see(name: str, value: Tensor) -> None:
+        tallies[name].add(value.cpu(), axes[name])
+
+    watch(module, axes.keys(), batches, device, see)
+    return {name: tally.channels() for name, tally in tallies.items()}
+
+
+def watch(
+    module: fx.GraphModule,
+    names: Collection[str],
+    batches: Sequence[Batch],
+    device: torch.device,
+    see: Callable[[str, Tensor], None],
+) -> None:
+    """Run ``module``, which is on ``device``; ``see`` is given the values of some nodes."""
 
     class Watch(fx.Interpreter):
         def run_node(self, n: fx.Node) -> object:
             value = cast("object", super().run_node(n))
-            if n.name in watched:
-                tallies[n.name].add(cast("Tensor", value).cpu(), watched[n.name])
+            if n.name in names:
+                see(n.name, cast("Tensor", value))
             return value
 
     for batch in batches:
         arguments = map_tensors(tuple(_arguments(module, batch)), lambda t: t.to(device))
         Watch(module).run(*cast("tuple[object, ...]", arguments))
-    return {name: tally.channels() for name, tally in tallies.items()}
 
 
 def _outputs(module: fx.GraphModule, batch: Batch) -> list[Tensor]:

@@ -130,6 +130,16 @@ def test_the_first_batches_are_looked_at(model):
     assert not torch.equal(leaf_of(fewer.module).gain, leaf_of(first.module).gain)
 
 
+def test_an_input_that_the_data_lacks_has_its_default(model):
+    x = data()
+    graph = rotated_graph(model, x)
+    with graph.graph.inserting_after(next(iter(graph.graph.nodes))):
+        graph.graph.placeholder("flag", default_value=None)
+    graph.recompile()
+    found = balanced(graph, frozenset(), [{"x": batch} for batch in x], CPU)
+    assert found.difference < 1e-5
+
+
 def test_a_graph_without_balances_is_left_alone(model):
     x = data()
     graph = run_passes(trace(model, (x[0],), {}).module, (Rotate({"one": 8}),)).module
