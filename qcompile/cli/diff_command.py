@@ -8,8 +8,8 @@ import click
 from qcompile.cli.console import json_object, promise_json
 from qcompile.cli.diff_view import diff_markdown, diff_text
 from qcompile.cli.exit_codes import ExitCode
-from qcompile.cli.markdown import LEAST, LIMIT
 from qcompile.cli.options import json_option, param_option, trust_option
+from qcompile.report.markdown_table import LEAST, LIMIT
 
 if TYPE_CHECKING:
     from qcompile.policy.plan_diff import PlanDiff

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from pydantic import JsonValue
 
-from qcompile.cli.markdown import cut, inline, table_head
-from qcompile.cli.plan_rows import slot_text
 from qcompile.diagnostics.quantities import human_bytes, several
 from qcompile.policy.plan_diff import PlanDiff, SettingChange, TensorChange
 from qcompile.policy.scheme import QuantSlot
+from qcompile.report.markdown_table import cut, inline, table_head
+from qcompile.report.plan_rows import slot_text
 
 SHOWN_ALIKE = 3
 """Layers that are listed of a longer row of equal changes."""

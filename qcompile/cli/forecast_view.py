@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from qcompile.diagnostics.quantities import human_bytes, several
+from qcompile.diagnostics.quantities import duration, human_bytes, several
 from qcompile.policy.run_forecast import RunForecast, UnitForecast
 
 SHOWN = 8
@@ -47,15 +47,6 @@ def memory_summary(forecast: RunForecast) -> str:
     )
     shown = ", ".join(f"{human_bytes(count)} {what}" for count, what in parts)
     return f"the memory, in `{largest.unit}`: {shown}"
-
-
-def duration(seconds: float) -> str:
-    """``5.2 s``, ``4:10``, ``2:04:10``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _cost(unit: UnitForecast) -> tuple[float, int]:

@@ -8,19 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from qcompile.cli.layout import HEIGHT, MARGIN, WIDTH, layout
 from qcompile.diagnostics.quantities import human_bytes
 from qcompile.driver.block_graph import BlockGraph, GraphBox
+from qcompile.report.colours import DARK, bits_colour
 
-COLOURS = {
-    2: "#440154",
-    3: "#443983",
-    4: "#31688e",
-    5: "#21918c",
-    6: "#35b779",
-    7: "#90d743",
-    8: "#fde725",
-}
-"""Of a weight, by its bits: viridis, dark is few. Its lightness alone tells them apart."""
-DARK = 4
-FLOAT_COLOUR = "#bdbdbd"
 BORDER = "#888888"
 SHARED = "#d55e00"
 """Border of boxes that hold a tensor which others hold too."""
@@ -97,8 +86,9 @@ def graph_dot(graph: BlockGraph, title: str) -> str:
         scales = [f"scale {', '.join(str(n + 1) for n in box.scales)}"] if box.scales else []
         text = _quoted("\n".join([box.name, *_lines(box), *scales]))
         few = min((bits for bits in box.weight_bits if bits is not None), default=None)
+        fill = bits_colour(few)
         border = f', color="{_border(box)}", penwidth=3' if box.sharing else ""
-        lines.append(f'  n{place} [label={text}, fillcolor="{_colour(few)}"{border}{_ink(few)}];')
+        lines.append(f'  n{place} [label={text}, fillcolor="{fill}"{border}{_ink(few)}];')
     lines += [f"  n{source} -> n{target};" for source, target in graph.edges]
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -138,7 +128,7 @@ def _segments(bits: Sequence[int | None]) -> tuple[_Segment, ...]:
     inner = WIDTH - 10
     edges = [5 + inner * place // max(len(bits), 1) for place in range(len(bits) + 1)]
     return tuple(
-        _Segment(edges[place], max(edges[place + 1] - edges[place] - 1, 1), _colour(one))
+        _Segment(edges[place], max(edges[place + 1] - edges[place] - 1, 1), bits_colour(one))
         for place, one in enumerate(bits)
     )
 
@@ -147,7 +137,7 @@ def _legend(boxes: Sequence[GraphBox], width: int, top: int) -> list[_Key]:
     """What the colours mean, in as many rows as it takes."""
     present = {bits for box in boxes for bits in box.weight_bits}
     ordered = sorted(present, key=lambda bits: 99 if bits is None else bits)
-    texts = [("float" if bits is None else f"{bits} bits", _colour(bits)) for bits in ordered]
+    texts = [("float" if bits is None else f"{bits} bits", bits_colour(bits)) for bits in ordered]
     if any(box.sharing for box in boxes):
         texts.append(("border: shared tensor", SHARED))
     for number in sorted({number for box in boxes for number in box.scales}):
@@ -161,10 +151,6 @@ def _legend(boxes: Sequence[GraphBox], width: int, top: int) -> list[_Key]:
         keys.append(_Key(x, y, colour, text))
         x += room
     return keys
-
-
-def _colour(bits: int | None) -> str:
-    return FLOAT_COLOUR if bits is None else COLOURS.get(bits, COLOURS[8])
 
 
 def _border(box: GraphBox) -> str:

@@ -10,11 +10,12 @@ import click
 from qcompile.cli.console import finish, json_object, promise_json, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.cli.export_command import SUFFIXES
-from qcompile.cli.markdown import LEAST, LIMIT, plan_markdown
 from qcompile.cli.options import json_option, param_option, policy_option, trust_option
+from qcompile.cli.plan_markdown import plan_markdown
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
+from qcompile.report.markdown_table import LEAST, LIMIT
 
 if TYPE_CHECKING:
     from qcompile.driver.plan import Planned
@@ -155,9 +156,9 @@ def _write(planned: "list[Planned]", output: Path | None, graph: Path | None) ->
             save_plan(one.plan, output)
     if graph is not None:
         from qcompile.cli.graph_view import graph_dot, graph_svg
-        from qcompile.cli.plan_rows import title
         from qcompile.driver.block_graph import block_graph
         from qcompile.driver.plan import save_document
+        from qcompile.report.plan_rows import title
 
         draw = graph_svg if graph.suffix == ".svg" else graph_dot
         for one in planned:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from qcompile.cli.forecast_view import forecast_lines
-from qcompile.cli.plan_rows import HEADINGS, RIGHT_ALIGNED, rows, summary, title
 from qcompile.policy.core import Plan
+from qcompile.report.plan_rows import HEADINGS, RIGHT_ALIGNED, rows, summary, title
 
 
 def plan_text(plan: Plan, *, full: bool = False) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-from qcompile.cli.choice_view import rung_lines
-from qcompile.cli.plan_rows import slot_text
 from qcompile.diagnostics.quantities import human_count
 from qcompile.driver.site_trace import SiteTrace, TracedRule, TracedSite
 from qcompile.policy.recipe import SlotName
 from qcompile.policy.scheme import FloatSlot, QuantSlot
+from qcompile.report.choice_view import rung_lines
+from qcompile.report.plan_rows import slot_text
 
 MARKS = {"decides": "*", "overridden": "-", "refused": "!", "elsewhere": " "}
 

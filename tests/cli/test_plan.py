@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from qcompile.cli.main import main
-from qcompile.cli.markdown import cut, inline, table_head
+from qcompile.report.markdown_table import cut, inline, table_head
 from tests.driver.project import RECIPE, make_project
 
 RULES = RECIPE.replace(

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from torch import nn
 
 import qcompile
-from qcompile.cli.choice_view import choice_line
 from qcompile.cli.main import main
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.diff import diff
@@ -18,6 +17,7 @@ from qcompile.driver.measured import Saved
 from qcompile.driver.plan import plan_recipe, save_plan
 from qcompile.driver.run import RunOptions, run_subject
 from qcompile.policy.choice import ChoicePlan
+from qcompile.report.choice_view import choice_line
 from tests.driver.project import make_project
 from tests.driver.test_choose import CHOICE, TIED, TwoHeads, codes, refusal
 from tests.tiny_models import seeded

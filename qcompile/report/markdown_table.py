@@ -1,24 +1,12 @@
-"""Markdown for comments on a pull request: the summary first, cut to what a comment may hold."""
+"""Tables in Markdown, cut to what a comment on a pull request may hold."""
 
 from collections.abc import Iterable, Sequence
 
-from qcompile.cli.forecast_view import forecast_summary
-from qcompile.cli.plan_rows import HEADINGS, RIGHT_ALIGNED, rows, summary, title
 from qcompile.diagnostics.quantities import several
-from qcompile.policy.core import Plan
 
 LIMIT = 60_000
 """Bytes; a comment on GitHub holds 65,535 characters."""
 LEAST = 500
-
-
-def plan_markdown(plan: Plan, *, full: bool = False, limit: int = LIMIT) -> str:
-    kind = "preview" if plan.core.is_preview else "plan"
-    head = [f"### qcompile {kind}: {inline(title(plan.core))}", ""]
-    head += [f"- {inline(line)}" for line in summary(plan)]
-    if plan.beside.forecast is not None:
-        head.append(f"- {inline(forecast_summary(plan.beside.forecast))}")
-    return cut([*head, ""], table_head(HEADINGS, RIGHT_ALIGNED), rows(plan, full=full), limit)
 
 
 def cut(

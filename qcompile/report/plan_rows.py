@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
-from qcompile.cli.choice_view import choice_line
 from qcompile.diagnostics.quantities import human_bytes, human_count, several
 from qcompile.policy.core import (
     DataPlan,
@@ -17,6 +16,7 @@ from qcompile.policy.core import (
 )
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.scheme import QuantSlot
+from qcompile.report.choice_view import choice_line
 from qcompile.targets.names import REFERENCE
 
 HEADINGS = (
