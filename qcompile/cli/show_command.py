@@ -22,12 +22,13 @@ def command(subject: Path, full: bool, as_json: bool) -> None:
     plan = plan_of(subject) if is_artifact else read_plan(subject)
     report = report_of(subject) if is_artifact else None
     if as_json:
-        document = {"plan": plan.model_dump(mode="json"), "report": report}
+        told = None if report is None else report.document()
+        document = {"plan": plan.model_dump(mode="json"), "report": told}
         click.echo(json.dumps(document, indent=2))
         return
     click.echo(plan_text(plan, full=full), nl=False)
     if report is not None:
         click.echo(f"\n  {'unit':<24} relative output error")
-        for unit in report["units"]:
-            error = unit["output_error"]
-            click.echo(f"  {unit['unit']:<24} {'-' if error is None else f'{error:.3e}'}")
+        for unit in report.units:
+            error = unit.output_error
+            click.echo(f"  {unit.unit:<24} {'-' if error is None else f'{error:.3e}'}")

@@ -1,9 +1,7 @@
 """Artifacts read back: as a module, as a plan, as a report."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 from torch import fx
 
@@ -20,6 +18,7 @@ from qcompile.emit.stored_artifact import (
     read_manifest,
 )
 from qcompile.policy.core import Plan
+from qcompile.report.run_report import RunReport
 
 
 def load(directory: str | Path, target: str | None = None, *, check: bool = True) -> fx.GraphModule:
@@ -66,16 +65,15 @@ def plan_of(directory: str | Path) -> Plan:
     return stored.plan
 
 
-def report_of(directory: str | Path) -> dict[str, Any] | None:
-    """Errors and timings of the run; ``None`` if they are gone or damaged (``verify`` says so)."""
+def report_of(directory: str | Path) -> RunReport | None:
+    """What happened in the run; ``None`` if it is gone or damaged (``verify`` says so)."""
     path = Path(directory) / REPORT_FILE
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             return None
-        document: object = json.loads(path.read_bytes())
+        return RunReport.model_validate_json(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
 def identity_of(directory: str | Path) -> str:

@@ -1,10 +1,8 @@
 """The float model as a run quantizes it: with the factors moved that its plan lists."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from pydantic import JsonValue
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -31,24 +29,6 @@ def prepared(planned: Planned, device: torch.device) -> tuple[Planned, tuple[Res
             raise CompileError([function_changed(found)])
         graph = found.module
     return replace(planned, bound=replace(planned.bound, graph=graph)), steps
-
-
-def prepared_values(steps: Sequence[RescaledModel]) -> dict[str, JsonValue]:
-    """For the report: nothing where nothing was moved."""
-    if not steps:
-        return {}
-    rows: list[JsonValue] = [
-        {
-            "transform": one.name,
-            "value": one.value,
-            "least_factor": one.least,
-            "largest_factor": one.largest,
-        }
-        for step in steps
-        for one in step.moved
-    ]
-    difference = max(step.difference for step in steps)
-    return {"prepared": {"output_difference": difference, "values": rows}}
 
 
 def function_changed(found: RescaledModel) -> Diagnostic:

@@ -3,102 +3,124 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-
-from pydantic import JsonValue
+from typing import Any
 
 from qcompile.analysis.accumulator import sums_of_run
 from qcompile.driver.plan import Planned
 from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.requirements import Judged
 from qcompile.passes.reconstruct import Account
+from qcompile.passes.rescale import RescaledModel
 from qcompile.passes.sweep import UnitOutcome
 from qcompile.policy.claim import RunFigure
 from qcompile.policy.recipe import on_one_line
+from qcompile.report.run_report import (
+    MovedValue,
+    OfThree,
+    Preparation,
+    ReconstructionReport,
+    RequirementReport,
+    RunReport,
+    SiteReport,
+    UnitReport,
+)
 
 
 def report(
     planned: Planned,
     outcomes: Sequence[UnitOutcome],
     identity: dict[str, str],
+    *,
+    moved: Sequence[RescaledModel],
+    judged: Sequence[Judged],
+    figures: Mapping[RunFigure, float],
     resumed: int,
     started: float,
-) -> dict[str, JsonValue]:
-    """Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2`` over the calibration data.
-
-    ``integer_sums`` are the largest that the codes allow for any input, not those that were seen.
-    """
+) -> RunReport:
+    """``moved``: how the model was prepared, step by step; ``started`` as ``monotonic`` has it."""
     tensors = {name: tensor for outcome in outcomes for name, tensor in outcome.tensors.items()}
-    return {
-        "run": {**identity},
-        "seconds": round(time.monotonic() - started, 3),
-        "peak_rss_mb": peak_rss_mb(),
-        "resumed_units": resumed,
-        "warnings": [f"{d.code.number}: {d.message}" for d in planned.diagnostics],
-        "units": [_unit(outcome) for outcome in outcomes],
-        "integer_sums": [
-            one.model_dump(mode="json") for one in sums_of_run(planned.plan.core.sites, tensors)
-        ],
-    }
+    return RunReport(
+        run=identity,
+        seconds=round(time.monotonic() - started, 3),
+        peak_rss_mb=peak_rss_mb(),
+        resumed_units=resumed,
+        warnings=tuple(f"{d.code.number}: {d.message}" for d in planned.diagnostics),
+        units=tuple(_unit(outcome) for outcome in outcomes),
+        integer_sums=tuple(sums_of_run(planned.plan.core.sites, tensors)),
+        **_prepared(moved),
+        **_required(judged, figures),
+    )
 
 
-def required(judged: Sequence[Judged], figures: Mapping[RunFigure, float]) -> dict[str, JsonValue]:
-    """What ``require`` asked and found; percentages are 0..100. Nothing where it asked nothing."""
+def _prepared(steps: Sequence[RescaledModel]) -> dict[str, Any]:
+    """Nothing where nothing was moved."""
+    if not steps:
+        return {}
+    values = tuple(
+        MovedValue(
+            transform=one.name,
+            value=one.value,
+            least_factor=one.least,
+            largest_factor=one.largest,
+        )
+        for step in steps
+        for one in step.moved
+    )
+    difference = max(step.difference for step in steps)
+    return {"prepared": Preparation(output_difference=difference, values=values)}
+
+
+def _required(judged: Sequence[Judged], figures: Mapping[RunFigure, float]) -> dict[str, Any]:
+    """What ``require`` asked and found. Nothing where it asked nothing."""
     if not judged:
         return {}
-    rows: list[JsonValue] = [
-        {
-            "text": on_one_line(item.span),
-            "holds": why is None,
-            "found": None if why is None else why.text,
-        }
+    rows = tuple(
+        RequirementReport(
+            text=on_one_line(item.span), holds=why is None, found=None if why is None else why.text
+        )
         for item, why in judged
-    ]
-    shown: dict[str, JsonValue] = {
-        name: value if math.isfinite(value) else None for name, value in figures.items()
-    }
+    )
+    shown = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     failed = any(why is not None for _, why in judged)
     return {"failed": failed, "requirements": rows, "figures": shown}
 
 
-def _unit(outcome: UnitOutcome) -> dict[str, JsonValue]:
-    return {
-        "unit": outcome.unit,
-        "output_error": outcome.output_error,
-        "sites": [
-            {
-                "site": figures.key,
-                "weight_error": figures.weight_error,
-                "output_error": figures.output_error,
-                "reused_codes": figures.reused_codes,
-                "fallback": figures.fallback,
-                "damping": figures.damping,
-                "target": figures.target,
-                "note": figures.note,
-            }
+def _unit(outcome: UnitOutcome) -> UnitReport:
+    return UnitReport(
+        unit=outcome.unit,
+        output_error=outcome.output_error,
+        sites=tuple(
+            SiteReport(
+                site=figures.key,
+                weight_error=figures.weight_error,
+                output_error=figures.output_error,
+                reused_codes=figures.reused_codes,
+                fallback=figures.fallback,
+                damping=figures.damping,
+                target=figures.target,
+                note=figures.note,
+            )
             for figures in outcome.sites
-        ],
-        "reconstructions": [_reconstruction(*item) for item in outcome.accounts],
-    }
+        ),
+        reconstructions=tuple(_reconstruction(*item) for item in outcome.accounts),
+    )
 
 
-def _reconstruction(name: str, account: Account) -> dict[str, JsonValue]:
-    """``held_out_loss`` decided, where it is another than the error; relative to the start."""
+def _reconstruction(name: str, account: Account) -> ReconstructionReport:
     losses = account.losses
-    return {
-        "of": name,
-        "held_out_error": _of_three(account.nearest, account.start, account.learned),
-        "held_out_loss": _of_three(losses.nearest, losses.start, losses.learned)
-        if losses
-        else None,
-        "kept": account.kept,
-        "steps": account.steps,
-        "soft_share": account.soft_share,
-        "soft_shares": {**account.soft_shares},
-        "held_out_samples": account.held_out_samples,
-        "note": account.note,
-    }
+    return ReconstructionReport(
+        of=name,
+        held_out_error=_of_three(account.nearest, account.start, account.learned),
+        held_out_loss=_of_three(losses.nearest, losses.start, losses.learned) if losses else None,
+        kept=account.kept,
+        steps=account.steps,
+        soft_share=account.soft_share,
+        soft_shares={**account.soft_shares},
+        held_out_samples=account.held_out_samples,
+        note=account.note,
+    )
 
 
-def _of_three(nearest: float, start: float, learned: float) -> dict[str, JsonValue]:
+def _of_three(nearest: float, start: float, learned: float) -> OfThree:
     shown = learned if math.isfinite(learned) else None
-    return {"nearest": nearest, "start": start, "learned": shown}
+    return OfThree(nearest=nearest, start=start, learned=shown)

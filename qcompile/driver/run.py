@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from pydantic import JsonValue
 from torch import Tensor, fx
 
 from qcompile.data.input_check import does_not_fit
@@ -34,9 +33,9 @@ from qcompile.driver.plan import (
     saved_params,
     saved_rungs,
 )
-from qcompile.driver.prepared import prepared, prepared_values
+from qcompile.driver.prepared import prepared
 from qcompile.driver.progress import Listener, Pace, StopRequestedError
-from qcompile.driver.report import report, required
+from qcompile.driver.report import report
 from qcompile.driver.requirements import Judged, judge_requirements
 from qcompile.driver.tunes import tunings_by_node
 from qcompile.emit.artifact import write_artifact
@@ -50,6 +49,7 @@ from qcompile.policy.core import Plan
 from qcompile.policy.identity import differences, is_a_preview, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
+from qcompile.report.run_report import RunReport
 from qcompile.store.atomic import check_free, remove_tree
 from qcompile.store.disk import Disk
 from qcompile.store.run_state import RunState
@@ -166,12 +166,17 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
             swept = _sweep(planned, state, options, started)
             tensors = {name: t for one in swept.outcomes for name, t in one.tensors.items()}
             judged, figures = _judged(planned, tensors, options)
-            document = {
-                **report(planned, swept.outcomes, identity, swept.resumed, started),
-                **prepared_values(moved),
-                **required(judged, figures),
-            }
-            _publish(planned, tensors, document, output, options)
+            told = report(
+                planned,
+                swept.outcomes,
+                identity,
+                moved=moved,
+                judged=judged,
+                figures=figures,
+                resumed=swept.resumed,
+                started=started,
+            )
+            _publish(planned, tensors, told, output, options)
             exports, problems = write_asked(options.disk, output, formats, options.replace)
             problems += state.finish()
     failed = [requirement_failed(item, why, output) for item, why in judged if why is not None]
@@ -276,12 +281,12 @@ def _payload(loaded: bytes | list[Diagnostic]) -> bytes:
 def _publish(
     planned: Planned,
     tensors: Mapping[str, Tensor],
-    document: dict[str, JsonValue],
+    told: RunReport,
     output: Path,
     options: RunOptions,
 ) -> None:
     bound = planned.bound
-    made = (bound.graph, planned.plan, tensors, document)
+    made = (bound.graph, planned.plan, tensors, told.document())
     _raise(
         write_artifact(options.disk, output, *made, options.replace, bound.seen.loaded.description)
     )

@@ -10,11 +10,13 @@ from qcompile.driver.select import Selected
 from qcompile.driver.site_trace import SiteTrace
 from qcompile.policy.core import Plan
 from qcompile.policy.plan_diff import PlanDiff
+from qcompile.report.run_report import RunReport
 
 DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("plan-1.0.json", "A saved plan; `plan` of `qcompile plan --json` and `show --json`.", Plan),
     ("trace-1.0.json", "`trace` of `qcompile plan --trace LAYER --json`.", SiteTrace),
     ("diff-1.0.json", "`diff` of `qcompile diff --json`.", PlanDiff),
+    ("report-1.0.json", "`report.json` of an artifact; `report` of `show --json`.", RunReport),
     ("select-1.0.json", "What `qcompile select --json` prints beside its diagnostics.", Selected),
 )
 """File name, description, and the value that is written."""

@@ -295,3 +295,11 @@ def test_evaluation_that_does_not_fit_the_artifact(project, tmp_path):
     assert "--float" in result.output
     Path("out/report.json").unlink()
     assert invoke("show", "out").exit_code == 0
+
+
+@pytest.mark.parametrize("report", ["{}", "[]", '{"units": 3}', "[" * 100_000, '{"units": [NaN]}'])
+def test_report_of_a_run_that_says_something_else(project, tmp_path, report):
+    assert run(project(tmp_path)).exit_code == 0
+    Path("out/report.json").write_text(report)
+    assert invoke("show", "out").exit_code == 0
+    assert json.loads(invoke("show", "out", "--json").stdout)["report"] is None

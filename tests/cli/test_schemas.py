@@ -60,3 +60,16 @@ def test_reader_may_meet_fields_of_a_later_minor_version(printed):
     validator("plan-1.0.json").validate(document)
     del document["core"]["sites"]
     assert not validator("plan-1.0.json").is_valid(document)
+
+
+def test_report_meets_its_schema(printed):
+    recipe = Path("net.qrecipe")
+    more = "tune adaround { steps = 2 }\nrequire agreement >= 0%\n"
+    recipe.write_text(recipe.read_text() + more)
+    ran = CliRunner().invoke(main, ["run", "net.qrecipe", "-o", "out"])
+    assert ran.exit_code == 0, ran.output
+    document = json.loads(Path("out/report.json").read_text())
+    assert document["units"][1]["reconstructions"]
+    assert document["requirements"]
+    validator("report-1.0.json").validate(document)
+    validator("report-1.0.json").validate(printed("show", "out")["report"])
