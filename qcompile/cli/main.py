@@ -24,6 +24,7 @@ COMMANDS = (
     "diff",
     "run",
     "resume",
+    "report",
     "eval",
     "verify",
     "export",

@@ -256,7 +256,7 @@ def output_plan(output: Output | None) -> OutputPlan:
     if output is None:
         return OutputPlan()
     target = output.target.name if output.target else REFERENCE
-    return OutputPlan(formats=output.exports, target=target)
+    return OutputPlan(formats=output.exports, reports=output.reports, target=target)
 
 
 def closure_texts(recipe: Recipe) -> dict[str, str]:

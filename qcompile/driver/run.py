@@ -37,6 +37,7 @@ from qcompile.driver.prepared import prepared
 from qcompile.driver.progress import Listener, Pace, StopRequestedError
 from qcompile.driver.report import report
 from qcompile.driver.requirements import Judged, judge_requirements
+from qcompile.driver.run_account import check_account_places, write_accounts
 from qcompile.driver.tunes import tunings_by_node
 from qcompile.emit.artifact import write_artifact
 from qcompile.emit.materialize import materialize
@@ -45,7 +46,7 @@ from qcompile.passes.sweep_progress import SweepStep
 from qcompile.passes.sweep_state import ChainState
 from qcompile.policy.assertion import requirement_failed
 from qcompile.policy.claim import RunFigure
-from qcompile.policy.core import Plan
+from qcompile.policy.core import OutputPlan, Plan
 from qcompile.policy.identity import differences, is_a_preview, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
@@ -155,8 +156,8 @@ def default_output(recipe: Recipe) -> Path:
 
 def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
     """Sweep, commit after each unit, publish; an unfinished run of the same plan is continued."""
-    formats = planned.plan.beside.output.formats
-    _raise(check_free(output, options.replace) + check_places(output, formats, options.replace))
+    asked = planned.plan.beside.output
+    _raise(_taken(output, asked, options.replace))
     started = time.monotonic()
     with threads(options.threads):
         identity = run_identity(planned.plan, torch.device(options.device))
@@ -177,7 +178,8 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
                 started=started,
             )
             _publish(planned, tensors, told, output, options)
-            exports, problems = write_asked(options.disk, output, formats, options.replace)
+            exports, problems = write_asked(options.disk, output, asked.formats, options.replace)
+            problems += write_accounts(options.disk, output, asked.reports, planned.plan, told)
             problems += state.finish()
     failed = [requirement_failed(item, why, output) for item, why in judged if why is not None]
     problems = [*problems, *verify(output), *failed]
@@ -191,6 +193,12 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
         diagnostics=planned.diagnostics,
         exports=exports,
     )
+
+
+def _taken(output: Path, asked: OutputPlan, replaced: bool) -> list[Diagnostic]:
+    """QR901 for each name, before any work is done for it."""
+    found = check_free(output, replaced) + check_places(output, asked.formats, replaced)
+    return found + check_account_places(output, asked.reports, replaced)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -170,6 +170,8 @@ class OutputPlan(Frozen):
 
     formats: tuple[str, ...] = ()
     """Exports that the run writes beside the artifact."""
+    reports: tuple[str, ...] = ()
+    """Forms of its report, the same."""
     target: str = REFERENCE
     """For what the artifact is loaded where the caller names no target."""
 

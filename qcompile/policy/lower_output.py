@@ -11,13 +11,15 @@ from qcompile.syntax.nodes import OutputBlock, TargetBlock
 from qcompile.targets.names import BUILTIN, SUFFIX, unknown_target
 
 ARTIFACT = "fx"
+REPORT = "json"
+REPORTS = ("html", "markdown")
 EXPORTS = ("pt2", "onnx", "compressed-tensors", "gguf")
 LATER_TARGETS = ("generic-int", "x86-vnni")
 
 OUTPUT = (
     Attribute("dir", Shape.TEXT),
     Attribute("format", Shape.TEXTS, choices=(ARTIFACT, *EXPORTS)),
-    Attribute("report", Shape.TEXTS, choices=("json",), later=("html", "markdown")),
+    Attribute("report", Shape.TEXTS, choices=(REPORT, *REPORTS)),
     Attribute("target", Shape.TEXT, choices=BUILTIN, later=LATER_TARGETS),
 )
 TARGET = (Attribute("threads", Shape.INTEGER, low=1, carried_out=False),)
@@ -30,6 +32,7 @@ def lower_output(node: OutputBlock, checker: Checker) -> Output:
     return Output(
         directory=settings.text("dir"),
         exports=tuple(dict.fromkeys(n for n in settings.texts("format") if n != ARTIFACT)),
+        reports=tuple(dict.fromkeys(n for n in settings.texts("report") if n != REPORT)),
         format_span=written.value.span if written else node.span,
         target=TargetName(target, named.value.span) if target and named else None,
         span=node.span,

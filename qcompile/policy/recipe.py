@@ -250,6 +250,8 @@ class Output:
     directory: str | None
     exports: tuple[str, ...]
     """Formats beside the artifact itself, which is always written."""
+    reports: tuple[str, ...]
+    """Forms of the report beside the artifact; `report.json` always lies in it."""
     format_span: Span
     """Of what `format` is set to; of the statement where it is not set."""
     target: TargetName | None

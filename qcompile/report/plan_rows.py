@@ -103,6 +103,8 @@ def summary(plan: Plan) -> Iterable[str]:
     output = plan.beside.output
     if output.formats:
         yield f"exported beside the artifact: {', '.join(output.formats)}"
+    if output.reports:
+        yield f"reported beside the artifact: {', '.join(output.reports)}"
     if output.target != REFERENCE:
         yield f"loaded for {output.target} by default"
 

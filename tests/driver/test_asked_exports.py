@@ -249,3 +249,26 @@ def test_an_export_lies_beside_the_artifact_however_it_is_named(tmp_path, monkey
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert place_of(Path(), "pt2") == tmp_path / "here.pt2"
+
+
+def test_reports_are_written_beside_the_artifact(project):
+    path = project(MATRIX, 'output { report = ["html", "json", "markdown"] }')
+    planned = plan_recipe(path)
+    assert planned.plan.beside.output.reports == ("html", "markdown")
+    assert "reported beside the artifact: html, markdown" in plan_text(planned.plan)
+    run_subject(project(MATRIX, 'output { report = ["html", "markdown"] }'), Path("o.v1"), QUIET)
+    assert sorted(p.name for p in Path().glob("o.*")) == ["o.v1", "o.v1.html", "o.v1.md"]
+    assert Path("o.v1.md").read_text().startswith("### qcompile run: net.qrecipe")
+    assert Path("o.v1.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_report_takes_no_name_that_is_taken(project):
+    path = project(MATRIX, 'output { report = "markdown" }')
+    Path("out.md").write_text("mine")
+    with pytest.raises(CompileError) as caught:
+        run_subject(path, Path("out"), QUIET)
+    assert [d.code.number for d in caught.value.diagnostics] == ["QR901"]
+    assert Path("out.md").read_text() == "mine"
+    assert not Path("out").exists()
+    run_subject(path, Path("out"), replace(QUIET, replace=True))
+    assert Path("out.md").read_text().startswith("###")

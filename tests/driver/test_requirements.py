@@ -129,7 +129,6 @@ def test_parts_of_a_size_add_up_to_it(project):
         ("require accuracy_drop <= 1% else w4a8", "w4a8"),
         ("prepare bias_correction", "bias_correction"),
         ('target "x86-vnni"', '"x86-vnni"'),
-        ('output { dir = "x"; report = "html" }', '"html"'),
     ],
 )
 def test_what_is_not_carried_out_is_refused_by_plan_and_not_by_check(project, line, marked):

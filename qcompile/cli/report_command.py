@@ -1,0 +1,76 @@
+"""``qcompile report``: how a run went, as text, as a comment, or as a page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from qcompile.cli.console import json_object
+from qcompile.cli.options import json_option
+from qcompile.policy.core import Plan
+from qcompile.report.layer_rows import HEADINGS, RIGHT_ALIGNED, layer_rows
+from qcompile.report.markdown_table import LEAST, LIMIT
+from qcompile.report.plan_rows import title
+from qcompile.report.result_lines import plan_lines, result_lines
+from qcompile.report.run_markdown import run_markdown
+from qcompile.report.run_page import run_page
+from qcompile.report.run_report import RunReport
+
+FORMATS = ("text", "markdown", "html")
+
+
+@click.command("report")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--format", "shown_as", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file.")
+@click.option("--replace", is_flag=True, help="Replace a file that is already there.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=LEAST),
+    default=LIMIT,
+    show_default=True,
+    help="Bytes of markdown.",
+)
+@json_option
+def command(
+    artifact: Path, shown_as: str, output: Path | None, replace: bool, limit: int, as_json: bool
+) -> None:
+    """Tell how the run of ARTIFACT went: errors and remarks of each layer, time, requirements.
+
+    `markdown` fits into a comment on a pull request, `html` is one file without scripts.
+    """
+    from qcompile.driver.run_account import account_of, save_account
+
+    plan, report = account_of(artifact)
+    if as_json:
+        click.echo(
+            json.dumps(json_object([], command="report", report=report.document()), indent=2)
+        )
+        return
+    if shown_as == "markdown":
+        text = run_markdown(plan, report, limit)
+    else:
+        text = run_page(plan, report) if shown_as == "html" else run_text(plan, report)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        save_account(text, output, replace)
+        click.echo(f"{output}")
+
+
+def run_text(plan: Plan, report: RunReport) -> str:
+    found = [row.cells for row in layer_rows(plan, report)]
+    widths = [max(len(row[i]) for row in [HEADINGS, *found]) for i in range(len(HEADINGS))]
+    lines = [f"qcompile run  {title(plan.core)}", "", _line(HEADINGS, widths)]
+    lines += [_line(row, widths) for row in found]
+    lines += ["", *(f"  {line}" for line in (*plan_lines(plan), *result_lines(report)))]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [
+        cell.rjust(width) if i in RIGHT_ALIGNED else cell.ljust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return ("  " + "  ".join(padded)).rstrip()

@@ -1,0 +1,68 @@
+"""How a finished run went, in a form that people read: on request, or beside its artifact."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from qcompile.audit.findings import damaged
+from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.asked_exports import place_of
+from qcompile.driver.load import plan_of, report_of
+from qcompile.emit.artifact_files import REPORT_FILE
+from qcompile.policy.core import Plan
+from qcompile.report.run_markdown import run_markdown
+from qcompile.report.run_page import run_page
+from qcompile.report.run_report import RunReport
+from qcompile.store.atomic import check_new_file, write_file
+from qcompile.store.disk import Disk
+
+FORMS: Mapping[str, tuple[str, Callable[[Plan, RunReport], str]]] = {
+    "html": ("html", run_page),
+    "markdown": ("md", run_markdown),
+}
+"""Ending of the file, and what makes its text; `json` is ``report.json`` in the artifact."""
+
+
+def account_of(artifact: Path) -> tuple[Plan, RunReport]:
+    """Raises ``CompileError``: QR902 where the report is gone or damaged, and as ``plan_of``."""
+    plan = plan_of(artifact)
+    report = report_of(artifact)
+    if report is None:
+        raise CompileError([damaged(REPORT_FILE, "is missing, or is no report of a run")])
+    return plan, report
+
+
+def save_account(text: str, path: Path, replaced: bool) -> None:
+    """Raises ``CompileError``: QR901 for a name that is taken, QR905 for a disk that fails."""
+    path = Path(os.path.abspath(path))
+    problems = check_new_file(path, replaced) or write_file(Disk(), path, text.encode())
+    if problems:
+        raise CompileError(problems)
+
+
+def places(artifact: Path, forms: Sequence[str]) -> dict[str, Path]:
+    """``build/net`` in ``html`` and ``markdown`` is ``build/net.html`` and ``build/net.md``."""
+    return {form: place_of(artifact, FORMS[form][0]) for form in forms}
+
+
+def check_account_places(artifact: Path, forms: Sequence[str], replaced: bool) -> list[Diagnostic]:
+    """QR901 for each name that is taken."""
+    return [
+        problem
+        for place in places(artifact, forms).values()
+        for problem in check_new_file(place, replaced)
+    ]
+
+
+def write_accounts(
+    disk: Disk, artifact: Path, forms: Sequence[str], plan: Plan, report: RunReport
+) -> list[Diagnostic]:
+    """Each file whole or not at all."""
+    return [
+        problem
+        for form, place in places(artifact, forms).items()
+        for problem in write_file(
+            disk, Path(os.path.abspath(place)), FORMS[form][1](plan, report).encode()
+        )
+    ]

@@ -1,0 +1,58 @@
+"""What is to be said of a whole run, line by line: the plan's summary, then how it went."""
+
+from collections.abc import Iterator
+
+from qcompile.diagnostics.quantities import duration, several
+from qcompile.policy.core import Plan
+from qcompile.report.layer_rows import decibels
+from qcompile.report.plan_rows import summary
+from qcompile.report.run_report import Preparation, RunReport
+
+SHOWN = 8
+"""Warnings; the report itself has them all."""
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """``summary`` without what is to be looked at later: that is known by now."""
+    asked = {f"after the run: {text}" for text in plan.beside.requirements}
+    yield from (line for line in summary(plan) if line not in asked)
+
+
+def result_lines(report: RunReport) -> Iterator[str]:
+    """Time, memory, the error of the whole, transforms, what was required, and warnings."""
+    on = ", ".join(f"{name} {report.run[name]}" for name in _MACHINE if name in report.run)
+    resumed = f", {several(report.resumed_units, 'unit')} of an earlier process"
+    yield (
+        f"the run took {duration(report.seconds)} and {report.peak_rss_mb:,.0f} MB"
+        f"{resumed if report.resumed_units else ''}" + (f" ({on})" if on else "")
+    )
+    last = report.units[-1] if report.units else None
+    if last is not None and last.output_error is not None:
+        yield (
+            f"output of `{last.unit}`: {decibels(last.output_error)} dB over its error, on the "
+            "calibration data"
+        )
+    if report.prepared is not None:
+        yield _prepared(report.prepared)
+    if report.integer_sums:
+        widest = max(report.integer_sums, key=lambda one: one.bits)
+        yield f"integer sums need {widest.bits} bits at most, in `{widest.site}`"
+    for item in report.requirements:
+        yield f"{'holds' if item.holds else 'FAILED'}: {item.text}" + (
+            f" (found {item.found})" if item.found else ""
+        )
+    yield from (f"warning {text}" for text in report.warnings[:SHOWN])
+    if len(report.warnings) > SHOWN:
+        yield f"and {several(len(report.warnings) - SHOWN, 'warning')} more"
+
+
+_MACHINE = ("torch", "cpu", "device", "threads")
+"""Of what decides bits: what tells people something."""
+
+
+def _prepared(prepared: Preparation) -> str:
+    names = ", ".join(dict.fromkeys(one.transform for one in prepared.values))
+    return (
+        f"prepared by {names}: {several(len(prepared.values), 'value')}, "
+        f"outputs changed by {prepared.output_difference:.1e} of their size"
+    )

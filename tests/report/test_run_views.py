@@ -1,0 +1,178 @@
+"""A finished run as rows, Markdown and a page; names and notes are data, whatever they say."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from qcompile.cli.main import main
+from qcompile.driver.run_account import account_of
+from qcompile.policy.core import Plan
+from qcompile.report.layer_rows import HEADINGS, decibels, layer_rows
+from qcompile.report.result_lines import result_lines
+from qcompile.report.run_markdown import run_markdown
+from qcompile.report.run_page import run_page
+from qcompile.report.run_report import RunReport
+from tests.driver.project import RECIPE, make_project
+
+HOSTILE = '</title><img src=x onerror="alert(1)"> |`*'
+LEARNED = """tune adaround { steps = 2 }
+require agreement >= 0%
+require agreement >= 100%
+prepare equalize
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def account(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_project(folder, RECIPE + LEARNED)
+        ran = CliRunner().invoke(main, ["run", "net.qrecipe", "-o", "out"])
+    assert ran.exit_code == 4, ran.output
+    return account_of(folder / "out")
+
+
+@pytest.fixture
+def hostile(account):
+    """The same account of a layer that is called something else."""
+    texts = [one.model_dump_json().replace('"conv"', json.dumps(HOSTILE)) for one in account]
+    return Plan.model_validate_json(texts[0]), RunReport.model_validate_json(texts[1])
+
+
+class Read(HTMLParser):
+    """Tags, the cells of the first table, and the boxes of drawings."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.rows, self.boxes = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "rect":
+            self.boxes.append(dict(attrs))
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1] in ("td", "th") and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip("\n")
+
+
+def test_decibels_are_those_of_a_power():
+    assert [decibels(x) for x in (1.0, 0.1, 0.01, 2.0, 0.0, None)] == [
+        *("0.0", "10.0", "20.0", "-3.0"),
+        *("exact", ""),
+    ]
+
+
+def test_rows_have_the_errors_of_the_report_and_the_bytes_of_the_plan(account):
+    plan, report = account
+    rows = list(layer_rows(plan, report))
+    assert [row.name for row in rows] == [
+        *("conv", "blocks.0", "conv1", "conv2", "blocks.1", "conv1", "conv2", "head")
+    ]
+    told = {site.site: site for unit in report.units for site in unit.sites}
+    planned = {site.key: site for site in plan.core.sites}
+    for row, key in ((rows[0], "conv"), (rows[2], "blocks.0.conv1")):
+        assert row.output_error == told[key].output_error is not None
+        assert row.weight_error == told[key].weight_error is not None
+        assert row.bytes_after == sum(one.bytes_after for one in planned[key].tensors)
+        assert (row.weight, row.bits) == ("int4 per_channel", 4)
+    (first, second) = next(u for u in report.units if u.unit == "blocks.0").reconstructions
+    for row, one in ((rows[2], first), (rows[3], second)):
+        assert f"kept {one.kept} after 2 steps" in row.remarks[0]
+    assert not rows[1].scheme
+    assert rows[2].is_inner
+
+
+def test_what_was_learned_of_something_else_stands_with_the_block(account):
+    plan, report = account
+    unit = next(u for u in report.units if u.unit == "blocks.0")
+    learned = [unit.reconstructions[0].model_copy(update={"of": of}) for of in ("part", "blocks.0")]
+    changed = unit.model_copy(update={"reconstructions": tuple(learned)})
+    rows = list(layer_rows(plan, report.model_copy(update={"units": (changed,)})))
+    told = [text.partition(" after")[0] for text in rows[1].remarks if " after " in text]
+    assert told == [f"`part`: kept {learned[0].kept}", f"kept {learned[0].kept}"]
+    assert not rows[2].remarks
+
+
+def test_a_report_that_knows_no_layer_leaves_its_errors_out(account):
+    plan, report = account
+    rows = list(layer_rows(plan, report.model_copy(update={"units": ()})))
+    assert rows
+    assert {(row.weight_error, row.output_error) for row in rows} == {(None, None)}
+
+
+def test_lines_say_what_was_required_and_what_was_found(account):
+    lines = list(result_lines(account[1]))
+    assert "holds: require agreement >= 0%" in lines
+    (failed,) = (line for line in lines if line.startswith("FAILED"))
+    assert re.match(r"FAILED: require agreement >= 100% \(found .*\)", failed)
+    assert any(line.startswith("prepared by equalize: ") for line in lines)
+    assert any(re.match(r"the run took .* and .* MB \(torch ", line) for line in lines)
+
+
+def test_markdown_is_a_table_that_fits(account):
+    whole = run_markdown(*account)
+    assert f"| {' | '.join(HEADINGS)} |" in whole
+    head = run_markdown(*account, limit=1500)
+    assert len(head.encode()) <= 1500
+    assert "left out" in head
+
+
+def test_page_is_whole_and_has_every_row(account):
+    plan, report = account
+    text = run_page(plan, report)
+    page = Read(text)
+    rows = [[cell.strip() for cell in row.cells] for row in layer_rows(plan, report)]
+    assert page.rows[1 : len(rows) + 1] == rows
+    assert "script" not in page.tags
+    assert "A requirement of the recipe does not hold" in text
+    assert "default-src 'none'" in text
+    assert not re.search(r"(src|href)=", text)
+    drawn = [box for box in page.boxes if float(box["width"]) > 0]
+    assert len(drawn) == len(page.boxes) >= 10
+    assert max(float(box["width"]) for box in drawn) == 560
+
+
+def test_names_are_text_wherever_they_stand(hostile):
+    page = Read(run_page(*hostile))
+    assert "img" not in page.tags
+    assert page.tags.count("title") == 1 + sum(tag == "g" for tag in page.tags)
+    assert any(HOSTILE in cell for row in page.rows for cell in row)
+    markdown = run_markdown(*hostile)
+    assert "<img" not in markdown.replace("\\<img", "")
+
+
+def test_command_shows_and_writes(account, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def call(*arguments, status=0):
+        result = CliRunner().invoke(main, ["report", "out", *arguments])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    text = call()
+    assert "output dB" in text
+    assert "FAILED: require agreement >= 100%" in text
+    assert call("--format", "markdown") == run_markdown(*account)
+    assert json.loads(call("--json"))["report"]["failed"] is True
+    call("--format", "html", "-o", "page.html")
+    assert Path("page.html").read_text() == run_page(*account)
+    assert "QR901" in call("--format", "markdown", "-o", "page.html", status=1)
+    assert Path("page.html").read_text() == run_page(*account)
+    call("--format", "markdown", "-o", "page.html", "--replace")
+    assert Path("page.html").read_text() == run_markdown(*account)
+    assert "QR905" in call("-o", "nowhere/page.md", status=5)
