@@ -2,22 +2,26 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from torch import fx
 
-from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.tensors import owned_tensors
 from qcompile.capture.unit import Unit
 from qcompile.policy.core import SitePlan, UnitPlan
 
 
 def forecast(
-    module: fx.GraphModule, units: Sequence[Unit], sites: Sequence[SitePlan]
+    module: fx.GraphModule,
+    units: Sequence[Unit],
+    sites: Sequence[SitePlan],
+    added: AbstractSet[str] = frozenset(),
 ) -> tuple[UnitPlan, ...]:
     """Exact sums of tensor bytes; a tensor counts in the unit that reads it first, once.
 
     ``bytes_before`` is what the tensors of the model take as they are, ``bytes_after`` what codes,
     scales, zero points, activation ranges and the tensors left in float will take.
+    ``added`` are paths of tensors that the model did not have: none of them counts before.
     """
     unit_of = {name: unit.name for unit in units for name in unit.nodes}
     before: dict[str, int] = defaultdict(int)
@@ -28,17 +32,11 @@ def forecast(
         for plan in site.tensors
         if plan.slot == "weight"
     }
-    balances = {
-        f"{path}.{name}"
-        for path, leaf in module.named_modules()
-        if isinstance(leaf, ChannelBalance)
-        for name, _ in leaf.named_buffers()
-    }
     for owned in owned_tensors(module):
         if owned.storage != owned.path:
             continue
         unit = unit_of[owned.node]
-        before[unit] += 0 if owned.path in balances else owned.nbytes
+        before[unit] += 0 if owned.path in added else owned.nbytes
         after[unit] += weights.get(owned.path, owned.nbytes)
     for site in sites:
         after[site.unit] += sum(plan.bytes_after for plan in site.tensors if plan.slot != "weight")

@@ -1,7 +1,10 @@
 """Copies of a captured module that share what a pass does not change."""
 
-from torch import fx, nn
+from typing import cast
 
+from torch import Tensor, fx, nn
+
+from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.capture.tensors import is_kept
 from qcompile.compat.submodules import module_at
 
@@ -29,3 +32,12 @@ def replace_leaf(module: fx.GraphModule, path: str, leaf: nn.Module) -> None:
     """Put ``leaf`` at ``path``; the folders on the way belong to ``module`` alone."""
     owner, _, name = path.rpartition(".")
     setattr(module_at(module, owner), name, leaf)
+
+
+def with_weight(layer: nn.Linear, weight: Tensor) -> nn.Linear:
+    """Another layer with ``weight`` in the old one's type, which is rounded once, and its bias."""
+    found = cast("nn.Linear", build_leaf(nn.Linear, constructor_arguments(layer)))
+    old = layer.weight
+    found.weight = nn.Parameter(weight.to(old), requires_grad=old.requires_grad)
+    found.bias = layer.bias
+    return found

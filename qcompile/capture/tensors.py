@@ -45,6 +45,10 @@ def owned_tensors(module: fx.GraphModule) -> tuple[OwnedTensor, ...]:
     return tuple(found.values())
 
 
+def tensor_paths(module: fx.GraphModule) -> frozenset[str]:
+    return frozenset(owned.path for owned in owned_tensors(module))
+
+
 def _tensors_of(module: fx.GraphModule, node: fx.Node) -> list[tuple[str, Tensor]]:
     if node.op == "get_attr":
         owner, _, name = str(node.target).rpartition(".")

@@ -18,6 +18,7 @@ from qcompile.analysis.target_check import check_target
 from qcompile.capture.blocks import find_units
 from qcompile.capture.captured import Captured
 from qcompile.capture.sites import find_sites
+from qcompile.capture.tensors import tensor_paths
 from qcompile.capture.trace import trace
 from qcompile.capture.unit import Unit
 from qcompile.data.batches import model_arguments, split_off
@@ -144,7 +145,9 @@ def bind_seen(
     resolution, found = resolve(recipe, sites, rungs or FEWEST_BITS)
     diagnostics.extend(found)
     graph, folds = folded(seen.captured, resolution)
-    graph, turned, idle = with_rotations(recipe, graph, sites, resolution)
+    straight = graph
+    graph, turned, idle = with_rotations(recipe, straight, sites, resolution)
+    added = tensor_paths(graph) - tensor_paths(straight)
     diagnostics += idle
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)
@@ -158,7 +161,7 @@ def bind_seen(
     planned = decide(graph, final_sites, units, resolution, shares)
     diagnostics += unknown
     diagnostics += [item for one in targets for item in check_target(*one, planned)]
-    sizes = forecast(graph, units, planned)
+    sizes = forecast(graph, units, planned, added)
     measured = Measured(
         bytes_total=sum(unit.bytes_after for unit in sizes),
         blocks=block_sites(units, sites),
@@ -166,7 +169,7 @@ def bind_seen(
     )
     tunes, found = _tunes(recipe, sites, resolution, measured, units, planned)
     tunings = tunings_by_key(tunes)
-    units, planned, sizes, problems = as_tuned(recipe, graph, units, planned, tunings)
+    units, planned, sizes, problems = as_tuned(recipe, graph, units, planned, tunings, added)
     moved, missing = rescalings(recipe, graph, sites, resolution, planned, tunings)
     problems += missing
     diagnostics += [*found, *problems, *unserved_formats(recipe, planned, tunings)]

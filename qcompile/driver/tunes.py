@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from torch import fx
 
@@ -56,16 +57,18 @@ def as_tuned(
     units: Sequence[Unit],
     planned: Sequence[SitePlan],
     tunings: Mapping[str, Tuning],
+    added: AbstractSet[str],
 ) -> tuple[tuple[Unit, ...], tuple[SitePlan, ...], tuple[UnitPlan, ...], list[Diagnostic]]:
     """Units, sites and sizes as a run will have them; ``tunings`` are of single sites, by key.
 
-    Units that are learned together are one, and what is set beside the codes is named.
+    ``added`` as ``forecast`` has it. Units that are learned together are one, and what is set
+    beside the codes is named.
     """
     general = recipe.tuning
     units = joined(graph, units, tunings_of_units(planned, general, tunings))
     planned = rehomed(with_refits(graph, planned, general, tunings), units)
     of_units = tunings_of_units(planned, general, tunings)
-    sizes = with_norms(graph, units, forecast(graph, units, planned), of_units)
+    sizes = with_norms(graph, units, forecast(graph, units, planned, added), of_units)
     nodes = {node.name: node for node in graph.graph.nodes}
     normed = [unit.name for unit in sizes if unit.refits]
     noted = [one.name for one in units if statistics(graph, map(nodes.__getitem__, one.nodes))]

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qcompile.capture.balance import ChannelBalance
-from qcompile.capture.copying import own_graph, replace_leaf
-from qcompile.capture.leaves import build_leaf, constructor_arguments
+from qcompile.capture.copying import own_graph, replace_leaf, with_weight
 from qcompile.capture.rotation import BlockRotation, rotated
 from qcompile.compat.submodules import module_at
 from qcompile.passes.rescale import Moved, RescaledModel, judged, watch
@@ -99,11 +98,7 @@ def _balance(
 
 def _changed(layer: nn.Linear, plain: Tensor, shift: Tensor, gain: Tensor, block: int) -> nn.Linear:
     """A copy for inputs that are shifted, scaled and rotated; ``plain`` is for none of these."""
-    found = cast("nn.Linear", build_leaf(nn.Linear, constructor_arguments(layer)))
-    old = layer.weight
-    weight = rotated(plain / gain, block).to(old)
-    found.weight = nn.Parameter(weight, requires_grad=old.requires_grad)
-    found.bias = layer.bias
+    found = with_weight(layer, rotated(plain / gain, block))
     if cast("Tensor | None", layer.bias) is not None and bool(shift.any()):
         bias = layer.bias.detach().double() + (plain @ shift).to(layer.bias.device)
         found.bias = nn.Parameter(bias.to(layer.bias.dtype), requires_grad=layer.bias.requires_grad)

@@ -11,8 +11,7 @@ from typing import ClassVar, cast
 from torch import fx, nn
 
 from qcompile.capture.balance import ChannelBalance
-from qcompile.capture.copying import own_graph, replace_leaf
-from qcompile.capture.leaves import build_leaf, constructor_arguments
+from qcompile.capture.copying import own_graph, replace_leaf, with_weight
 from qcompile.capture.node_meta import facts, set_facts
 from qcompile.capture.operations import mutates
 from qcompile.capture.rotation import BlockRotation, rotated
@@ -25,7 +24,10 @@ class Rotate:
     blocks: Mapping[str, int]
     """By the path of an ``nn.Linear`` that is called once and shares no parameter."""
     balanced: frozenset[str] = frozenset()
-    """Paths of those in front of whose rotation channels will be balanced."""
+    """Paths of those in front of whose rotation channels will be balanced.
+
+    One without a bias gets one, of zeros: it is to make good what means are taken out.
+    """
 
     name: ClassVar[str] = "rotate"
 
@@ -52,7 +54,12 @@ class Rotate:
                 turn = BlockRotation(size, block)
                 shared[place] = _inserted(result, node, before, turn, "rotation")
             node.replace_input_with(source, shared[place])
-            replace_leaf(result, path, _turned_back(_linear(result, path), block))
+            layer = _linear(result, path)
+            turned = with_weight(layer, rotated(layer.weight.detach(), block))
+            if has_balance and cast("nn.Parameter | None", turned.bias) is None:
+                zeros = turned.weight.new_zeros(turned.out_features)
+                turned.bias = nn.Parameter(zeros, requires_grad=layer.weight.requires_grad)
+            replace_leaf(result, path, turned)
         result.recompile()
         return PassResult(result, changed=True)
 
@@ -84,13 +91,3 @@ def _inserted(
 
 def _linear(module: fx.GraphModule, path: str) -> nn.Linear:
     return cast("nn.Linear", module_at(module, path))
-
-
-def _turned_back(layer: nn.Linear, block: int) -> nn.Linear:
-    """A copy of the layer for rotated inputs; the original stays untouched."""
-    found = cast("nn.Linear", build_leaf(nn.Linear, constructor_arguments(layer)))
-    weight = layer.weight.detach()
-    turned = rotated(weight, block).to(weight.dtype)  # in float64, rounded once
-    found.weight = nn.Parameter(turned, requires_grad=layer.weight.requires_grad)
-    found.bias = layer.bias
-    return found

@@ -213,6 +213,20 @@ def test_the_size_before_is_that_of_the_model_without_balances(tmp_path):
     assert even.bytes_after - plain.bytes_after == 4 * 2 * (32 + 48 + 32 + 48 + 32)
 
 
+def test_a_layer_without_a_bias_gets_one(tmp_path, monkeypatch):
+    plain = net()
+    plain[0].fc1.bias = plain[1].fc2.bias = None
+    monkeypatch.setattr("tests.driver.test_rotations.net", lambda: plain)
+    turned, even = (planned(tmp_path, line).plan.core for line in ("prepare rotate", BALANCED))
+    assert even.bytes_before == turned.bytes_before
+    assert even.bytes_after - turned.bytes_after == 4 * 2 * (32 + 48 + 32 + 48 + 32) + 4 * (48 + 32)
+    assert "0.fc1.bias" in next(t for t in even.transforms if t.target == "0.fc1").parameters
+    model, x = run(tmp_path, BALANCED), inputs()
+    assert audit(tmp_path / "out") == []
+    assert bool(model.get_parameter("0.fc1.bias").any())
+    assert (model(x) - plain(x)).square().mean() < 0.1 * plain(x).var()
+
+
 def test_a_balance_needs_data(tmp_path):
     head = HEAD.replace("act uint4 asymmetric per_tensor", "act float").replace(
         'calibrate { data = "mem"; samples = 64; batch = 8; seed = 1 }\n', ""

@@ -46,6 +46,27 @@ def made(model, x, shifting=("one.bias", "two.bias")):
     return graph, found
 
 
+def test_a_layer_without_a_bias_gets_one_for_what_means_gave():
+    torch.manual_seed(0)
+    model, x = Twice(bias=False).eval(), data()
+    graph, found = made(model, x)
+    assert not graph.get_parameter("two.bias").any()
+    assert torch.allclose(graph(x[0]), model(x[0]), atol=1e-5)
+    leaf = leaf_of(found.module)
+    assert torch.allclose(leaf.shift, x.mean((0, 1, 2)), atol=1e-5)
+    bias = model.two.weight @ leaf.shift
+    assert torch.allclose(found.module.get_parameter("two.bias"), bias, atol=1e-4)
+    assert torch.allclose(found.module(x[0]), model(x[0]), atol=1e-4)
+    assert model.two.bias is None
+
+
+def test_a_rotation_alone_adds_no_bias():
+    x = data()
+    graph = trace(Twice(bias=False).eval(), (x[0],), {}).module
+    turned = run_passes(graph, (Rotate({"one": 8, "two": 8}),)).module
+    assert turned.get_submodule("two").bias is None
+
+
 def leaf_of(module):
     (leaf,) = (m for m in module.modules() if isinstance(m, ChannelBalance))
     return leaf
