@@ -20,19 +20,25 @@ SOURCES = (
     "qcompile/methods",
     *("tests/bench/smollm2.py", "tests/bench/wiki_text.py", "tests/bench/language_cell.py"),
 )
-PRESETS = ("rtn", "rtn_gram", "optq", "gptaq", "hybrid")
+PRESETS = ("rtn", "rtn_gram", "optq", "gptaq", "hybrid", "hybrid { target = symmetric }")
+"""As `tune` takes them."""
+FOUR = "weight int4 asymmetric per_group(64); act int4 asymmetric per_token"
 SCHEMES = {
-    "w4g64": "weight int4 asymmetric per_group(64)",
-    "w3g64": "weight int3 asymmetric per_group(64)",
-    "w8a8": "weight int8 per_channel; act int8 per_token",
-    "w4a8": "weight int4 asymmetric per_group(64); act int8 per_token",
+    "w4g64": ("weight int4 asymmetric per_group(64)", ""),
+    "w3g64": ("weight int3 asymmetric per_group(64)", ""),
+    "w8a8": ("weight int8 per_channel; act int8 per_token", ""),
+    "w4a8": ("weight int4 asymmetric per_group(64); act int8 per_token", ""),
+    "w4a4": (FOUR, ""),
+    "w4a4 rotated": (FOUR, "prepare rotate\n"),
+    "w4a4 balanced": (FOUR, "prepare rotate { balance = true }\n"),
 }
+"""The scheme of the linear layers, and what is done to the model first."""
 LENGTH, WINDOWS = 512, 16
 """Of the test, in tokens."""
 RECIPE = """qrecipe 1
 model "hf:smollm2"
 scheme inner {{ {scheme} }}
-policy main {{
+{prepare}policy main {{
   use inner for linear
   skip "lm_head"
 }}
@@ -63,8 +69,10 @@ class Case:
         return f"{self.scheme} {self.preset} seed {self.seed}"
 
     def text(self, samples: int, length: int) -> str:
+        scheme, prepare = SCHEMES[self.scheme]
         return RECIPE.format(
-            scheme=SCHEMES[self.scheme],
+            scheme=scheme,
+            prepare=prepare,
             preset=self.preset,
             seed=self.seed,
             samples=samples,
