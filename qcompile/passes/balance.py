@@ -129,23 +129,36 @@ def _seen(
     module: fx.GraphModule, places: Sequence[Place], batches: Sequence[Batch], device: torch.device
 ) -> dict[str, _Channels]:
     """What arrives at each balance in the float model."""
-    sums: dict[str, list[Tensor]] = {place.node: [] for place in places}
+    sums = {place.node: _Sums(_features(module, place)) for place in places}
     there = module if device.type == "cpu" else deepcopy(module).to(device)
 
     def see(name: str, value: Tensor) -> None:  # the balance is the identity yet
-        rows = value.reshape(-1, value.shape[-1]).double()
-        parts = torch.stack([rows.sum(0), rows.square().sum(0)])
-        count = torch.full((1, rows.shape[1]), rows.shape[0], dtype=torch.float64)
-        sums[name].append(torch.cat([parts.cpu(), count]))
+        sums[name].add(value)
 
     watch(there, sums.keys(), batches, device, see)
-    return {name: _channels(torch.stack(parts).sum(0)) for name, parts in sums.items()}
+    return {name: one.channels() for name, one in sums.items()}
 
 
-def _channels(sums: Tensor) -> _Channels:
-    first, second, count = sums
-    mean = first / count
-    return _Channels(mean, (second / count - mean.square()).clamp(min=0).sqrt())
+class _Sums:
+    """Of one value; all that lasts is allocated at the start, as that of ``Tally``."""
+
+    def __init__(self, features: int) -> None:
+        self._first, self._second = torch.zeros(2, features, dtype=torch.float64).unbind()
+        self._rows = 0
+
+    def add(self, value: Tensor) -> None:
+        rows = value.reshape(-1, value.shape[-1]).double()
+        self._first += rows.sum(0).cpu()
+        self._second += rows.square().sum(0).cpu()
+        self._rows += len(rows)
+
+    def channels(self) -> _Channels:
+        mean = self._first / self._rows
+        return _Channels(mean, (self._second / self._rows - mean.square()).clamp(min=0).sqrt())
+
+
+def _features(module: fx.GraphModule, place: Place) -> int:
+    return cast("ChannelBalance", module_at(module, place.balance)).features
 
 
 def _layer(module: fx.GraphModule, path: str) -> nn.Linear:

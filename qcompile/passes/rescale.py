@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from qcompile.analysis.exchanges import Exchange, Part, exchanges
 from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
+from qcompile.compat.heap import give_back_freed
 from qcompile.passes.norm_statistics import scale_statistics
 from qcompile.passes.sweep_values import map_tensors, relative_error, tensors_in
 from qcompile.policy.core import SitePlan, TensorPlan, TransformPlan
@@ -194,6 +195,7 @@ def watch(
     for batch in batches:
         arguments = map_tensors(tuple(_arguments(module, batch)), lambda t: t.to(device))
         Watch(module).run(*cast("tuple[object, ...]", arguments))
+        give_back_freed()
 
 
 def _outputs(module: fx.GraphModule, batch: Batch) -> list[Tensor]:
