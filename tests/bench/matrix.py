@@ -68,6 +68,15 @@ UNROTATED = HardModel(
 )
 """What presets reach that were published without rotations."""
 
+BALANCED = HardModel(
+    "ViT-S/14 balanced",
+    "vit_s14_balanced",
+    "tests.bench.hard_models:vit",
+    "tests.bench.fashion:test_vit",
+    2_000,
+)
+"""What rotations do for weights, where activations have no need of them."""
+
 PHOTOS = HardModel(
     "EfficientNet-Lite0 ImageNet",
     "efficientnet_lite0_imagenet",
@@ -112,7 +121,7 @@ THOROUGH = f"{GRADIENT}@500"
 QUICK = (BASELINE, STRONGER, "hybrid", "optq", "gptaq")
 ENGINE = Matrix(
     "engine",
-    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS), UNROTATED, PHOTOS),
+    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS), UNROTATED, BALANCED, PHOTOS),
     (
         ("w2a8", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
         ("w3a3", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
