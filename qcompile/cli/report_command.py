@@ -40,6 +40,10 @@ def command(
 
     `markdown` fits into a comment on a pull request, `html` is one file without scripts.
     """
+    if as_json and (output is not None or shown_as != "text"):
+        raise click.UsageError("`--json` prints the report itself: it goes with no other form")
+    if replace and output is None:
+        raise click.BadParameter("there is no file to replace", param_hint="--replace")
     from qcompile.driver.run_account import account_of, save_account
 
     plan, report = account_of(artifact)
@@ -56,7 +60,7 @@ def command(
         click.echo(text, nl=False)
     else:
         save_account(text, output, replace)
-        click.echo(f"{output}")
+        click.echo(click.format_filename(output))
 
 
 def run_text(plan: Plan, report: RunReport) -> str:

@@ -26,7 +26,7 @@ from qcompile.diagnostics.quantities import human_bytes
     "-o", "--output", type=click.Path(path_type=Path), help="Default: `output` of the recipe."
 )
 @click.option(
-    "--replace", is_flag=True, help="Replace an artifact, and exported files, already there."
+    "--replace", is_flag=True, help="Replace an artifact, exported files and reports already there."
 )
 @click.option("--fresh", is_flag=True, help="Forget the saved state of an unfinished run.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -79,4 +79,6 @@ def command(
     )
     for export in done.exports:
         click.echo(export_line(export))
+    for report in done.reports:
+        click.echo(click.format_filename(report))
     finish(done.diagnostics)

@@ -1,14 +1,23 @@
 """Artifacts read back: as a module, as a plan, as a report."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from torch import fx
 
 from qcompile.audit.audit import audit
+from qcompile.audit.findings import damaged
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
-from qcompile.emit.artifact_files import REPORT_FILE, Manifest
+from qcompile.emit.artifact_files import (
+    ARTIFACT_FORMAT_VERSION,
+    REPORT_FILE,
+    Manifest,
+    is_sealed,
+)
+from qcompile.emit.format_version import check_version
 from qcompile.emit.load import assemble, load_for
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.stored_artifact import (
@@ -65,15 +74,30 @@ def plan_of(directory: str | Path) -> Plan:
     return stored.plan
 
 
-def report_of(directory: str | Path) -> RunReport | None:
-    """What happened in the run; ``None`` if it is gone or damaged (``verify`` says so)."""
+def read_report(directory: str | Path) -> RunReport | list[Diagnostic]:
+    """What happened in the run; QR902 if it is gone or was changed, QR908 for a later format."""
     path = Path(directory) / REPORT_FILE
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            return None
-        return RunReport.model_validate_json(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
+            return [damaged(REPORT_FILE, "is larger than any report")]
+        data = path.read_bytes()
+        document: object = json.loads(data)
+        newer = check_version(REPORT_FILE, document, ARTIFACT_FORMAT_VERSION)
+        if newer:
+            return newer
+        if not isinstance(document, dict) or not is_sealed(cast("dict[str, Any]", document), data):
+            return [damaged(REPORT_FILE, "was changed")]
+        return RunReport.model_validate(document)
+    except OSError as error:
+        return [damaged(REPORT_FILE, f"cannot be read: {(error.strerror or str(error)).lower()}")]
+    except (ValueError, RecursionError):
+        return [damaged(REPORT_FILE, "is no report of a run")]
+
+
+def report_of(directory: str | Path) -> RunReport | None:
+    """``None`` if it is gone or damaged: ``verify`` says so."""
+    found = read_report(directory)
+    return found if isinstance(found, RunReport) else None
 
 
 def identity_of(directory: str | Path) -> str:

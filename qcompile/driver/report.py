@@ -15,6 +15,7 @@ from qcompile.passes.sweep import UnitOutcome
 from qcompile.policy.claim import RunFigure
 from qcompile.policy.recipe import on_one_line
 from qcompile.report.run_report import (
+    IntegerSum,
     MovedValue,
     OfThree,
     Preparation,
@@ -46,7 +47,9 @@ def report(
         resumed_units=resumed,
         warnings=tuple(f"{d.code.number}: {d.message}" for d in planned.diagnostics),
         units=tuple(_unit(outcome) for outcome in outcomes),
-        integer_sums=tuple(sums_of_run(planned.plan.core.sites, tensors)),
+        integer_sums=tuple(
+            IntegerSum(**one.model_dump()) for one in sums_of_run(planned.plan.core.sites, tensors)
+        ),
         **_prepared(moved),
         **_required(judged, figures),
     )
@@ -88,12 +91,12 @@ def _required(judged: Sequence[Judged], figures: Mapping[RunFigure, float]) -> d
 def _unit(outcome: UnitOutcome) -> UnitReport:
     return UnitReport(
         unit=outcome.unit,
-        output_error=outcome.output_error,
+        output_error=_finite(outcome.output_error),
         sites=tuple(
             SiteReport(
                 site=figures.key,
-                weight_error=figures.weight_error,
-                output_error=figures.output_error,
+                weight_error=_finite(figures.weight_error),
+                output_error=_finite(figures.output_error),
                 reused_codes=figures.reused_codes,
                 fallback=figures.fallback,
                 damping=figures.damping,
@@ -122,5 +125,9 @@ def _reconstruction(name: str, account: Account) -> ReconstructionReport:
 
 
 def _of_three(nearest: float, start: float, learned: float) -> OfThree:
-    shown = learned if math.isfinite(learned) else None
-    return OfThree(nearest=nearest, start=start, learned=shown)
+    return OfThree(nearest=_finite(nearest), start=_finite(start), learned=_finite(learned))
+
+
+def _finite(error: float | None) -> float | None:
+    """JSON has no other numbers."""
+    return error if error is not None and math.isfinite(error) else None

@@ -90,6 +90,8 @@ class Done:
     diagnostics: tuple[Diagnostic, ...]
     exports: tuple[Export, ...] = ()
     """Those that the recipe asks for, beside the artifact."""
+    reports: tuple[Path, ...] = ()
+    """The same."""
 
 
 def run(
@@ -103,13 +105,13 @@ def run(
 ) -> fx.GraphModule:
     """Execute ``plan``, write its artifact to ``output``, and return it as the simulation.
 
-    The exports that the recipe asks for are written beside it. ``bound`` and ``data`` are needed
-    where the plan was made from objects; without ``bound`` the plan's own recipe is bound again,
-    with ``trusted`` packages as when it was made. Raises ``CompileError``: QR708 if recipe,
-    weights, graph, data or tool have changed since, QR720 for a preview, QR901 if ``output`` or
-    the name of an export is taken, QR904 for a block that is not finite, QR606 for a ``require``
-    that does not hold, QR550 to QR553 for an export that only the finished weights show to be
-    impossible (in these two cases the artifact is there all the same).
+    The exports and reports that the recipe asks for are written beside it. ``bound`` and ``data``
+    are needed where the plan was made from objects; without ``bound`` the plan's own recipe is
+    bound again, with ``trusted`` packages as when it was made. Raises ``CompileError``: QR708 if
+    recipe, weights, graph, data or tool have changed since, QR720 for a preview, QR901 if
+    ``output`` or the name of an export or report is taken, QR904 for a block that is not finite,
+    QR606 for a ``require`` that does not hold, QR550 to QR553 for an export that only the finished
+    weights show to be impossible (in these two cases the artifact is there all the same).
     """
     _refuse_preview(plan, "plan")
     planned = _replanned(plan, bound, data, trusted)
@@ -179,7 +181,11 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
             )
             _publish(planned, tensors, told, output, options)
             exports, problems = write_asked(options.disk, output, asked.formats, options.replace)
-            problems += write_accounts(options.disk, output, asked.reports, planned.plan, told)
+            account = (planned.plan, told)
+            reports, unwritten = write_accounts(
+                options.disk, output, asked.reports, account, options.replace
+            )
+            problems += unwritten
             problems += state.finish()
     failed = [requirement_failed(item, why, output) for item, why in judged if why is not None]
     problems = [*problems, *verify(output), *failed]
@@ -192,13 +198,16 @@ def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
         seconds=time.monotonic() - started,
         diagnostics=planned.diagnostics,
         exports=exports,
+        reports=reports,
     )
 
 
 def _taken(output: Path, asked: OutputPlan, replaced: bool) -> list[Diagnostic]:
     """QR901 for each name, before any work is done for it."""
-    found = check_free(output, replaced) + check_places(output, asked.formats, replaced)
-    return found + check_account_places(output, asked.reports, replaced)
+    return check_free(output, replaced) or [
+        *check_places(output, asked.formats, replaced),
+        *check_account_places(output, asked.reports, replaced),
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

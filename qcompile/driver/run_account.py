@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from qcompile.audit.findings import damaged
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.asked_exports import place_of
-from qcompile.driver.load import plan_of, report_of
-from qcompile.emit.artifact_files import REPORT_FILE
+from qcompile.driver.load import plan_of, read_report
 from qcompile.policy.core import Plan
 from qcompile.report.run_markdown import run_markdown
 from qcompile.report.run_page import run_page
@@ -25,11 +24,11 @@ FORMS: Mapping[str, tuple[str, Callable[[Plan, RunReport], str]]] = {
 
 
 def account_of(artifact: Path) -> tuple[Plan, RunReport]:
-    """Raises ``CompileError``: QR902 where the report is gone or damaged, and as ``plan_of``."""
+    """Raises ``CompileError`` as ``read_report`` and ``plan_of`` say."""
     plan = plan_of(artifact)
-    report = report_of(artifact)
-    if report is None:
-        raise CompileError([damaged(REPORT_FILE, "is missing, or is no report of a run")])
+    report = read_report(artifact)
+    if not isinstance(report, RunReport):
+        raise CompileError(report)
     return plan, report
 
 
@@ -56,13 +55,22 @@ def check_account_places(artifact: Path, forms: Sequence[str], replaced: bool) -
 
 
 def write_accounts(
-    disk: Disk, artifact: Path, forms: Sequence[str], plan: Plan, report: RunReport
-) -> list[Diagnostic]:
-    """Each file whole or not at all."""
-    return [
-        problem
-        for form, place in places(artifact, forms).items()
-        for problem in write_file(
-            disk, Path(os.path.abspath(place)), FORMS[form][1](plan, report).encode()
-        )
-    ]
+    disk: Disk,
+    artifact: Path,
+    forms: Sequence[str],
+    account: tuple[Plan, RunReport],
+    replaced: bool,
+) -> tuple[tuple[Path, ...], list[Diagnostic]]:
+    """Each file whole or not at all; one that cannot be written keeps no other from being."""
+    written: list[Path] = []
+    problems: list[Diagnostic] = []
+    for form, place in places(artifact, forms).items():
+        text = FORMS[form][1](*account)
+        found = check_new_file(place, replaced)
+        found = found or write_file(disk, Path(os.path.abspath(place)), text.encode())
+        if found:
+            again = f"`qcompile report {artifact} --format {form} -o FILE` writes it again"
+            problems += [replace(problem, help=again) for problem in found]
+        else:
+            written.append(place)
+    return tuple(written), problems

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from math import log10
 
 from qcompile.diagnostics.frozen import frozen
@@ -27,6 +28,8 @@ RIGHT_ALIGNED = {4, 5, 6}
 class LayerRow:
     """A block, or a layer of one; ``None`` and empty where there is nothing to say."""
 
+    key: str
+    """Whole, where the row is of a layer; else the name of the block."""
     name: str
     is_inner: bool
     """A layer that stands below the row of its block."""
@@ -37,6 +40,7 @@ class LayerRow:
     """Of the weight."""
     bytes_before: int
     bytes_after: int
+    """0 where the plan does not tell them apart: of a layer in a block that stays float."""
     weight_error: float | None
     output_error: float | None
     remarks: tuple[str, ...]
@@ -44,15 +48,16 @@ class LayerRow:
     @property
     def cells(self) -> tuple[str, ...]:
         size = f"{human_bytes(self.bytes_before)} -> {human_bytes(self.bytes_after)}"
+        name, remarks = _one_line(self.name), _one_line("; ".join(self.remarks))
         return (
-            f"  {self.name}" if self.is_inner else self.name,
+            f"  {name}" if self.is_inner else name,
             self.scheme,
             self.weight,
             self.act,
             size if self.bytes_before else "",
             decibels(self.weight_error),
             decibels(self.output_error),
-            "; ".join(self.remarks),
+            remarks,
         )
 
 
@@ -70,6 +75,7 @@ def layer_rows(plan: Plan, report: RunReport) -> Iterator[LayerRow]:
         alone = len(sites) == 1 and sites[0].key == unit.name
         if not alone:
             yield LayerRow(
+                key=unit.name,
                 name=unit.name,
                 is_inner=False,
                 scheme="",
@@ -83,14 +89,20 @@ def layer_rows(plan: Plan, report: RunReport) -> Iterator[LayerRow]:
                 remarks=rest,
             )
         for site in sites:
-            yield _site_row(site, unit.name, told, apart[site.key] + (rest if alone else ()))
+            row = _site_row(site, unit.name, told, apart[site.key] + (rest if alone else ()))
+            sizes = (unit.bytes_before, unit.bytes_after)
+            yield replace(row, bytes_before=sizes[0], bytes_after=sizes[1]) if alone else row
 
 
 def decibels(error: float | None) -> str:
     """A relative squared error as the ratio of signal and noise: ``23.4``, the more the better."""
     if error is None:
         return ""
-    return f"{0 - 10 * log10(error):.1f}" if error > 0 else "exact"
+    return f"{0 - 10 * log10(error):.1f}" if error else "exact"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _site_row(
@@ -101,6 +113,7 @@ def _site_row(
     own = [one for one in site.tensors if one.slot == "weight"]
     inner = site.key != unit
     return LayerRow(
+        key=site.key,
         name=site.key.removeprefix(f"{unit}.") if inner else site.key,
         is_inner=inner,
         scheme=site.scheme or "skip",

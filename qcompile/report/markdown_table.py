@@ -43,15 +43,20 @@ def table_row(cells: Sequence[str]) -> str:
 
 
 def inline(text: str) -> str:
-    """``text`` that stays on one line and means nothing to Markdown; indents stay visible."""
+    """``text`` that stays on one line, means nothing to Markdown, and names nobody.
+
+    Indents stay visible.
+    """
     bare = text.lstrip(" ")
     indent = "&nbsp;" * (len(text) - len(bare))
     marked = "".join(f"\\{char}" if char in r"\`*_[]<|~" else char for char in bare)
-    return indent + " ".join(marked.split())
+    plain = marked.replace("&", "&amp;").replace("@", "@&#8203;")  # else `@team` is sent a mail
+    return indent + " ".join(plain.split())
 
 
 def _left_out(count: int) -> str:
-    return f"\n{several(count, 'row')} left out: `--limit` says how many bytes there may be\n"
+    rows = several(count, "row")
+    return f"\n{rows} left out: `--limit` of the command says how many bytes there may be\n"
 
 
 def _cut_text(text: str, limit: int) -> str:

@@ -28,11 +28,10 @@ def result_lines(report: RunReport) -> Iterator[str]:
     )
     last = report.units[-1] if report.units else None
     if last is not None and last.output_error is not None:
-        yield (
-            f"output of `{last.unit}`: {decibels(last.output_error)} dB over its error, on the "
-            "calibration data"
-        )
-    if report.prepared is not None:
+        level = decibels(last.output_error)
+        shown = f"{level} dB over its error" if last.output_error else level
+        yield f"output of `{last.unit}`: {shown}, on the calibration data"
+    if report.prepared is not None and report.prepared.values:
         yield _prepared(report.prepared)
     if report.integer_sums:
         widest = max(report.integer_sums, key=lambda one: one.bits)

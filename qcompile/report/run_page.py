@@ -79,15 +79,13 @@ def _errors(rows: Sequence[LayerRow]) -> _Chart:
     span = max([LEAST_SPAN, *levels])
     bars = tuple(
         _Bar(
-            label=name,
+            label=row.key,
             y=STEP * place,
             width=round(BAR * max(level, 0) / span, 1),
             colour=bits_colour(row.bits),
             text=f"{decibels(error)} dB",
         )
-        for place, ((row, error), level, name) in enumerate(
-            zip(shown, levels, _names(rows, [row for row, _ in shown]), strict=True)
-        )
+        for place, ((row, error), level) in enumerate(zip(shown, levels, strict=True))
     )
     return _Chart("Signal over error at the output of each layer, on the calibration data", bars)
 
@@ -97,30 +95,20 @@ def _sizes(plan: Plan, rows: Sequence[LayerRow]) -> _Chart:
     most = max((row.bytes_after for row in shown), default=1)
     bars = tuple(
         _Bar(
-            label=name,
+            label=row.key,
             y=STEP * place,
             width=round(BAR * row.bytes_after / most, 1),
             colour=bits_colour(row.bits),
             text=f"{human_bytes(row.bytes_before)} -> {human_bytes(row.bytes_after)}",
         )
-        for place, (row, name) in enumerate(zip(shown, _names(rows, shown), strict=True))
+        for place, row in enumerate(shown)
     )
     whole = f"{human_bytes(plan.core.bytes_before)} -> {human_bytes(plan.core.bytes_after)}"
-    return _Chart(f"Bytes of each layer on disk (all tensors: {whole})", bars)
+    return _Chart(f"Bytes on disk of layers that the plan tells apart (all tensors: {whole})", bars)
 
 
 def _layers(rows: Sequence[LayerRow]) -> Iterator[LayerRow]:
     return (row for row in rows if row.scheme)
-
-
-def _names(rows: Sequence[LayerRow], shown: Sequence[LayerRow]) -> list[str]:
-    """Whole names: a layer's row has its block's above it."""
-    names: dict[int, str] = {}
-    block = ""
-    for row in rows:
-        block = block if row.is_inner else row.name
-        names[id(row)] = f"{block}.{row.name}" if row.is_inner else row.name
-    return [names[id(row)] for row in shown]
 
 
 def _legend(rows: Sequence[LayerRow]) -> list[_Key]:

@@ -3,11 +3,12 @@
 Errors are relative and squared: ``sum |q - f|^2 / sum |f|^2`` over the calibration data.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from qcompile.policy.graph_facts import Accumulator
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class Told(BaseModel):
@@ -18,57 +19,59 @@ class Told(BaseModel):
 
 class SiteReport(Told):
     site: str
-    weight_error: float | None
-    output_error: float | None
-    reused_codes: bool
+    weight_error: Finite | None = None
+    output_error: Finite | None = None
+    reused_codes: bool = False
     """The weight was quantized at an earlier site: a further call, or a tied weight."""
-    fallback: str | None
+    fallback: str | None = None
     """Why the layer's solvers left nearest rounding."""
-    damping: float | None
+    damping: Finite | None = None
     """With which they fitted; 0 where nearest rounding was better."""
-    target: str | None
+    target: str | None = None
     """What they fitted."""
-    note: str
+    note: str = ""
 
 
 class OfThree(Told):
-    """On held-out data; relative, so that 1 is as bad as no output at all."""
+    """On held-out data; relative, so that 1 is as bad as no output at all.
 
-    nearest: float
-    start: float
-    learned: float | None
-    """``None`` where nothing came of the steps."""
+    ``None`` where it is not finite, or nothing came of the steps.
+    """
+
+    nearest: Finite | None
+    start: Finite | None
+    learned: Finite | None
 
 
 class ReconstructionReport(Told):
     of: str
     held_out_error: OfThree
-    held_out_loss: OfThree | None
+    held_out_loss: OfThree | None = None
     """What decided, where it is another than the error."""
     kept: str
-    steps: int
-    soft_share: float
-    soft_shares: dict[str, float]
-    held_out_samples: int
-    note: str
+    steps: Count = 0
+    soft_share: Finite = 0.0
+    soft_shares: dict[str, Finite] = {}
+    held_out_samples: Count = 0
+    note: str = ""
 
 
 class UnitReport(Told):
     unit: str
-    output_error: float | None
-    sites: tuple[SiteReport, ...]
-    reconstructions: tuple[ReconstructionReport, ...]
+    output_error: Finite | None = None
+    sites: tuple[SiteReport, ...] = ()
+    reconstructions: tuple[ReconstructionReport, ...] = ()
 
 
 class MovedValue(Told):
     transform: str
     value: str
-    least_factor: float
-    largest_factor: float
+    least_factor: Finite
+    largest_factor: Finite
 
 
 class Preparation(Told):
-    output_difference: float
+    output_difference: Finite
     """Of the model's outputs, behind the transforms from before them."""
     values: tuple[MovedValue, ...]
 
@@ -80,22 +83,36 @@ class RequirementReport(Told):
     """Where it does not hold."""
 
 
-class RunReport(Told):
-    """What was not asked for is not written: preparation, requirements."""
+class IntegerSum(Told):
+    """As ``graph_facts.Accumulator``, of the codes that there are."""
 
+    site: str
+    terms: Count
+    low: int
+    high: int
+    bits: Count
+
+
+class RunReport(Told):
+    """What was not asked for is not written: preparation, requirements.
+
+    What has a default was not in the first reports.
+    """
+
+    format_version: str = "1.0"
     run: dict[str, str]
     """Plan, versions and machine: within these the bytes are promised to be the same."""
-    seconds: float
-    peak_rss_mb: float
-    resumed_units: int
-    warnings: tuple[str, ...]
+    seconds: Finite
+    peak_rss_mb: Finite
+    resumed_units: Count = 0
+    warnings: tuple[str, ...] = ()
     units: tuple[UnitReport, ...]
-    integer_sums: tuple[Accumulator, ...]
+    integer_sums: tuple[IntegerSum, ...] = ()
     """The largest that the codes allow for any input, not those that were seen."""
     prepared: Preparation | None = None
     failed: bool = False
     requirements: tuple[RequirementReport, ...] = ()
-    figures: dict[str, float | None] = {}
+    figures: dict[str, Annotated[float, Field(allow_inf_nan=False)] | None] = {}
     """What requirements are about; percentages are 0..100."""
 
     def document(self) -> dict[str, JsonValue]:

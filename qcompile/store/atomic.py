@@ -98,10 +98,13 @@ def check_free(final: Path, replace: bool = False) -> list[Diagnostic]:
 
 def check_new_file(path: Path, replace: bool = False) -> list[Diagnostic]:
     """Say whether a file may be written to ``path``, before any work is done for it."""
-    if path.is_dir() and not path.is_symlink():
-        return [_occupied(path, "is a directory", "name a file")]
-    if os.path.lexists(path) and not replace:
-        return [_occupied(path, "exists already", "choose another name, or add `--replace`")]
+    try:
+        if path.is_dir() and not path.is_symlink():
+            return [_occupied(path, "is a directory", "name a file")]
+        if os.path.lexists(path) and not replace:
+            return [_occupied(path, "exists already", "choose another name, or add `--replace`")]
+    except (OSError, ValueError) as error:
+        return [_occupied(path, f"cannot be written: {error}", "choose another name")]
     return []
 
 

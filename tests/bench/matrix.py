@@ -121,7 +121,13 @@ THOROUGH = f"{GRADIENT}@500"
 QUICK = (BASELINE, STRONGER, "hybrid", "optq", "gptaq")
 ENGINE = Matrix(
     "engine",
-    (RESNET20, *(replace(model, test_images=2_000) for model in HARD_MODELS), UNROTATED, BALANCED, PHOTOS),
+    (
+        RESNET20,
+        *(replace(model, test_images=2_000) for model in HARD_MODELS),
+        UNROTATED,
+        BALANCED,
+        PHOTOS,
+    ),
     (
         ("w2a8", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),
         ("w3a3", (*QUICK, *AT_EQUAL_TIME, "brecq", "qdrop")),

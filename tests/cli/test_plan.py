@@ -141,4 +141,5 @@ def test_cut_table_says_how_many_rows_are_gone():
 def test_names_mean_nothing_to_markdown():
     assert inline("a|b") == r"a\|b"
     assert inline("<script>") == r"\<script>"
+    assert inline("&lt; @team") == "&amp;lt; @&#8203;team"
     assert inline("  x_y\n*z*") == r"&nbsp;&nbsp;x\_y \*z\*"

@@ -12,6 +12,7 @@ from qcompile.cli.main import main
 from qcompile.cli.plan_view import plan_text
 from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.diagnostics.failure import CompileError
+from qcompile.driver import run as run_module
 from qcompile.driver.asked_exports import place_of
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe, read_plan, save_plan
@@ -272,3 +273,38 @@ def test_a_report_takes_no_name_that_is_taken(project):
     assert not Path("out").exists()
     run_subject(path, Path("out"), replace(QUIET, replace=True))
     assert Path("out.md").read_text().startswith("###")
+
+
+def test_a_name_that_is_taken_during_the_run_stays_as_it_is(project, monkeypatch):
+    path = project(MATRIX, 'output { report = ["html", "markdown"] }')
+    publish = run_module._publish
+
+    def slow(*arguments):
+        publish(*arguments)
+        Path("out.html").write_text("mine")
+
+    monkeypatch.setattr(run_module, "_publish", slow)
+    with pytest.raises(CompileError) as caught:
+        run_subject(path, Path("out"), QUIET)
+    (problem,) = caught.value.diagnostics
+    assert problem.code.number == "QR901"
+    assert "qcompile report out --format html -o FILE" in problem.help
+    assert Path("out.html").read_text() == "mine"
+    assert Path("out.md").read_text().startswith("###")
+    assert verify(Path("out")) == []
+
+
+def test_a_run_says_which_reports_it_wrote(project):
+    path = project(MATRIX, 'output { report = "markdown" }')
+    result = CliRunner().invoke(main, ["run", "-q", str(path), "-o", "out"])
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1] == "out.md"
+
+
+@pytest.mark.parametrize("place", ["/", "x" * 251])
+def test_a_place_that_has_no_room_for_a_report_is_refused(project, place):
+    path = project(MATRIX, 'output { report = "html" }')
+    result = CliRunner().invoke(main, ["run", "-q", str(path), "-o", place])
+    assert result.exit_code == 1
+    assert "QR901" in result.output
+    assert "internal error" not in result.output

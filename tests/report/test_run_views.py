@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from qcompile.cli.main import main
 from qcompile.driver.run_account import account_of
+from qcompile.emit.artifact_files import sealed
 from qcompile.policy.core import Plan
 from qcompile.report.layer_rows import HEADINGS, decibels, layer_rows
 from qcompile.report.result_lines import result_lines
@@ -85,10 +87,12 @@ def test_rows_have_the_errors_of_the_report_and_the_bytes_of_the_plan(account):
     ]
     told = {site.site: site for unit in report.units for site in unit.sites}
     planned = {site.key: site for site in plan.core.sites}
-    for row, key in ((rows[0], "conv"), (rows[2], "blocks.0.conv1")):
+    alone = next(unit.bytes_after for unit in plan.core.units if unit.name == "conv")
+    inner = sum(one.bytes_after for one in planned["blocks.0.conv1"].tensors)
+    for row, key, size in ((rows[0], "conv", alone), (rows[2], "blocks.0.conv1", inner)):
         assert row.output_error == told[key].output_error is not None
         assert row.weight_error == told[key].weight_error is not None
-        assert row.bytes_after == sum(one.bytes_after for one in planned[key].tensors)
+        assert row.bytes_after == size > 0
         assert (row.weight, row.bits) == ("int4 per_channel", 4)
     (first, second) = next(u for u in report.units if u.unit == "blocks.0").reconstructions
     for row, one in ((rows[2], first), (rows[3], second)):
@@ -176,3 +180,82 @@ def test_command_shows_and_writes(account, folder, monkeypatch):
     call("--format", "markdown", "-o", "page.html", "--replace")
     assert Path("page.html").read_text() == run_markdown(*account)
     assert "QR905" in call("-o", "nowhere/page.md", status=5)
+    assert "QR901" in call("-o", "x" * 300, status=1)
+    assert "no other form" in call("--json", "-o", "page.json", status=2)
+    assert "no file to replace" in call("--replace", status=2)
+
+
+def test_bytes_of_a_layer_that_is_a_unit_are_all_of_it(account):
+    plan, report = account
+    head = next(row for row in layer_rows(plan, report) if row.key == "head")
+    unit = next(unit for unit in plan.core.units if unit.name == "head")
+    assert (head.scheme, head.bits) == ("skip", None)
+    assert (head.bytes_before, head.bytes_after) == (unit.bytes_before, unit.bytes_after)
+    assert head.bytes_after > 0
+    assert "head: 144 B -&gt; 144 B" in run_page(plan, report)
+
+
+def test_layers_of_a_unit_of_another_name_keep_theirs(account):
+    plan, report = account
+    units = [unit.model_copy(update={"name": f"all of {unit.name}"}) for unit in plan.core.units]
+    core = plan.core.model_copy(update={"units": tuple(units)})
+    page = run_page(plan.model_copy(update={"core": core}), report)
+    assert "<title>blocks.0.conv1: " in page
+    assert "all of blocks.0.blocks.0" not in page
+
+
+def test_nothing_at_all_is_a_report(account):
+    plan, report = account
+    empty = RunReport(run={}, seconds=0.0, peak_rss_mb=0.0, units=())
+    assert "the run took 0.0 s and 0 MB" in list(result_lines(empty))
+    assert "<svg" in run_page(plan, empty)
+    last = report.units[-1].model_copy(update={"output_error": 0.0})
+    exact = report.model_copy(update={"units": (last,)})
+    assert "output of `head`: exact, on the calibration data" in list(result_lines(exact))
+
+
+def test_a_note_of_several_lines_is_one_cell(account):
+    plan, report = account
+    first = report.units[0]
+    site = first.sites[0].model_copy(update={"note": "one\n  two"})
+    unit = first.model_copy(update={"sites": (site,)})
+    row = next(layer_rows(plan, report.model_copy(update={"units": (unit,)})))
+    assert "one two" in row.cells[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda d: d.pop("run"), "QR902"),
+        (lambda d: d.update(seconds=-1.0), "QR902"),
+        (lambda d: d["units"][0].update(output_error=-1e-3), "QR902"),
+        (lambda d: d["units"][0].update(output_error=1e999), "QR902"),
+        (lambda d: d.update(format_version="9.0"), "QR908"),
+        (lambda d: d.update(later=1), None),
+        (lambda d: d["integer_sums"][0].update(later=1), None),
+        (lambda d: [site.pop("target") for unit in d["units"] for site in unit["sites"]], None),
+        (lambda d: d.pop("integer_sums"), None),
+    ],
+)
+def test_a_report_of_another_version_or_form(account, folder, tmp_path, change, code):
+    shutil.copytree(folder / "out", tmp_path / "out")
+    path = tmp_path / "out" / "report.json"
+    document = json.loads(path.read_text())
+    del document["seal"]
+    change(document)
+    try:
+        path.write_bytes(sealed(document))
+    except ValueError:  # no seal is made of what JSON cannot hold
+        path.write_text(json.dumps(document))
+    result = CliRunner().invoke(main, ["report", str(tmp_path / "out")])
+    assert result.exit_code == (0 if code is None else 1), result.output
+    assert code is None or code in result.output
+
+
+def test_a_report_that_was_changed_is_refused(account, folder, tmp_path):
+    shutil.copytree(folder / "out", tmp_path / "out")
+    path = tmp_path / "out" / "report.json"
+    path.write_text(path.read_text().replace('"failed":true', '"failed":false'))
+    result = CliRunner().invoke(main, ["report", str(tmp_path / "out")])
+    assert (result.exit_code, "QR902" in result.output) == (1, True)
+    assert "was changed" in result.output
