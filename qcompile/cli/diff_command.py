@@ -8,8 +8,7 @@ import click
 from qcompile.cli.console import json_object, promise_json
 from qcompile.cli.diff_view import diff_markdown, diff_text
 from qcompile.cli.exit_codes import ExitCode
-from qcompile.cli.options import json_option, param_option, trust_option
-from qcompile.report.markdown_table import LEAST, LIMIT
+from qcompile.cli.options import json_option, limit_option, param_option, trust_option
 
 if TYPE_CHECKING:
     from qcompile.policy.plan_diff import PlanDiff
@@ -24,13 +23,7 @@ FORMATS = ("text", "markdown", "json")
 @click.option("--breaking", is_flag=True, help="Exit 1 when a change is breaking.")
 @click.option("--exit-code", is_flag=True, help="Exit 3 when anything changes.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=LEAST),
-    default=LIMIT,
-    show_default=True,
-    help="Bytes of markdown.",
-)
+@limit_option
 @click.option("--full", is_flag=True, help="Do not fold equal changes.")
 @param_option
 @json_option

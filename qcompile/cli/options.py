@@ -7,6 +7,7 @@ from typing import TypeVar
 import click
 
 from qcompile.cli.console import promise_json
+from qcompile.report.markdown_table import LEAST, LIMIT
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -68,6 +69,16 @@ def _json_promised(ctx: click.Context, param: click.Parameter, value: bool) -> b
     if value:
         promise_json(ctx)
     return value
+
+
+def limit_option(command: Command) -> Command:
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=LEAST),
+        default=LIMIT,
+        show_default=True,
+        help="Bytes of markdown.",
+    )(command)
 
 
 def target_option(command: Command) -> Command:

@@ -10,12 +10,17 @@ import click
 from qcompile.cli.console import finish, json_object, promise_json, show_diagnostics
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.cli.export_command import SUFFIXES
-from qcompile.cli.options import json_option, param_option, policy_option, trust_option
+from qcompile.cli.options import (
+    json_option,
+    limit_option,
+    param_option,
+    policy_option,
+    trust_option,
+)
 from qcompile.cli.plan_markdown import plan_markdown
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
-from qcompile.report.markdown_table import LEAST, LIMIT
 
 if TYPE_CHECKING:
     from qcompile.driver.plan import Planned
@@ -67,13 +72,7 @@ class _Asked:
     help="Plan this model instead of the recipe's; several, one after another.",
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=LEAST),
-    default=LIMIT,
-    show_default=True,
-    help="Bytes of markdown.",
-)
+@limit_option
 @click.option("--full", is_flag=True, help="Do not fold equal blocks.")
 @click.option("--exit-code", is_flag=True, help="Exit 3 when anything would be quantized.")
 @click.option(

@@ -1,18 +1,17 @@
 """``qcompile report``: how a run went, as text, as a comment, or as a page."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from qcompile.cli.console import json_object
-from qcompile.cli.options import json_option
+from qcompile.cli.options import json_option, limit_option
+from qcompile.cli.text_table import INDENT, text_table
 from qcompile.policy.core import Plan
 from qcompile.report.layer_rows import HEADINGS, RIGHT_ALIGNED, layer_rows
-from qcompile.report.markdown_table import LEAST, LIMIT
-from qcompile.report.plan_rows import title
-from qcompile.report.result_lines import plan_lines, result_lines
+from qcompile.report.plan_rows import summary, title
+from qcompile.report.result_lines import result_lines
 from qcompile.report.run_markdown import run_markdown
 from qcompile.report.run_page import run_page
 from qcompile.report.run_report import RunReport
@@ -25,13 +24,7 @@ FORMATS = ("text", "markdown", "html")
 @click.option("--format", "shown_as", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file.")
 @click.option("--replace", is_flag=True, help="Replace a file that is already there.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=LEAST),
-    default=LIMIT,
-    show_default=True,
-    help="Bytes of markdown.",
-)
+@limit_option
 @json_option
 def command(
     artifact: Path, shown_as: str, output: Path | None, replace: bool, limit: int, as_json: bool
@@ -64,17 +57,8 @@ def command(
 
 
 def run_text(plan: Plan, report: RunReport) -> str:
-    found = [row.cells for row in layer_rows(plan, report)]
-    widths = [max(len(row[i]) for row in [HEADINGS, *found]) for i in range(len(HEADINGS))]
-    lines = [f"qcompile run  {title(plan.core)}", "", _line(HEADINGS, widths)]
-    lines += [_line(row, widths) for row in found]
-    lines += ["", *(f"  {line}" for line in (*plan_lines(plan), *result_lines(report)))]
+    rows = [row.cells for row in layer_rows(plan, report)]
+    lines = [f"qcompile run  {title(plan.core)}", "", *text_table(HEADINGS, rows, RIGHT_ALIGNED)]
+    told = (*summary(plan, finished=True), *result_lines(report))
+    lines += ["", *(f"{INDENT}{line}" for line in told)]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [
-        cell.rjust(width) if i in RIGHT_ALIGNED else cell.ljust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return ("  " + "  ".join(padded)).rstrip()

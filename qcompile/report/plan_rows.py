@@ -73,7 +73,8 @@ def _samples(data: DataPlan) -> str:
     return f"{shown} of {parted.count} groups, of which {judging} judge"
 
 
-def summary(plan: Plan) -> Iterable[str]:
+def summary(plan: Plan, *, finished: bool = False) -> Iterable[str]:
+    """What is to be looked at after the run is told as long as it is not ``finished``."""
     core = plan.core
     schemes = Counter(site.scheme or "skip" for site in core.sites)
     used = ", ".join(f"{count} x {name}" for name, count in sorted(schemes.items()))
@@ -99,7 +100,8 @@ def summary(plan: Plan) -> Iterable[str]:
     norms = sum(len(unit.refits) for unit in core.units)
     if norms:
         yield f"gains and biases of norms learned with their blocks: {several(norms, 'tensor')}"
-    yield from (f"after the run: {text}" for text in plan.beside.requirements)
+    if not finished:
+        yield from (f"after the run: {text}" for text in plan.beside.requirements)
     output = plan.beside.output
     if output.formats:
         yield f"exported beside the artifact: {', '.join(output.formats)}"

@@ -1,21 +1,13 @@
-"""What is to be said of a whole run, line by line: the plan's summary, then how it went."""
+"""What is to be said of a whole run, line by line, beside the plan's summary."""
 
 from collections.abc import Iterator
 
 from qcompile.diagnostics.quantities import duration, several
-from qcompile.policy.core import Plan
 from qcompile.report.layer_rows import decibels
-from qcompile.report.plan_rows import summary
 from qcompile.report.run_report import Preparation, RunReport
 
 SHOWN = 8
 """Warnings; the report itself has them all."""
-
-
-def plan_lines(plan: Plan) -> Iterator[str]:
-    """``summary`` without what is to be looked at later: that is known by now."""
-    asked = {f"after the run: {text}" for text in plan.beside.requirements}
-    yield from (line for line in summary(plan) if line not in asked)
 
 
 def result_lines(report: RunReport) -> Iterator[str]:

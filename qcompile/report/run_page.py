@@ -10,8 +10,8 @@ from qcompile.diagnostics.quantities import human_bytes
 from qcompile.policy.core import Plan
 from qcompile.report.colours import bits_colour
 from qcompile.report.layer_rows import HEADINGS, RIGHT_ALIGNED, LayerRow, decibels, layer_rows
-from qcompile.report.plan_rows import title
-from qcompile.report.result_lines import plan_lines, result_lines
+from qcompile.report.plan_rows import summary, title
+from qcompile.report.result_lines import result_lines
 from qcompile.report.run_report import RunReport
 
 BAR = 560
@@ -61,7 +61,7 @@ def run_page(plan: Plan, report: RunReport) -> str:
     return environment.get_template("run_page.html.j2").render(
         title=title(plan.core),
         failed=report.failed,
-        lines=[*plan_lines(plan), *result_lines(report)],
+        lines=[*summary(plan, finished=True), *result_lines(report)],
         charts=[chart for chart in charts if chart.bars],
         legend=_legend(rows),
         headings=HEADINGS,

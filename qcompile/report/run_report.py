@@ -12,16 +12,19 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Told(BaseModel):
-    """Frozen; skips what a later minor version adds, for nothing is decided by it."""
+    """Frozen; skips what a later minor version adds, for nothing is decided by it.
+
+    What has a default was not in the reports of the first version.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class SiteReport(Told):
     site: str
-    weight_error: Finite | None = None
-    output_error: Finite | None = None
-    reused_codes: bool = False
+    weight_error: Finite | None
+    output_error: Finite | None
+    reused_codes: bool
     """The weight was quantized at an earlier site: a further call, or a tied weight."""
     fallback: str | None = None
     """Why the layer's solvers left nearest rounding."""
@@ -49,7 +52,7 @@ class ReconstructionReport(Told):
     held_out_loss: OfThree | None = None
     """What decided, where it is another than the error."""
     kept: str
-    steps: Count = 0
+    steps: Count
     soft_share: Finite = 0.0
     soft_shares: dict[str, Finite] = {}
     held_out_samples: Count = 0
@@ -58,8 +61,8 @@ class ReconstructionReport(Told):
 
 class UnitReport(Told):
     unit: str
-    output_error: Finite | None = None
-    sites: tuple[SiteReport, ...] = ()
+    output_error: Finite | None
+    sites: tuple[SiteReport, ...]
     reconstructions: tuple[ReconstructionReport, ...] = ()
 
 
@@ -94,18 +97,15 @@ class IntegerSum(Told):
 
 
 class RunReport(Told):
-    """What was not asked for is not written: preparation, requirements.
-
-    What has a default was not in the first reports.
-    """
+    """What was not asked for is not written: preparation, requirements."""
 
     format_version: str = "1.0"
     run: dict[str, str]
     """Plan, versions and machine: within these the bytes are promised to be the same."""
     seconds: Finite
     peak_rss_mb: Finite
-    resumed_units: Count = 0
-    warnings: tuple[str, ...] = ()
+    resumed_units: Count
+    warnings: tuple[str, ...]
     units: tuple[UnitReport, ...]
     integer_sums: tuple[IntegerSum, ...] = ()
     """The largest that the codes allow for any input, not those that were seen."""

@@ -206,7 +206,7 @@ def test_layers_of_a_unit_of_another_name_keep_theirs(account):
 
 def test_nothing_at_all_is_a_report(account):
     plan, report = account
-    empty = RunReport(run={}, seconds=0.0, peak_rss_mb=0.0, units=())
+    empty = RunReport(run={}, seconds=0.0, peak_rss_mb=0.0, resumed_units=0, warnings=(), units=())
     assert "the run took 0.0 s and 0 MB" in list(result_lines(empty))
     assert "<svg" in run_page(plan, empty)
     last = report.units[-1].model_copy(update={"output_error": 0.0})
@@ -228,6 +228,7 @@ def test_a_note_of_several_lines_is_one_cell(account):
     [
         (lambda d: d.pop("run"), "QR902"),
         (lambda d: d.update(seconds=-1.0), "QR902"),
+        (lambda d: d["units"][0]["sites"][0].pop("weight_error"), "QR902"),
         (lambda d: d["units"][0].update(output_error=-1e-3), "QR902"),
         (lambda d: d["units"][0].update(output_error=1e999), "QR902"),
         (lambda d: d.update(format_version="9.0"), "QR908"),
