@@ -14,6 +14,7 @@ from qcompile.capture.lifetimes import Lifetimes, is_result
 from qcompile.capture.unit import Unit
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.scheme import QuantSlot
+from qcompile.policy.site import Kind
 from qcompile.quant.activation_quantizer import is_e4m3_at_run_time
 from qcompile.quant.layer_solver import tried_at_once
 from qcompile.quant.moments import is_wide
@@ -44,13 +45,15 @@ ROWS_TRIED, ROWS_SOLVED = 8, 9
 """Copies of the weight in double precision: in the trial, and while solvers work."""
 SCALED = 7
 """Copies of the rows at all scales, in single precision."""
-SCATTERED = 1.5
+SCATTERED = 1.3
 """Bytes that a process keeps for each byte of such copies, which leave holes as well."""
+SUMMED = 1.15
+"""The same of what is summed up before, which wide matrix products alone give back."""
 LEARNING = 12
 """Copies of a weight that is learned: variable, gradient, Adam's two, and what is saved."""
-RECORDED = 2.25
+RECORDED = 1.8
 """Copies of each value of a block that the backward pass needs; views are none."""
-RECORDED_QUANTIZED = 2
+RECORDED_QUANTIZED = 3
 """The same of each operand that is quantized: where it is within the range, and how far off."""
 RECORDED_BEHIND = 1
 """The same of the float network behind it: neither quantizers nor weights to be learned."""
@@ -255,7 +258,10 @@ def _statistics(walk: RunWalk, name: str) -> int:
         count = layer.groups * sum(judged_rows(layer, walk.batches))
         copies = JUDGED_INPUTS * layer.k + JUDGED_OUTPUTS * layer.rows
         ranges = FLOAT * (count * copies + gram)
-    return round(max(moments, ranges, SCATTERED * max(trial, solving)))
+    sums, solved = SUMMED * moments, SCATTERED * max(trial, solving)
+    gives_back = is_wide(layer.k) and walk.sites[name].kind is Kind.LINEAR
+    together = max(sums, solved) if gives_back else sums + solved
+    return round(max(ranges, together))
 
 
 def _learning(walk: RunWalk, stretch: Stretch) -> int:

@@ -20,11 +20,11 @@ import torch
 
 import qcompile
 from qcompile.compat.heap import give_back_freed
+from qcompile.driver import run
 from qcompile.driver.plan import make_plan
 from qcompile.driver.process_memory import resident_bytes
 from qcompile.driver.progress import Progress
 from qcompile.driver.recipes import recipe_path
-from qcompile.driver.run import RunOptions, execute
 from qcompile.passes import sweep
 from tests.bench.cells import Json
 from tests.bench.memory import TERMS
@@ -57,9 +57,18 @@ class _Watch:
         if moment.unit != self.unit:
             self.note_peak()
             give_back_freed()
-            self.start = self.start or resident_bytes() / MIB
             self.unit = moment.unit
             CLEAR.write_text(FORGET_PEAK)
+
+    def from_start(self, walk: Callable[P, R]) -> Callable[P, R]:
+        """Before anything is computed of the samples, which come in; padding them is."""
+
+        def watched(*args: P.args, **kwargs: P.kwargs) -> R:
+            give_back_freed()
+            self.start = resident_bytes() / MIB
+            return walk(*args, **kwargs)
+
+        return watched
 
     def note_peak(self) -> float:
         """In MB, since the last time that it was asked for."""
@@ -92,7 +101,7 @@ def _warm_up(path: Path, text: str, folder: Path) -> None:
     """What a process loads only when it runs is nobody's figure."""
     few = re.sub(r"\n  samples = .*", "\n  samples = 64", text)
     planned = make_plan(qcompile.bind(Variant(path, few).recipe(), trusted=frozenset({"tests"})))
-    execute(planned, folder / "out", RunOptions(work=folder / "runs"))
+    run.execute(planned, folder / "out", run.RunOptions(work=folder / "runs"))
 
 
 def _measured(request: Mapping[str, str], folder: Path) -> dict[str, Json]:
@@ -105,11 +114,12 @@ def _measured(request: Mapping[str, str], folder: Path) -> dict[str, Json]:
     _warm_up(path, text, folder / "first")
     watch = _Watch()
     with (
+        patch.object(run, "sweep", watch.from_start(run.sweep)),
         patch.object(sweep, "quantize_site", watch.around("statistics", sweep.quantize_site)),
         patch.object(sweep, "reconstruct", watch.around("learning", sweep.reconstruct)),
     ):
-        options = RunOptions(work=folder / "runs", listener=watch)
-        execute(planned, folder / "out", options)
+        options = run.RunOptions(work=folder / "runs", listener=watch)
+        run.execute(planned, folder / "out", options)
     watch.note_peak()
     units: dict[str, Json] = {}
     for unit in expected.units:
