@@ -34,6 +34,8 @@ FUNCTIONS = frozenset({"gelu", "silu", "mish", "sigmoid", "tanh", "softplus", "e
 """Elementwise with an exponential inside; other activations cost what an addition does."""
 SCALES = len(COARSE) + len(FINE)
 """Looked at for each row where nearest rounding has its scale fitted."""
+BLENDED = 4
+"""Errors on held-out batches for each damping: at three points to the target, and as rounded."""
 PLAIN = 3
 """Tensors that a plain pass reads and writes."""
 SUMS = 4
@@ -124,8 +126,8 @@ class LayerWork:
         dampings = len(tuning.damping)
         if dampings > 1:  # each on some rows, and the best one's factor on all
             tried = layer.groups * ceil(layer.rows / max(layer.rows // TRIAL_ROWS, 1))
-            targets = 1 if tuning.target == "symmetric" else 2
-            total = dampings * (ridge.seconds(k, tried) + self._first(tuning, k, targets * tried))
+            judged = ridge.product * k * k * tried * (1 if tuning.target == "symmetric" else BLENDED)
+            total = dampings * (ridge.seconds(k, tried) + self._first(tuning, k, tried) + judged)
             total += ridge.product * k * k * rows
         else:
             total = ridge.seconds(k, rows)

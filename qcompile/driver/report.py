@@ -100,6 +100,7 @@ def _unit(outcome: UnitOutcome) -> UnitReport:
                 reused_codes=figures.reused_codes,
                 fallback=figures.fallback,
                 damping=figures.damping,
+                blend=figures.blend,
                 target=figures.target,
                 note=figures.note,
             )

@@ -76,7 +76,9 @@ class LayerSolution:
     damping: float | None = None
     """That was used; ``None`` where nothing was fitted."""
     target: Target | None = None
-    """The same; ``symmetric`` too where that did better on held-out batches."""
+    """The same; ``symmetric`` too where nothing of another one did better on held-out batches."""
+    blend: float | None = None
+    """The same: how much of the way to the target."""
     note: str = ""
     """What else is to be said of the fit, for the report."""
 
@@ -139,6 +141,7 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         bias=None if found.bias is None else found.bias.flatten(),
         damping=found.damping,
         target=_target(problem.tuning, found),
+        blend=found.blend if found.damping else None,
         note="; ".join(_remarks(problem, found)),
     )
 
@@ -146,7 +149,7 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
 def _target(tuning: Tuning, found: LayerFit) -> Target | None:
     if not found.damping:
         return None
-    return "symmetric" if found.keeps_own else tuning.target
+    return tuning.target if found.blend else "symmetric"
 
 
 def _stored(codes: Tensor, grid: LayerGrid) -> Tensor:

@@ -40,6 +40,8 @@ class SiteFigures:
     """With which the layer's solvers fitted; 0 where nearest rounding was better."""
     target: Target | None = None
     """What they fitted."""
+    blend: float | None = None
+    """How much of the way there from the layer's own output."""
     note: str = ""
     """What else is to be said of the layer's fit."""
 
@@ -91,6 +93,7 @@ def quantize_site(
                 figures,
                 fallback=solution.fallback,
                 damping=solution.damping,
+                blend=solution.blend,
                 target=solution.target,
                 note="; ".join(filter(None, (solution.note, fitted.note))),
             )

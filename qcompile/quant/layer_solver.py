@@ -25,7 +25,7 @@ from qcompile.quant.scale_refit import refit_scale
 from qcompile.quant.scale_search import search_scale
 
 NEGLIGIBLE = 1e-6
-"""Relative gain that is none: of a round of refits, of another damping or target."""
+"""Relative gain that is none: of a round of refits, of another damping."""
 
 TRIAL_ROWS = 128
 """Outputs of a group on which dampings are compared."""
@@ -97,8 +97,8 @@ class LayerFit:
     """0 for nearest rounding."""
     raised: bool = False
     """The damping that was asked for did not make the Gram matrix positive definite."""
-    keeps_own: bool = False
-    """The weight is fitted to ``W q``, which did better; the bias to the wanted output still."""
+    blend: float = 1.0
+    """What was fitted is ``W + blend (W* - W)``, in the mean of groups."""
 
 
 def fit_layer(
@@ -113,10 +113,10 @@ def fit_layer(
 ) -> LayerFit:
     """Fit on ``fit``; choose damping, target, and whether nearest rounding was better, on ``held``.
 
-    With each damping ``W`` itself stands beside ``W*``: what a target makes good on the samples
-    of the fit need not hold on others. They are compared by the first solver alone, on the grid of
-    nearest rounding and on some of the rows: a search of the grid and all further steps for each
-    would take most of the time. Where ``W`` does better, both are fitted.
+    The target of a group lies on the way from ``W`` to ``W*``, where ``held`` has the least error:
+    what ``W*`` makes good on the samples of the fit need not hold on others. Dampings are compared
+    by the first solver alone, on the grid of nearest rounding and on some of the rows: a search of
+    the grid and all further steps for each would take most of the time.
 
     ``importance`` ``[groups, rows]`` weighs the outputs in that choice. Raises
     ``NotPositiveDefiniteError`` where the moments are no use.
@@ -128,23 +128,32 @@ def fit_layer(
     weight = layer.rows()
     judge = None if held is None else _Judge(held, importance)
     if judge is None or len(tuning.damping) == 1:
-        starts = [_Start(eliminate(centred.gram, tuning.order, tuning.damping[0]))]
+        elimination = eliminate(centred.gram, tuning.order, tuning.damping[0])
     else:
         trial = _Trial(layer, tuning, nearest, fit, centred, refits_bias=refits_bias)
-        starts = trial.best(judge)
+        elimination = trial.best(judge)
         del trial
-    ridges = [start.ridge(weight, centred) for start in starts]
     means = fit.means if refits_bias else None
-    del fit, centred, starts  # wide layers: matrices that are needed no more are not held
-    found = [_fitted(layer, tuning, nearest, means, ridge) for ridge in ridges]
+    ridge = ridge_target(weight, centred, elimination)
+    if judge is not None and tuning.target != "symmetric":
+        some = _some_of(weight.shape[1])
+        fewer = fit.of_rows(some).means if refits_bias else None
+        blend = judge.of_rows(some).blend(weight[:, some], ridge.target[:, some], fewer)
+        ridge = ridge.blended(weight, blend)
+    del fit, centred, elimination  # wide layers: matrices that are needed no more are not held
+    found = _fitted(layer, tuning, nearest, means, ridge)
     if judge is None:
-        return found[0]
-    return min(*found, _rounded(layer, nearest, means), key=judge.error_of)
+        return found
+    return min(found, _rounded(layer, nearest, means), key=judge.error_of)
 
 
 def tried_at_once(dampings: int, gram_bytes: int) -> int:
     """Few wide factors are held at a time."""
     return min(dampings, max(AT_ONCE // max(gram_bytes, 1), 1))
+
+
+def _some_of(rows: int) -> slice:
+    return slice(None, None, max(rows // TRIAL_ROWS, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,33 +164,37 @@ class _Judge:
     importance: Tensor | None
 
     def error(self, weight: Tensor, bias: Tensor | None) -> float:
-        by_output = self.held.error(weight, 0.0 if bias is None else bias)
-        return float((by_output if self.importance is None else by_output * self.importance).sum())
+        return float(self._by_group(weight, bias).sum())
 
     def error_of(self, fit: LayerFit) -> float:
         return self.error(fit.weight, fit.bias)
+
+    def blend(self, weight: Tensor, target: Tensor, means: Means | None) -> Tensor:
+        """Where from ``weight``, 0, to ``target``, 1, the error is least: it is a parabola.
+
+        Of each group, ``[groups, 1, 1]``; 1 where both are one.
+        """
+        start, middle, end = (
+            self._by_group(point, None if means is None else means.bias(point))
+            for point in (weight, (weight + target) / 2, target)
+        )
+        curvature = 2 * (start - 2 * middle + end)
+        least = (0.5 + (start - end) / (2 * curvature)).clamp(0, 1)
+        differ = curvature > NEGLIGIBLE * start
+        return torch.where(differ, least, torch.ones_like(least))[:, None, None]
 
     def of_rows(self, rows: slice) -> "_Judge":
         importance = None if self.importance is None else self.importance[:, rows]
         return _Judge(self.held.of_rows(rows), importance)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Start:
-    """What a fit sets out from."""
-
-    elimination: Elimination
-    keeps_own: bool = False
-    """Of which the target is ``W``."""
-
-    def ridge(self, weight: Tensor, fit: Moments) -> "Ridge":
-        made = own_target if self.keeps_own else ridge_target
-        return made(weight, fit, self.elimination)
+    def _by_group(self, weight: Tensor, bias: Tensor | None) -> Tensor:
+        errors = self.held.error(weight, 0.0 if bias is None else bias)
+        return (errors if self.importance is None else errors * self.importance).sum(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Trial:
-    """A cheap fit, from which a damping and a target are judged."""
+    """A cheap fit, from which a damping is judged."""
 
     layer: Layer
     tuning: Tuning
@@ -191,46 +204,37 @@ class _Trial:
     """Of the same samples, if the bias is refitted."""
     refits_bias: bool
 
-    def best(self, judge: _Judge) -> list[_Start]:
-        """The best damping for the wanted output, and for the layer's own where that did better."""
-        best: dict[bool, tuple[_Start, float]] = {}
+    def best(self, judge: _Judge) -> Elimination:
         dampings, gram = self.tuning.damping, self.centred.gram
         at_once = tried_at_once(len(dampings), gram.numel() * gram.element_size())
+        best, least = None, 0.0
         for first in range(0, len(dampings), at_once):
-            self._improve(best, judge, dampings[first : first + at_once])
-        (wanted, least), *others = best.values()
-        return [wanted, *(start for start, error in others if error < least * (1 - NEGLIGIBLE))]
-
-    def _improve(
-        self, best: dict[bool, tuple[_Start, float]], judge: _Judge, dampings: Sequence[float]
-    ) -> None:
-        tried = [eliminate(self.centred.gram, self.tuning.order, one) for one in dampings]
-        for start, error in self._errors(judge, tried):
-            known = best.get(start.keeps_own)
-            if known is None or error < known[1] * (1 - NEGLIGIBLE):
-                best[start.keeps_own] = start, error
+            for one, error in self._errors(judge, dampings[first : first + at_once]):
+                if best is None or error < least * (1 - NEGLIGIBLE):
+                    best, least = one, error
+        assert best is not None
+        return best
 
     def _errors(
-        self, judge: _Judge, tried: Sequence[Elimination]
-    ) -> Iterator[tuple[_Start, float]]:
-        """Of the wanted output and, where that is another one, of the layer's own."""
+        self, judge: _Judge, dampings: Sequence[float]
+    ) -> Iterator[tuple[Elimination, float]]:
+        tried = [eliminate(self.centred.gram, self.tuning.order, one) for one in dampings]
         weight = self.layer.rows()
-        rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
+        rows = _some_of(weight.shape[1])
         weight, fit, judge = weight[:, rows], self.centred.of_rows(rows), judge.of_rows(rows)
+        means = self.fit.of_rows(rows).means if self.refits_bias else None
+        targets = [solved_target(weight, fit, one) for one in tried]
+        if self.tuning.target != "symmetric":
+            targets = [torch.lerp(weight, w, judge.blend(weight, w, means)) for w in targets]
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
-        own = [] if self.tuning.target == "symmetric" else [weight]
-        targets = [torch.cat([solved_target(weight, fit, one), *own], 1) for one in tried]
         # wide layers: what a solver does not look at is not held
         grams = [one.damped(fit.gram) for one in tried] if name == "cd" else [weight.new_empty(0)]
         problem = _problem(self.layer, self.grid, torch.cat(targets), torch.cat(grams), rows)
         setting = Setting(self.tuning, stacked([one.single() for one in tried]))
         values = problem.values(dict(STEPS)[name](problem, None, setting)).double()
-        means = self.fit.of_rows(rows).means if self.refits_bias else None
-        for elimination, of_one in zip(tried, values.chunk(len(tried)), strict=True):
-            for place, part in enumerate(of_one.chunk(1 + len(own), 1)):
-                bias = None if means is None else means.bias(part)
-                yield _Start(elimination, keeps_own=place > 0), judge.error(part, bias)
+        for one, part in zip(tried, values.chunk(len(tried)), strict=True):
+            yield one, judge.error(part, None if means is None else means.bias(part))
 
 
 def _rounded(layer: Layer, nearest: LayerGrid, means: Means | None) -> LayerFit:
@@ -249,7 +253,7 @@ def _fitted(
     layer: Layer, tuning: Tuning, nearest: LayerGrid, means: Means | None, ridge: "Ridge"
 ) -> LayerFit:
     """One fit: grid, codes, then scales and codes in turns, then the bias, if it is refitted."""
-    own = tuning.target == "symmetric" or ridge.keeps_own
+    own = tuning.target == "symmetric" or ridge.blend == 0
     grid = nearest
     if not own and not isinstance(nearest, LevelGrid):
         # nearest rounding hands no error on to later columns
@@ -278,7 +282,7 @@ def _fitted(
         bias=bias,
         damping=used.damping,
         raised=used.raised,
-        keeps_own=ridge.keeps_own,
+        blend=ridge.blend,
     )
 
 
@@ -316,8 +320,13 @@ class Ridge:
     gram: Tensor
     """In float32, as is the factor: damping has bounded how much is lost by that."""
     elimination: Elimination
-    keeps_own: bool = False
-    """The target is the layer's own weight."""
+    blend: float = 1.0
+    """The target lies so far on the way from ``W`` to ``W*``, in the mean of groups."""
+
+    def blended(self, weight: Tensor, blend: Tensor) -> "Ridge":
+        """``blend`` ``[groups, 1, 1]``: how much of the way to ``W*`` is gone."""
+        target = torch.lerp(weight, self.target, blend)
+        return replace(self, target=target, blend=float(blend.mean()))
 
 
 def ridge_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:
@@ -330,11 +339,6 @@ def solved_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ten
     """``W*`` alone, in float64."""
     bump = (elimination.diagonal - fit.gram.diagonal(dim1=-2, dim2=-1))[:, None, :]
     return elimination.solved(fit.cross + bump * weight)
-
-
-def own_target(weight: Tensor, fit: Moments, elimination: Elimination) -> Ridge:
-    """``W`` for ``W*``: the limit of a target whose damping grows, rounded as ``fit`` weighs it."""
-    return Ridge(weight, elimination.damped(fit.gram), elimination.single(), keeps_own=True)
 
 
 def _best_start(problem: Quadratic, setting: Setting, layer: Layer) -> tuple[Quadratic, Tensor]:

@@ -32,6 +32,8 @@ class SiteReport(Told):
     """With which they fitted; 0 where nearest rounding was better."""
     target: str | None = None
     """What they fitted."""
+    blend: Finite | None = None
+    """How much of the way there from the layer's own output, as held-out batches have it."""
     note: str = ""
 
 

@@ -109,7 +109,10 @@ def test_sites_say_what_was_fitted(project):
     fitted = [site for site in sites if site["damping"]]
     assert fitted
     assert {site["target"] for site in fitted} <= {"residual", "symmetric"}
-    assert all(site["target"] is None for site in sites if not site["damping"])
+    assert all(0 <= site["blend"] <= 1 for site in fitted)
+    assert {site["blend"] == 0 for site in fitted if site["target"] == "symmetric"} <= {True}
+    rounded = [(site["target"], site["blend"]) for site in sites if not site["damping"]]
+    assert set(rounded) <= {(None, None)}
 
 
 @pytest.mark.parametrize("line", ["", 'labels = "label"'])

@@ -203,10 +203,32 @@ def test_few_samples_take_more_damping_than_many():
     assert few > many
 
 
-def test_the_own_output_is_fitted_where_the_wanted_one_does_not_carry_over():
-    """Of few samples the wanted output is learned by heart, and of outputs that are not its own."""
+def test_the_fewer_samples_the_less_of_the_way_to_the_wanted_output_is_gone():
+    """Of few samples the wanted output is learned by heart."""
     layer = layer_of(w(3), k=48)
-    assert [fitted(layer, n=n).keeps_own for n in (20, 40, 400, 4000)] == [True, True, False, False]
+    few, some, many = (fitted(layer, n=n).blend for n in (20, 400, 20000))
+    assert few < 0.3 < some < many
+    assert many > 0.95
+
+
+@pytest.mark.parametrize("refits_bias", [False, True])
+def test_the_blend_has_the_least_error_on_the_way(refits_bias):
+    layer = layer_of(w(3), k=48)
+    fit, held = (moments([samples(layer, n=n, seed=n)], Dense()) for n in (60, 50))
+    means = fit.means if refits_bias else None
+    weight, judge = layer.rows(), layer_solver._Judge(held, None)
+    solved = ridge(weight, fit.centred() if refits_bias else fit, 0.01).target
+    step, found = solved - weight, []
+    for target in (weight + step / 100, solved, weight - step):
+        found.append(judge.blend(weight, target, means))
+        tried = [torch.lerp(weight, target, at) for at in (found[-1], *torch.linspace(0, 1, 101))]
+        blended, *others = (judge.error(w, None if means is None else means.bias(w)) for w in tried)
+        assert blended <= min(others)
+    assert found[0].shape == (1, 1, 1)
+    assert found[0] == 1
+    assert 0 < found[1] < 1
+    assert found[2] == 0
+    assert judge.blend(weight, weight, means) == 1
 
 
 @pytest.mark.parametrize("refits_bias", [False, True])
@@ -215,7 +237,8 @@ def test_fitted_to_its_own_output_a_weight_is_that_of_the_symmetric_target(refit
     grid = layer.range_of(layer.rows())
     q, t = samples(layer)
     own = q @ layer.rows()[0].T
-    misled = t.flip(1) - t.flip(1).mean(0) + own.mean(0) + 1
+    around, mean = own - own.mean(0), own.mean(0) + 1
+    misled, honest = 2 * around + mean, 0.95 * around + mean
 
     def fit(damping, target, wanted, held):
         tuning = replace(HYBRID, damping=damping, target=target)
@@ -223,13 +246,13 @@ def test_fitted_to_its_own_output_a_weight_is_that_of_the_symmetric_target(refit
         return fit_layer(layer, tuning, grid, *sums, refits_bias=refits_bias)
 
     # targets are tried where there is a choice of dampings
-    found = fit((0.1, 0.1), "asymmetric", misled, own + 1)
+    found = fit((0.1, 0.1), "asymmetric", misled, honest)
     symmetric = fit((0.1,), "symmetric", t, own)
-    assert (found.keeps_own, symmetric.keeps_own) == (True, False)
+    assert (found.blend, symmetric.blend) == (0, 1)
     assert torch.equal(found.codes, symmetric.codes)
     assert torch.equal(found.scale, symmetric.scale)
     if refits_bias:  # which stays with the wanted output
-        assert torch.allclose(found.bias, symmetric.bias + 1)
+        assert torch.allclose(found.bias, symmetric.bias + 1, atol=1e-6)
 
 
 def test_dampings_that_are_tried_together_give_what_they_give_alone(monkeypatch):
@@ -240,7 +263,7 @@ def test_dampings_that_are_tried_together_give_what_they_give_alone(monkeypatch)
     alone = [fitted(layer, n=n) for n in (20, 40, 4000)]
     assert len({found.damping for found in alone}) > 1
     for one, other in zip(together, alone, strict=True):
-        assert (one.damping, one.keeps_own) == (other.damping, other.keeps_own)
+        assert (one.damping, one.blend) == (other.damping, other.blend)
         assert torch.equal(one.codes, other.codes)
 
 
@@ -250,7 +273,7 @@ def test_where_both_targets_are_one_the_wanted_output_is_said_to_be_fitted():
     both = moments([(q, q @ layer.rows()[0].T)], Dense())
     found = fit_layer(layer, HYBRID, layer.range_of(layer.rows()), both, both, refits_bias=True)
     assert found.damping > 0
-    assert not found.keeps_own
+    assert found.blend == 1
 
 
 def test_dead_inputs_and_rank_deficiency_are_survived():
