@@ -9,7 +9,7 @@ from qcompile.diagnostics.quantities import human_bytes, several
 from qcompile.policy.plan_diff import PlanDiff, SettingChange, TensorChange
 from qcompile.policy.scheme import QuantSlot
 from qcompile.report.markdown_table import cut, inline, table_head
-from qcompile.report.plan_rows import slot_text
+from qcompile.report.plan_rows import observer_text, slot_text
 
 SHOWN_ALIKE = 3
 """Layers that are listed of a longer row of equal changes."""
@@ -91,8 +91,8 @@ def _sign(change: TensorChange) -> str:
 def _spec(spec: QuantSlot | None) -> str:
     if spec is None:
         return "float"
-    observer = spec.observer.kind
-    return slot_text(spec) + ("" if observer == "mse" else f" {observer}")
+    observer, text = observer_text(spec.observer), slot_text(spec)
+    return text if observer == "mse" or text.endswith(observer) else f"{text} {observer}"
 
 
 def _others(diff: PlanDiff) -> Iterable[str]:

@@ -34,6 +34,7 @@ from qcompile.quant.activation_quantizer import (
     from_tensors,
     has_run_time_range,
     is_e4m3_at_run_time,
+    run_time_range,
     static_axis,
 )
 from qcompile.quant.fake_quantize import (
@@ -143,8 +144,10 @@ class _Rewrite:
             return self._on_levels(source, f"{key}:{operand.slot}", operand.plan)
         number = spec.integer
         if has_run_time_range(spec):
-            ranges = (number.qmin, number.qmax, spec.symmetric, per_token)
-            return self.graph.call_function(fake_quantize_dynamic, (source, *ranges))
+            *ranges, share = run_time_range(spec)
+            clipped = () if share == 1 else (share,)
+            given = (source, *ranges, *clipped)
+            return self.graph.call_function(fake_quantize_dynamic, given)
         prefix = f"{key}:{operand.slot}"
         scale = self._buffer(f"{prefix}.scale")
         zero_point = None if spec.symmetric else self._buffer(f"{prefix}.zero_point")

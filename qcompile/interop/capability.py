@@ -167,6 +167,8 @@ def _reasons(capability: Capability, site: SitePlan, plan: TensorPlan) -> Iterat
         yield from _of_weight(capability.weights, site, plan)
     elif plan.slot != "weight" and capability.activations is not None:
         yield from _of_activation(capability.activations, site, plan.spec)
+        if capability.activations.bits and plan.spec.dynamic and plan.spec.share != 1:
+            yield "ranges that are found at run time and clipped"
 
 
 def _of_weight(weights: Weights, site: SitePlan, plan: TensorPlan) -> Iterator[str]:

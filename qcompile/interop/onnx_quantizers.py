@@ -48,14 +48,22 @@ def fake_quantize(
 
 
 def fake_quantize_dynamic(
-    g: OnnxGraph, x: Value, qmin: int, qmax: int, symmetric: bool, per_token: bool
+    g: OnnxGraph,
+    x: Value,
+    qmin: int,
+    qmax: int,
+    symmetric: bool,
+    per_token: bool,
+    share: float = 1.0,
 ) -> Value:
-    """``quant.grid.covering`` and ``Grid.fake_quantize``, operation by operation."""
+    """``covering_now`` and ``Grid.fake_quantize``, operation by operation."""
     axes = g.integers([x.axis(-1)] if per_token else range(x.rank))
     wide = x.name if x.dtype == "float32" else g.cast(x, "float32")
     zero = _float(g, 0.0)
     low = g.call("Min", g.call("ReduceMin", wide, axes, keepdims=1), zero)
     high = g.call("Max", g.call("ReduceMax", wide, axes, keepdims=1), zero)
+    if share != 1:
+        low, high = (g.call("Mul", end, _float(g, share)) for end in (low, high))
     if symmetric:
         raw = g.call("Div", high, _float(g, qmax))
         if qmin < 0:

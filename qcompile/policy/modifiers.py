@@ -20,6 +20,7 @@ from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Checker
 from qcompile.policy.number_format import MAX_BITS, MIN_BITS
 from qcompile.policy.scheme import (
+    Clip,
     Lsq,
     MinMax,
     Mse,
@@ -46,7 +47,7 @@ FLAGS: tuple[tuple[str, Change], ...] = (
     ("dynamic", SetDynamic(True)),
 )
 MODIFIERS = (*(name for name, _ in FLAGS), "per_group", "observer", "bits", "exponent")
-OBSERVERS = ("minmax", "mse", "percentile", "lsq", "signed_mse")
+OBSERVERS = ("minmax", "clip", "mse", "percentile", "lsq", "signed_mse")
 SETTABLE = ("bits", "symmetric", "observer", "group_size", "axis", "granularity", "dynamic")
 MAX_AXIS = 8
 MAX_GROUP = 1 << 20
@@ -167,6 +168,8 @@ def observer(expr: Expr, checker: Checker) -> Observer | None:
             return Mse(p=p) if name == "mse" else SignedMse(p=p)
         case Call(Ref(("percentile",)), (Arg(None, value),)):
             return _percentile(value, checker)
+        case Call(Ref(("clip",)), (Arg(None, value),)):
+            return _clip(value, checker)
         case _:
             found = expr.func.text if isinstance(expr, Call) else expr.span.text
             checker.report(unknown_modifier(Name(found, expr.span), OBSERVERS, "observer"))
@@ -183,9 +186,9 @@ def _plain_observer(name: Name, checker: Checker) -> Observer | None:
             return Lsq()
         case "signed_mse":
             return SignedMse()
-        case "percentile":
-            way_out = "write `percentile(99.9)`"
-            checker.report(illegal("`percentile` needs a value", name.span, way_out))
+        case "percentile" | "clip":
+            way_out = f"write `{name.text}({'99.9' if name.text == 'percentile' else '0.9'})`"
+            checker.report(illegal(f"`{name.text}` needs a value", name.span, way_out))
             return None
         case _:
             checker.report(unknown_modifier(name, OBSERVERS, "observer"))
@@ -211,6 +214,18 @@ def _percentile(expr: Expr, checker: Checker) -> Observer | None:
         checker.report(beyond("percentile", constant.value, "above 50 and at most 100", expr.span))
         return None
     return Percentile(q=constant.value)
+
+
+def _clip(expr: Expr, checker: Checker) -> Observer | None:
+    percent = expr.span.text.endswith("%")
+    constant = checker.constant(expr, Dimension.PERCENT if percent else Dimension.NUMBER)
+    if constant is None or isinstance(constant.value, tuple):
+        return None
+    share = constant.value / 100 if percent else constant.value
+    if not 0 < share <= 1:
+        checker.report(beyond("clip", constant.value, "above 0 and at most 1", expr.span))
+        return None
+    return Clip(share=share)
 
 
 def unknown_modifier(name: Name, known: Sequence[str], what: str = "modifier") -> Diagnostic:

@@ -75,6 +75,17 @@ class Mse:
 
 
 @frozen
+class Clip:
+    """A share of the range that ``MinMax`` has: what is cut off makes the steps finer."""
+
+    share: float
+    kind: Literal["clip"] = "clip"
+
+    def __post_init__(self) -> None:
+        refuse_illegal(share=0 < self.share <= 1)
+
+
+@frozen
 class Percentile:
     """The range that holds ``q`` percent of the values."""
 
@@ -106,7 +117,7 @@ class SignedMse:
         refuse_illegal(p=self.p > 0)
 
 
-Observer: TypeAlias = MinMax | Mse | Percentile | Lsq | SignedMse
+Observer: TypeAlias = MinMax | Clip | Mse | Percentile | Lsq | SignedMse
 
 
 @frozen
@@ -132,6 +143,11 @@ class QuantSlot:
     def has_signed_scale(self) -> bool:
         """A scale may be negative."""
         return isinstance(self.observer, SignedMse)
+
+    @property
+    def share(self) -> float:
+        """How much of a range that is found at run time the levels cover."""
+        return self.observer.share if isinstance(self.observer, Clip) else 1.0
 
     @property
     def integer(self) -> IntFormat:

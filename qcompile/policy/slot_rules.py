@@ -16,6 +16,7 @@ from qcompile.policy.number_format import (
     terms_of,
 )
 from qcompile.policy.scheme import (
+    Clip,
     MinMax,
     PerChannel,
     PerGroup,
@@ -152,7 +153,10 @@ def _activation_objection(spec: QuantSlot) -> Objection | None:
         return Objection(reason, "use `per_token` or `per_tensor` with `dynamic`")
     if isinstance(spec.granularity, PerToken) and not spec.dynamic:
         return Objection("`per_token` ranges are dynamic", "use `per_tensor` for a static range")
-    if spec.dynamic and not isinstance(spec.observer, MinMax):
-        reason = "a dynamic range is observed by `minmax` alone"
+    if spec.dynamic and not isinstance(spec.observer, MinMax | Clip):
+        reason = "a dynamic range is observed by `minmax` and `clip` alone"
         return Objection(reason, "leave `observer` out, or `dynamic`")
+    if spec.dynamic and spec.share != 1 and not isinstance(spec.format, IntFormat):
+        reason = f"a dynamic range of `{spec.format}` is all of the numbers"
+        return Objection(reason, "leave `observer` out")
     return None

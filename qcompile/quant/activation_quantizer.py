@@ -17,6 +17,7 @@ from qcompile.policy.number_format import (
 )
 from qcompile.policy.scheme import PerChannel, PerGroup, PerToken, QuantSlot
 from qcompile.quant.fake_quantize import (
+    RunTimeRange,
     fake_quantize,
     fake_quantize_dynamic,
     fake_quantize_e4m3,
@@ -53,14 +54,14 @@ class ActivationQuantizer:
     """Along which neighbours share the scale of a block format."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        per_token, symmetric = isinstance(self.spec.granularity, PerToken), self.spec.symmetric
+        per_token = isinstance(self.spec.granularity, PerToken)
         if is_e4m3_at_run_time(self.spec):
             return fake_quantize_e4m3(x, per_token)
         if not isinstance(self.spec.format, IntFormat):
             return self._on_levels(x, per_token)
         number = self.spec.integer
         if self.scale is None:
-            return fake_quantize_dynamic(x, number.qmin, number.qmax, symmetric, per_token)
+            return fake_quantize_dynamic(x, *run_time_range(self.spec))
         axis = static_axis(self.spec)
         return fake_quantize(x, self.scale, self.zero_point, number.qmin, number.qmax, axis)
 
@@ -135,6 +136,12 @@ def is_e4m3_at_run_time(spec: QuantSlot) -> bool:
 
 def has_run_time_range(spec: QuantSlot) -> bool:
     return spec.dynamic or isinstance(spec.granularity, PerToken)
+
+
+def run_time_range(spec: QuantSlot) -> RunTimeRange:
+    """Of integers."""
+    number, per_token = spec.integer, isinstance(spec.granularity, PerToken)
+    return number.qmin, number.qmax, spec.symmetric, per_token, spec.share
 
 
 def static_axis(spec: QuantSlot) -> int | None:

@@ -6,6 +6,7 @@ bits. Scales are float32 as on disk; zero points are uint8, offset by ``qmin`` l
 """
 
 from math import prod
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,15 +26,28 @@ def fake_quantize(
     return stored_grid(scale, zero_point, qmin, qmax, shape).fake_quantize(x)
 
 
+RunTimeRange: TypeAlias = tuple[int, int, bool, bool, float]
+"""What ``covering_now`` takes beside numbers."""
+
+
 def fake_quantize_dynamic(
-    x: Tensor, qmin: int, qmax: int, symmetric: bool, per_token: bool
+    x: Tensor, qmin: int, qmax: int, symmetric: bool, per_token: bool, share: float = 1.0
 ) -> Tensor:
-    """``x`` on the grid that just covers it: one for each vector of the last axis, or for all."""
+    """``x`` on the grid of ``covering_now``."""
     if x.numel() == 0:
         return x
     wide = x.to(torch.float32)
-    low, high = wide.aminmax(dim=-1, keepdim=True) if per_token else wide.aminmax()
-    return covering(low, high, qmin, qmax, symmetric=symmetric).fake_quantize(x)
+    return covering_now(wide, qmin, qmax, symmetric, per_token, share).fake_quantize(x)
+
+
+def covering_now(
+    x: Tensor, qmin: int, qmax: int, symmetric: bool, per_token: bool, share: float
+) -> Grid:
+    """That covers a share of what is in ``x``: one for each vector of the last axis, or for all."""
+    low, high = x.aminmax(dim=-1, keepdim=True) if per_token else x.aminmax()
+    if share != 1:
+        low, high = low * share, high * share
+    return covering(low, high, qmin, qmax, symmetric=symmetric)
 
 
 def fake_quantize_e4m3(x: Tensor, per_token: bool) -> Tensor:

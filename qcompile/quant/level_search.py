@@ -11,7 +11,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from qcompile.policy.scheme import Lsq, MinMax, Mse, Observer, Percentile, SignedMse
+from qcompile.policy.scheme import Clip, Lsq, MinMax, Mse, Observer, Percentile, SignedMse
 from qcompile.quant.level_grid import LevelGrid
 from qcompile.quant.levels import power_levels
 from qcompile.quant.range_search import SHRINK_FACTORS
@@ -49,6 +49,8 @@ def _scale(rows: Tensor, levels: Tensor, observer: Observer, fine: Sequence[floa
     match observer:
         case MinMax():
             return widest
+        case Clip(share=share):
+            return widest * share
         case Percentile(q=q):
             rank = round(q / 100 * (rows.shape[1] - 1)) + 1
             inner = rows.abs().kthvalue(rank, dim=1, keepdim=True).values / end

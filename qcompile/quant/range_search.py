@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from qcompile.policy.scheme import (
+    Clip,
     Lsq,
     MinMax,
     Mse,
@@ -158,6 +159,8 @@ def _observe(rows: Rows, observer: Observer, spec: QuantSlot, stride: int) -> Gr
     match observer:
         case MinMax():
             return _covering(rows.low, rows.high, spec)
+        case Clip(share=share):
+            return _covering(rows.low * share, rows.high * share, spec)
         case Percentile(q=q):
             return _covering(*_percentile(rows, q, spec), spec)
         case Mse(p=p) | SignedMse(p=p):

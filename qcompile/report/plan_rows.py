@@ -15,7 +15,7 @@ from qcompile.policy.core import (
     UnitPlan,
 )
 from qcompile.policy.graph_facts import GraphFacts
-from qcompile.policy.scheme import QuantSlot
+from qcompile.policy.scheme import Clip, Observer, Percentile, QuantSlot
 from qcompile.report.choice_view import choice_line
 from qcompile.targets.names import REFERENCE
 
@@ -183,7 +183,16 @@ def average_weight_bits(weights: Sequence[TensorPlan]) -> tuple[float, float] | 
 def slot_text(spec: QuantSlot) -> str:
     symmetry = "" if spec.symmetric else " asymmetric"
     dynamic = " dynamic" if spec.dynamic and spec.granularity.kind != "per_token" else ""
-    return f"{spec.format}{symmetry} {spec.granularity}{dynamic}"
+    clipped = f" {observer_text(spec.observer)}" if spec.dynamic and spec.share != 1 else ""
+    return f"{spec.format}{symmetry} {spec.granularity}{dynamic}{clipped}"
+
+
+def observer_text(observer: Observer) -> str:
+    match observer:
+        case Clip(share=number) | Percentile(q=number):
+            return f"{observer.kind}({number:g})"
+        case _:
+            return observer.kind
 
 
 def _folded(count: int, like: UnitPlan) -> tuple[str, ...]:

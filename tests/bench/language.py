@@ -31,6 +31,7 @@ SCHEMES = {
     "w4a4": (FOUR, ""),
     "w4a4 rotated": (FOUR, "prepare rotate\n"),
     "w4a4 balanced": (FOUR, "prepare rotate { balance = true }\n"),
+    "w4a4 clipped": (f"{FOUR} observer=clip(0.85)", "prepare rotate { balance = true }\n"),
 }
 """The scheme of the linear layers, and what is done to the model first."""
 LENGTH, WINDOWS = 512, 16

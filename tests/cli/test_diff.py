@@ -58,6 +58,26 @@ def test_each_changed_tensor_with_its_rule_and_bytes(recipe):
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (
+            "percentile(99)",
+            "percentile(99.9)",
+            "percentile(99) -> uint8 asymmetric per_tensor perc",
+        ),
+        ("clip(80%) dynamic", "clip(0.9) dynamic", "dynamic clip(0.8) -> uint8 asymm"),
+        ("minmax", "clip(0.9)", "per_tensor minmax -> uint8 asymmetric per_tensor clip(0.9)"),
+    ],
+)
+def test_numbers_of_observers_are_shown(recipe, before, after, shown):
+    files = [
+        other(RECIPE.replace("  act uint8", f"  act uint8 observer={observer}"), f"{place}.qrecipe")
+        for place, observer in enumerate((before, after))
+    ]
+    assert shown in " ".join(diff(*files).stdout.split())
+
+
+@pytest.mark.parametrize(
     ("before", "after", "breaking"),
     [
         ("int4", "int3", True),

@@ -15,7 +15,7 @@ from qcompile.emit.lower.kernels import dynamic_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken
+from qcompile.policy.scheme import Clip, PerChannel, PerGroup, PerTensor, PerToken
 from qcompile.policy.site import Kind
 from tests.emit.lowering import A8, W8, X86, calls, close, lowered, slot
 from tests.emit.planning import plan_of, site_of, tensors_of_plan
@@ -88,6 +88,7 @@ ACTS = [
     slot(8, True, True, PerTensor(), dynamic=True),
     slot(8, True, True, PerToken(), dynamic=True),
     slot(6, False, False, PerToken(), dynamic=True),
+    replace(slot(4, True, False, PerToken(), dynamic=True), observer=Clip(share=0.8)),
 ]
 
 

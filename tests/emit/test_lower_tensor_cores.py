@@ -18,7 +18,15 @@ from qcompile.emit.lower.machine import device_of
 from qcompile.emit.lower.tensor_core_kernels import fp8_product, int8_product
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot, SignedMse
+from qcompile.policy.scheme import (
+    Clip,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    PerToken,
+    QuantSlot,
+    SignedMse,
+)
 from qcompile.targets.catalogue import find_target
 from qcompile.targets.names import BUILTIN
 from qcompile.targets.target import Target
@@ -48,6 +56,7 @@ ACTS = [
     slot(8, True, True, PerTensor(), dynamic=True),
     slot(8, True, True, PerToken(), dynamic=True),
     slot(6, False, False, PerToken(), dynamic=True),
+    replace(slot(4, True, False, PerToken(), dynamic=True), observer=Clip(share=0.8)),
 ]
 
 

@@ -9,7 +9,7 @@ from qcompile.capture.trace import trace
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.functional_form import functional_form
 from qcompile.emit.materialize import materialize
-from qcompile.policy.scheme import IntFormat, PerTensor, PerToken, QuantSlot
+from qcompile.policy.scheme import Clip, IntFormat, MinMax, PerTensor, PerToken, QuantSlot
 from qcompile.quant.fake_quantize import fake_quantize, fake_quantize_dynamic
 from qcompile.quant.quantized_weight import from_tensors
 
@@ -117,10 +117,12 @@ def test_a_range_for_each_token(planned):
     x = torch.randn(5, 3)
     number = IntFormat(bits=8, signed=True)
     per_token = QuantSlot(format=number, symmetric=True, granularity=PerToken())
-    plan, tensors = planned(module, None, replace(per_token, dynamic=True))
-    expected = module(fake_quantize_dynamic(x, -128, 127, True, True))
-    assert tensors == {}
-    assert torch.equal(materialize(module, plan.core, tensors)(x), expected)
+    for observer, share in ((MinMax(), 1.0), (Clip(share=0.7), 0.7)):
+        spec = replace(per_token, dynamic=True, observer=observer)
+        plan, tensors = planned(module, None, spec)
+        expected = module(fake_quantize_dynamic(x, -128, 127, True, True, share))
+        assert tensors == {}
+        assert torch.equal(materialize(module, plan.core, tensors)(x), expected)
 
 
 LEAVES = [

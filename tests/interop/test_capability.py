@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from torch import nn
 
@@ -12,7 +14,7 @@ from qcompile.policy.number_format import (
     PowerFormat,
     SumFormat,
 )
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
+from qcompile.policy.scheme import Clip, PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 from tests.interop.exporting import normal, quantized
 
 
@@ -25,6 +27,7 @@ W8, W4 = slot(8, PerChannel()), slot(4, PerChannel())
 GROUPS = slot(4, PerGroup(size=32), signed=False, symmetric=False)
 STATIC = slot(8, PerTensor(), signed=False, symmetric=False)
 TOKEN = slot(8, PerToken(), dynamic=True)
+CLIPPED = replace(TOKEN, observer=Clip(share=0.9))
 LINEAR = nn.Linear(64, 8)
 CONV = nn.Conv2d(64, 8, 1)
 LEVELS = [
@@ -44,6 +47,7 @@ def refused(name, leaf, weight, act):
 def test_pt2_and_onnx_hold_every_integer_plan():
     for name in ("pt2", "onnx"):
         assert refused(name, CONV, slot(3, PerGroup(size=16)), STATIC) == []
+        assert refused(name, LINEAR, W4, CLIPPED) == []
 
 
 COMPRESSED = [
@@ -51,6 +55,9 @@ COMPRESSED = [
     (LINEAR, GROUPS, None, []),
     (LINEAR, W8, TOKEN, []),
     (LINEAR, W8, STATIC, []),
+    (LINEAR, W8, replace(TOKEN, observer=Clip(share=1.0)), []),
+    (LINEAR, W8, CLIPPED, ["ranges that are found at run time and clipped"]),
+    (LINEAR, W8, replace(STATIC, observer=Clip(share=0.9)), []),
     (CONV, W8, None, ["the quantized weight of a conv"]),
     (LINEAR, W4, STATIC, ["quantized activations beside 4-bit weights"]),
     (LINEAR, None, STATIC, ["quantized activations of a linear without a quantized weight"]),
@@ -75,6 +82,7 @@ GGUF = [
     (LINEAR, slot(8, PerGroup(size=64)), None, []),
     (LINEAR, slot(5, PerChannel()), None, []),
     (LINEAR, W4, TOKEN, ["quantized activations"]),
+    (LINEAR, W4, CLIPPED, ["quantized activations"]),
     (LINEAR, slot(8, PerChannel(), symmetric=False), None, ["int8 asymmetric weights"]),
     (
         LINEAR,

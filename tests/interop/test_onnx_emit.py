@@ -14,7 +14,15 @@ from torch.nn import functional as F
 from qcompile.interop.onnx_emit import check_operations, emit
 from qcompile.interop.onnx_file import OnnxModel, model_bytes
 from qcompile.policy.number_format import IntFormat
-from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot, SignedMse
+from qcompile.policy.scheme import (
+    Clip,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    PerToken,
+    QuantSlot,
+    SignedMse,
+)
 from tests.interop.exporting import normal, quantized
 from tests.tiny_models import AttentionBlock, ConvNet, ResidualNet, SharedNet, seeded
 
@@ -164,6 +172,7 @@ ACTS = [
     slot(8, PerTensor(), signed=False, symmetric=False, dynamic=True),
     slot(8, PerToken(), signed=True, symmetric=True, dynamic=True),
     slot(4, PerToken(), signed=False, symmetric=False, dynamic=True),
+    replace(slot(4, PerToken(), symmetric=False, dynamic=True), observer=Clip(share=0.8)),
     slot(6, PerToken(), signed=False, symmetric=True, dynamic=True),
 ]
 

@@ -58,6 +58,27 @@ def test_each_token_is_quantized_for_itself(symmetric):
             assert float((found[b, t] - x[b, t]).abs().max()) <= step / 2 * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_share_of_the_range_of_a_token_is_covered(symmetric):
+    x = torch.randn(3, 64) * torch.tensor([0.01, 1.0, 100.0])[:, None]
+    qmin, qmax = (-8, 7) if symmetric else (0, 15)
+    found = fake_quantize_dynamic(x, qmin, qmax, symmetric, per_token=True, share=0.8)
+    low, high = (0.8 * end for end in x.aminmax(dim=1, keepdim=True))
+    if symmetric:
+        low, high = (torch.maximum(high / 7, -low / 8) * code for code in (-8, 7))
+    step = (high - low) / 15
+    inside = (x > low) & (x < high)
+    assert 0 < int((~inside).sum()) < x.numel() / 8
+    off = (found - x).abs()
+    assert bool((off <= step / 2 * (1 + 1e-5))[inside].all())
+    nearest_end = torch.where(x > 0, high, low)
+    assert bool(((found - nearest_end).abs() <= step / 2 * (1 + 1e-5))[~inside].all())
+    whole = fake_quantize_dynamic(x, qmin, qmax, symmetric, per_token=True)
+    assert torch.equal(
+        fake_quantize_dynamic(x, qmin, qmax, symmetric, per_token=True, share=1.0), whole
+    )
+
+
 def test_an_empty_input_passes_through():
     assert fake_quantize_dynamic(torch.empty(0, 4), -8, 7, True, False).shape == (0, 4)
 

@@ -16,7 +16,7 @@ from qcompile.policy.number_format import (
     PowerFormat,
     SumFormat,
 )
-from qcompile.policy.scheme import MinMax, PerGroup, QuantSlot
+from qcompile.policy.scheme import Clip, MinMax, PerGroup, QuantSlot
 from qcompile.policy.size import weight_bytes, weight_layout
 from qcompile.policy.slot_rules import initial
 from qcompile.quant.level_grid import LevelGrid
@@ -144,6 +144,7 @@ def test_scale_search_is_no_worse_than_any_step_of_four_percent():
     for percent in range(100, 20, -4):
         assert bool((loss(found) <= loss(widest * percent / 100) * (1 + 1e-5)).all())
     assert torch.equal(fitted_scale(rows, table, MinMax()), widest)
+    assert torch.equal(fitted_scale(rows, table, Clip(share=0.5)), widest / 2)
     assert fitted_scale(torch.zeros(1, 4), table, observer).item() == 1
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from qcompile.policy.scheme import (
+    Clip,
     IntFormat,
     Lsq,
     MinMax,
@@ -182,6 +183,17 @@ def test_a_percentile_range_holds_that_share_of_the_values(symmetric):
     inside = (x >= (grid.qmin - middle) * step) & (x <= (grid.qmax - middle) * step)
     assert float(inside.float().mean()) == pytest.approx(0.99, abs=0.004)
     assert (int(codes.max()), int(codes.min())) == (grid.qmax, grid.qmin)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_clipped_range_is_a_share_of_the_observed_one(symmetric):
+    x = heavy_tailed(20_001)
+    whole, clipped = (
+        activation_range(sample([x], None), slot(8, symmetric=symmetric, observer=observer))
+        for observer in (MinMax(), Clip(share=0.7))
+    )
+    assert float(clipped.scale / whole.scale) == pytest.approx(0.7)
+    assert torch.equal(clipped.zero_point, whole.zero_point)
 
 
 def test_a_one_sided_percentile_is_cut_at_one_end():

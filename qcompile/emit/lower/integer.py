@@ -1,6 +1,6 @@
 """Layers as integer products of oneDNN: uint8 activations, int8 weights, packed here."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import cast
 
 import torch
@@ -68,7 +68,7 @@ class IntegerLowering:
                 rewriting.buffer(f"{name}_sums", sums),
                 outer,
                 layer.bias,
-                *(ranges.qmin, ranges.qmax, ranges.symmetric, ranges.per_token),
+                astuple(ranges),
                 self.onednn.linear,
             )
         rewriting.replace(layer.node, made)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from qcompile.compat.onednn_operations import Operation
 from qcompile.compat.quantize_to_bytes import BYTE, quantize_to_bytes
 from qcompile.compat.weight_only_operations import multiply_int4, multiply_int8
-from qcompile.quant.grid import covering
+from qcompile.quant.fake_quantize import RunTimeRange, covering_now
 
 SLICE = 1 << 20
 """Numbers of a weight that are unpacked at a time: 4 MB in float32."""
@@ -107,21 +107,18 @@ def dynamic_linear(
     column_sums: Tensor,
     outer: Tensor | None,
     bias: Tensor | None,
-    qmin: int,
-    qmax: int,
-    symmetric: bool,
-    per_token: bool,
+    ranges: RunTimeRange,
     multiply: Operation,
 ) -> Tensor:
-    """An integer product of ``x`` on the grid that just covers it, or each of its rows.
+    """An integer product of ``x`` on the grid that covers it, or each of its rows: ``ranges``.
 
     ``column_sums`` are those of the weight: what a zero point is multiplied by. With ``outer``
     the weight has one output more, see ``add_outer``. ``multiply`` is oneDNN's product.
     """
     if x.numel() == 0:
         return x.new_zeros(*x.shape[:-1], scale.numel() - (outer is not None))
-    low, high = x.aminmax(dim=-1, keepdim=True) if per_token else x.aminmax()
-    grid = covering(low, high, qmin, qmax, symmetric=symmetric)
+    qmin, qmax, symmetric, *_ = ranges
+    grid = covering_now(x, *ranges)
     offset = grid.zero_point - qmin
     codes = (x / grid.scale).round_().add_(offset).clamp_(0, qmax - qmin).to(torch.uint8)
     zeros = torch.zeros(scale.numel(), dtype=torch.int64)

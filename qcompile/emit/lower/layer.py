@@ -44,6 +44,7 @@ class DynamicInput:
     qmax: int
     symmetric: bool
     per_token: bool
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 
 from qcompile.compat.tensor_cores import multiply_fp8, multiply_int8
-from qcompile.quant.fake_quantize import e4m3_scale
-from qcompile.quant.grid import covering
+from qcompile.quant.fake_quantize import RunTimeRange, covering_now, e4m3_scale
 
-Input = tuple[float, int, int] | tuple[int, int, bool, bool]
+Input = tuple[float, int, int] | RunTimeRange
 """The fields of a ``StaticInput``, or of a ``DynamicInput``."""
 
 
@@ -59,9 +58,8 @@ def _codes(rows: Tensor, ranges: Input) -> tuple[Tensor, Tensor | float, Tensor 
         middle = (top + 1) // 2
         codes = torch.div(rows, step).round_().add_(zero_point).clamp_(0, top).sub_(middle)
         return codes.to(torch.int8), step, zero_point - middle
-    qmin, qmax, symmetric, per_token = ranges
-    low, high = rows.aminmax(dim=-1, keepdim=True) if per_token else rows.aminmax()
-    grid = covering(low, high, qmin, qmax, symmetric=symmetric)
+    qmin, qmax, *_ = ranges
+    grid = covering_now(rows, *ranges)
     middle = (qmin + qmax + 1) // 2
     codes = torch.div(rows, grid.scale).round_().add_(grid.zero_point)
     codes = codes.clamp_(qmin, qmax).sub_(middle).to(torch.int8)
