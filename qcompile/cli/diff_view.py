@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from qcompile.diagnostics.quantities import human_bytes, several
 from qcompile.policy.plan_diff import PlanDiff, SettingChange, TensorChange
-from qcompile.policy.scheme import QuantSlot
+from qcompile.policy.scheme import Mse, QuantSlot
 from qcompile.report.markdown_table import cut, inline, table_head
 from qcompile.report.plan_rows import observer_text, slot_text
 
@@ -91,8 +91,8 @@ def _sign(change: TensorChange) -> str:
 def _spec(spec: QuantSlot | None) -> str:
     if spec is None:
         return "float"
-    observer, text = observer_text(spec.observer), slot_text(spec)
-    return text if observer == "mse" or text.endswith(observer) else f"{text} {observer}"
+    is_told = spec.observer == Mse() or spec.run_time_share != 1
+    return slot_text(spec) + ("" if is_told else f" {observer_text(spec.observer)}")
 
 
 def _others(diff: PlanDiff) -> Iterable[str]:

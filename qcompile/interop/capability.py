@@ -106,7 +106,8 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability(
         "compressed-tensors",
         "",
-        "weights of linear layers in 4 or 8 bits, and 8-bit activations beside 8-bit weights; "
+        "weights of linear layers in 4 or 8 bits, and 8-bit activations, not clipped at run time, "
+        "beside 8-bit weights; "
         "fp8_e4m3 for both; weights in mxfp8, mxfp4 and nvfp4 beside float activations",
         number_kinds=frozenset({"int", "minifloat", "block"}),
         weights=Weights(
@@ -167,8 +168,6 @@ def _reasons(capability: Capability, site: SitePlan, plan: TensorPlan) -> Iterat
         yield from _of_weight(capability.weights, site, plan)
     elif plan.slot != "weight" and capability.activations is not None:
         yield from _of_activation(capability.activations, site, plan.spec)
-        if capability.activations.bits and plan.spec.dynamic and plan.spec.share != 1:
-            yield "ranges that are found at run time and clipped"
 
 
 def _of_weight(weights: Weights, site: SitePlan, plan: TensorPlan) -> Iterator[str]:
@@ -217,12 +216,18 @@ def _of_activation(activations: Activations, site: SitePlan, spec: QuantSlot) ->
         yield f"quantized activations beside {weight.bits}-bit weights"
     if spec.bits not in activations.bits and isinstance(spec.format, IntFormat):
         yield f"{spec.bits}-bit activations"
-    if spec.granularity.kind not in activations.granularities:
-        yield f"{spec.granularity} activations"
+    yield from _of_range(activations, spec)
     if isinstance(spec.format, IntFormat) and spec.symmetric and not _is_centred(spec):
         yield f"{_grid(spec)} activations"
     if site.call:
         yield "a module that is called twice, each time with a range of its own"
+
+
+def _of_range(activations: Activations, spec: QuantSlot) -> Iterator[str]:
+    if spec.granularity.kind not in activations.granularities:
+        yield f"{spec.granularity} activations"
+    if spec.run_time_share != 1:
+        yield "ranges that are found at run time and clipped"
 
 
 def _is_plain_matrix(plan: TensorPlan) -> bool:

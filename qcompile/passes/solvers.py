@@ -76,9 +76,9 @@ class LayerSolution:
     damping: float | None = None
     """That was used; ``None`` where nothing was fitted."""
     target: Target | None = None
-    """The same; ``symmetric`` too where nothing of another one did better on held-out batches."""
+    """The same."""
     blend: float | None = None
-    """The same: how much of the way to the target."""
+    """How much of the way to another target than ``symmetric``, from the layer's own output."""
     note: str = ""
     """What else is to be said of the fit, for the report."""
 
@@ -135,21 +135,16 @@ def _fitted(problem: LayerProblem, geometry: Geometry, samples: Samples) -> Laye
         if importance is None
         else importance.to(problem.weight.device, torch.float64).view(groups, rows),
     )
+    target = problem.tuning.target
     return LayerSolution(
         codes=_stored(layer.codes_of(found.codes), found.grid),
         grid=layer.grid_of(found.scale, found.zero_point, found.grid),
         bias=None if found.bias is None else found.bias.flatten(),
         damping=found.damping,
-        target=_target(problem.tuning, found),
-        blend=found.blend if found.damping else None,
+        target=target if found.damping else None,
+        blend=found.blend if found.damping and target != "symmetric" else None,
         note="; ".join(_remarks(problem, found)),
     )
-
-
-def _target(tuning: Tuning, found: LayerFit) -> Target | None:
-    if not found.damping:
-        return None
-    return tuning.target if found.blend else "symmetric"
 
 
 def _stored(codes: Tensor, grid: LayerGrid) -> Tensor:

@@ -41,7 +41,7 @@ class SiteFigures:
     target: Target | None = None
     """What they fitted."""
     blend: float | None = None
-    """How much of the way there from the layer's own output."""
+    """How much of the way there from the layer's own output; ``None`` if that is the target."""
     note: str = ""
     """What else is to be said of the layer's fit."""
 

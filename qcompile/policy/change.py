@@ -7,6 +7,7 @@ from typing import TypeAlias
 from qcompile.diagnostics.frozen import frozen
 from qcompile.policy.number_format import NumberFormat, PowerFormat, with_bits
 from qcompile.policy.scheme import (
+    Clip,
     FloatSlot,
     Granularity,
     MinMax,
@@ -85,15 +86,21 @@ def apply(spec: QuantSlot, change: Change) -> QuantSlot | Objection:
         case SetSymmetric(symmetric):
             return replace(spec, symmetric=symmetric)
         case SetGranularity(PerToken() as granularity):
-            return replace(spec, granularity=granularity, dynamic=True, observer=MinMax())
+            return _at_run_time(replace(spec, granularity=granularity))
         case SetGranularity(granularity):
             return replace(spec, granularity=granularity)
         case SetObserver(observer):
             return replace(spec, observer=observer)
         case SetDynamic(True):
-            return replace(spec, dynamic=True, observer=MinMax())
+            return _at_run_time(spec)
         case SetDynamic(dynamic):
             return replace(spec, dynamic=dynamic)
+
+
+def _at_run_time(spec: QuantSlot) -> QuantSlot:
+    """Other observers than these search for a range beforehand."""
+    keeps = isinstance(spec.observer, MinMax | Clip)
+    return replace(spec, dynamic=True, observer=spec.observer if keeps else MinMax())
 
 
 def _reformatted(number: NumberFormat, change: SetBits | SetExponent) -> NumberFormat | Objection:

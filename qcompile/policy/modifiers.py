@@ -1,6 +1,7 @@
 """The modifiers of a slot line, and the values that ``set`` lines take, as changes."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Applicability, Diagnostic, Fix, Label
@@ -48,6 +49,15 @@ FLAGS: tuple[tuple[str, Change], ...] = (
 )
 MODIFIERS = (*(name for name, _ in FLAGS), "per_group", "observer", "bits", "exponent")
 OBSERVERS = ("minmax", "clip", "mse", "percentile", "lsq", "signed_mse")
+ONE_NUMBER = MappingProxyType(
+    {
+        "clip": "clip(0.9)",
+        "percentile": "percentile(99.9)",
+        "mse": "mse(p=2.4)",
+        "signed_mse": "signed_mse(p=2.4)",
+    }
+)
+"""Observers with an argument, and an example of each."""
 SETTABLE = ("bits", "symmetric", "observer", "group_size", "axis", "granularity", "dynamic")
 MAX_AXIS = 8
 MAX_GROUP = 1 << 20
@@ -170,6 +180,10 @@ def observer(expr: Expr, checker: Checker) -> Observer | None:
             return _percentile(value, checker)
         case Call(Ref(("clip",)), (Arg(None, value),)):
             return _clip(value, checker)
+        case Call(Ref((name,))) if name in ONE_NUMBER:
+            way_out = f"write `{ONE_NUMBER[name]}`"
+            checker.report(illegal(f"`{name}` takes one number", expr.span, way_out))
+            return None
         case _:
             found = expr.func.text if isinstance(expr, Call) else expr.span.text
             checker.report(unknown_modifier(Name(found, expr.span), OBSERVERS, "observer"))
@@ -187,7 +201,7 @@ def _plain_observer(name: Name, checker: Checker) -> Observer | None:
         case "signed_mse":
             return SignedMse()
         case "percentile" | "clip":
-            way_out = f"write `{name.text}({'99.9' if name.text == 'percentile' else '0.9'})`"
+            way_out = f"write `{ONE_NUMBER[name.text]}`"
             checker.report(illegal(f"`{name.text}` needs a value", name.span, way_out))
             return None
         case _:
@@ -223,7 +237,8 @@ def _clip(expr: Expr, checker: Checker) -> Observer | None:
         return None
     share = constant.value / 100 if percent else constant.value
     if not 0 < share <= 1:
-        checker.report(beyond("clip", constant.value, "above 0 and at most 1", expr.span))
+        limits = "above 0% and at most 100%" if percent else "above 0 and at most 1"
+        checker.report(beyond("clip", constant.value, limits, expr.span))
         return None
     return Clip(share=share)
 

@@ -145,9 +145,9 @@ class QuantSlot:
         return isinstance(self.observer, SignedMse)
 
     @property
-    def share(self) -> float:
-        """How much of a range that is found at run time the levels cover."""
-        return self.observer.share if isinstance(self.observer, Clip) else 1.0
+    def run_time_share(self) -> float:
+        """How much of a range that is found at run time the levels cover; 1 of other ranges."""
+        return self.observer.share if self.dynamic and isinstance(self.observer, Clip) else 1.0
 
     @property
     def integer(self) -> IntFormat:

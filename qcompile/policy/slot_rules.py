@@ -156,7 +156,7 @@ def _activation_objection(spec: QuantSlot) -> Objection | None:
     if spec.dynamic and not isinstance(spec.observer, MinMax | Clip):
         reason = "a dynamic range is observed by `minmax` and `clip` alone"
         return Objection(reason, "leave `observer` out, or `dynamic`")
-    if spec.dynamic and spec.share != 1 and not isinstance(spec.format, IntFormat):
+    if spec.run_time_share != 1 and not isinstance(spec.format, IntFormat):
         reason = f"a dynamic range of `{spec.format}` is all of the numbers"
         return Objection(reason, "leave `observer` out")
     return None

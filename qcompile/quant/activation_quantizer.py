@@ -141,7 +141,7 @@ def has_run_time_range(spec: QuantSlot) -> bool:
 def run_time_range(spec: QuantSlot) -> RunTimeRange:
     """Of integers."""
     number, per_token = spec.integer, isinstance(spec.granularity, PerToken)
-    return number.qmin, number.qmax, spec.symmetric, per_token, spec.share
+    return number.qmin, number.qmax, spec.symmetric, per_token, spec.run_time_share
 
 
 def static_axis(spec: QuantSlot) -> int | None:

@@ -27,6 +27,9 @@ from qcompile.quant.scale_search import search_scale
 NEGLIGIBLE = 1e-6
 """Relative gain that is none: of a round of refits, of another damping."""
 
+EXACT = 1e-10
+"""Share of an output's power by which two weights may differ through the rounding of sums alone."""
+
 TRIAL_ROWS = 128
 """Outputs of a group on which dampings are compared."""
 
@@ -128,19 +131,14 @@ def fit_layer(
     weight = layer.rows()
     judge = None if held is None else _Judge(held, importance)
     if judge is None or len(tuning.damping) == 1:
-        elimination = eliminate(centred.gram, tuning.order, tuning.damping[0])
+        start = _Start(eliminate(centred.gram, tuning.order, tuning.damping[0]))
     else:
         trial = _Trial(layer, tuning, nearest, fit, centred, refits_bias=refits_bias)
-        elimination = trial.best(judge)
+        start = trial.best(judge)
         del trial
     means = fit.means if refits_bias else None
-    ridge = ridge_target(weight, centred, elimination)
-    if judge is not None and tuning.target != "symmetric":
-        some = _some_of(weight.shape[1])
-        fewer = fit.of_rows(some).means if refits_bias else None
-        blend = judge.of_rows(some).blend(weight[:, some], ridge.target[:, some], fewer)
-        ridge = ridge.blended(weight, blend)
-    del fit, centred, elimination  # wide layers: matrices that are needed no more are not held
+    ridge = start.ridge(weight, centred)
+    del fit, centred, start  # wide layers: matrices that are needed no more are not held
     found = _fitted(layer, tuning, nearest, means, ridge)
     if judge is None:
         return found
@@ -150,10 +148,6 @@ def fit_layer(
 def tried_at_once(dampings: int, gram_bytes: int) -> int:
     """Few wide factors are held at a time."""
     return min(dampings, max(AT_ONCE // max(gram_bytes, 1), 1))
-
-
-def _some_of(rows: int) -> slice:
-    return slice(None, None, max(rows // TRIAL_ROWS, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +174,7 @@ class _Judge:
         )
         curvature = 2 * (start - 2 * middle + end)
         least = (0.5 + (start - end) / (2 * curvature)).clamp(0, 1)
-        differ = curvature > NEGLIGIBLE * start
+        differ = curvature > EXACT * self._summed(self.held.power)
         return torch.where(differ, least, torch.ones_like(least))[:, None, None]
 
     def of_rows(self, rows: slice) -> "_Judge":
@@ -188,8 +182,23 @@ class _Judge:
         return _Judge(self.held.of_rows(rows), importance)
 
     def _by_group(self, weight: Tensor, bias: Tensor | None) -> Tensor:
-        errors = self.held.error(weight, 0.0 if bias is None else bias)
-        return (errors if self.importance is None else errors * self.importance).sum(1)
+        return self._summed(self.held.error(weight, 0.0 if bias is None else bias))
+
+    def _summed(self, by_output: Tensor) -> Tensor:
+        return (by_output if self.importance is None else by_output * self.importance).sum(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """What a fit sets out from."""
+
+    elimination: Elimination
+    blend: Tensor | None = None
+    """``[groups, 1, 1]``: how much of the way to ``W*`` is gone; ``None``: all of it."""
+
+    def ridge(self, weight: Tensor, fit: Moments) -> "Ridge":
+        found = ridge_target(weight, fit, self.elimination)
+        return found if self.blend is None else found.blended(weight, self.blend)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +213,7 @@ class _Trial:
     """Of the same samples, if the bias is refitted."""
     refits_bias: bool
 
-    def best(self, judge: _Judge) -> Elimination:
+    def best(self, judge: _Judge) -> _Start:
         dampings, gram = self.tuning.damping, self.centred.gram
         at_once = tried_at_once(len(dampings), gram.numel() * gram.element_size())
         best, least = None, 0.0
@@ -215,17 +224,18 @@ class _Trial:
         assert best is not None
         return best
 
-    def _errors(
-        self, judge: _Judge, dampings: Sequence[float]
-    ) -> Iterator[tuple[Elimination, float]]:
+    def _errors(self, judge: _Judge, dampings: Sequence[float]) -> Iterator[tuple[_Start, float]]:
         tried = [eliminate(self.centred.gram, self.tuning.order, one) for one in dampings]
         weight = self.layer.rows()
-        rows = _some_of(weight.shape[1])
+        rows = slice(None, None, max(weight.shape[1] // TRIAL_ROWS, 1))
         weight, fit, judge = weight[:, rows], self.centred.of_rows(rows), judge.of_rows(rows)
         means = self.fit.of_rows(rows).means if self.refits_bias else None
         targets = [solved_target(weight, fit, one) for one in tried]
+        starts = [_Start(one) for one in tried]
         if self.tuning.target != "symmetric":
-            targets = [torch.lerp(weight, w, judge.blend(weight, w, means)) for w in targets]
+            blends = [judge.blend(weight, target, means) for target in targets]
+            starts = [_Start(*both) for both in zip(tried, blends, strict=True)]
+            targets = [torch.lerp(weight, *both) for both in zip(targets, blends, strict=True)]
         # learning for each damping would take most of the time, and differ little
         name = self.tuning.solvers[0] if self.tuning.solvers[0] != "gram" else "optq"
         # wide layers: what a solver does not look at is not held
@@ -233,8 +243,8 @@ class _Trial:
         problem = _problem(self.layer, self.grid, torch.cat(targets), torch.cat(grams), rows)
         setting = Setting(self.tuning, stacked([one.single() for one in tried]))
         values = problem.values(dict(STEPS)[name](problem, None, setting)).double()
-        for one, part in zip(tried, values.chunk(len(tried)), strict=True):
-            yield one, judge.error(part, None if means is None else means.bias(part))
+        for start, part in zip(starts, values.chunk(len(tried)), strict=True):
+            yield start, judge.error(part, None if means is None else means.bias(part))
 
 
 def _rounded(layer: Layer, nearest: LayerGrid, means: Means | None) -> LayerFit:

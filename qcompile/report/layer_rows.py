@@ -138,9 +138,9 @@ def _fitted(site: SiteReport) -> Iterator[str]:
     if site.fallback:
         yield site.fallback
     if site.damping:
-        part = "" if site.blend in (None, 0, 1) else f"{site.blend:.0%} of the way "
         wanted = _WANTED.get(site.target or "", "its output")
-        yield f"fitted {part}to {wanted}, damping {site.damping:g}"
+        blend = "" if site.blend in (None, 1) else f", blend {site.blend:.3g}"
+        yield f"fitted to {wanted}{blend}, damping {site.damping:g}"
     elif site.damping == 0:
         yield "nearest rounding was better"
     if site.note:

@@ -15,7 +15,7 @@ from qcompile.policy.core import (
     UnitPlan,
 )
 from qcompile.policy.graph_facts import GraphFacts
-from qcompile.policy.scheme import Clip, Observer, Percentile, QuantSlot
+from qcompile.policy.scheme import Clip, Mse, Observer, Percentile, QuantSlot, SignedMse
 from qcompile.report.choice_view import choice_line
 from qcompile.targets.names import REFERENCE
 
@@ -183,7 +183,7 @@ def average_weight_bits(weights: Sequence[TensorPlan]) -> tuple[float, float] | 
 def slot_text(spec: QuantSlot) -> str:
     symmetry = "" if spec.symmetric else " asymmetric"
     dynamic = " dynamic" if spec.dynamic and spec.granularity.kind != "per_token" else ""
-    clipped = f" {observer_text(spec.observer)}" if spec.dynamic and spec.share != 1 else ""
+    clipped = f" {observer_text(spec.observer)}" if spec.run_time_share != 1 else ""
     return f"{spec.format}{symmetry} {spec.granularity}{dynamic}{clipped}"
 
 
@@ -191,6 +191,8 @@ def observer_text(observer: Observer) -> str:
     match observer:
         case Clip(share=number) | Percentile(q=number):
             return f"{observer.kind}({number:g})"
+        case Mse(p=p) | SignedMse(p=p) if p != Mse().p:
+            return f"{observer.kind}(p={p:g})"
         case _:
             return observer.kind
 

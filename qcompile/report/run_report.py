@@ -33,7 +33,10 @@ class SiteReport(Told):
     target: str | None = None
     """What they fitted."""
     blend: Finite | None = None
-    """How much of the way there from the layer's own output, as held-out batches have it."""
+    """How much of the way there from the layer's own output, as held-out batches have it.
+
+    ``None`` if that is the target.
+    """
     note: str = ""
 
 

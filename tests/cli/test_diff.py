@@ -66,6 +66,7 @@ def test_each_changed_tensor_with_its_rule_and_bytes(recipe):
             "percentile(99) -> uint8 asymmetric per_tensor perc",
         ),
         ("clip(80%) dynamic", "clip(0.9) dynamic", "dynamic clip(0.8) -> uint8 asymm"),
+        ("mse", "mse(p=2)", "per_tensor -> uint8 asymmetric per_tensor mse(p=2)"),
         ("minmax", "clip(0.9)", "per_tensor minmax -> uint8 asymmetric per_tensor clip(0.9)"),
     ],
 )

@@ -108,9 +108,8 @@ def test_sites_say_what_was_fitted(project):
     sites = [site for unit in report["units"] for site in unit["sites"]]
     fitted = [site for site in sites if site["damping"]]
     assert fitted
-    assert {site["target"] for site in fitted} <= {"residual", "symmetric"}
+    assert {site["target"] for site in fitted} == {"residual"}
     assert all(0 <= site["blend"] <= 1 for site in fitted)
-    assert {site["blend"] == 0 for site in fitted if site["target"] == "symmetric"} <= {True}
     rounded = [(site["target"], site["blend"]) for site in sites if not site["damping"]]
     assert set(rounded) <= {(None, None)}
 

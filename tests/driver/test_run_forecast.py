@@ -339,5 +339,5 @@ def test_ranges_for_the_output_are_judged_on_some_of_the_rows(project):
         plain = "tune hybrid { learn = [rounding, scale, bias] }"
         return tuned_seconds("tune hybrid", samples, act) - tuned_seconds(plain, samples, act)
 
-    assert 0 < extra(12) < extra(48) < 4 * extra(12)
+    assert 0 < extra(12) < extra(48) < 3 * extra(12)  # of three times as many batches
     assert extra(8, "uint8") == 0  # finer grids keep the range that was observed

@@ -2,7 +2,7 @@ import pytest
 
 from qcompile.policy.change import Field
 from qcompile.policy.resolve import resolve
-from qcompile.policy.scheme import FloatSlot, Mse, PerChannel, PerGroup
+from qcompile.policy.scheme import Clip, FloatSlot, MinMax, Mse, PerChannel, PerGroup
 from qcompile.policy.site import Kind
 from tests.policy.compiled import compiled, marked, recipe_of, site, small_cnn
 
@@ -92,6 +92,17 @@ def test_every_field_can_be_set(line, field, value):
     assert diagnostics == []
     assert getattr(found["fc"].slots["act"], field.value) == value
     assert [key for key in found["fc"].patches] == [("act", field)]
+
+
+@pytest.mark.parametrize("line", ["set act.dynamic = true", "set act.granularity = per_token"])
+@pytest.mark.parametrize(
+    ("before", "kept"), [("clip(0.9)", Clip(share=0.9)), ("percentile(99)", MinMax())]
+)
+def test_a_range_of_run_time_keeps_the_observer_that_it_can_have(line, before, kept):
+    lines = f'use w4a4 for linear\nset act.observer = {before} for "fc"\n{line} for "fc"'
+    found, diagnostics = resolved(lines)
+    assert diagnostics == []
+    assert found["fc"].slots["act"].observer == kept
 
 
 @pytest.mark.parametrize(

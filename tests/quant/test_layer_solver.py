@@ -276,6 +276,50 @@ def test_where_both_targets_are_one_the_wanted_output_is_said_to_be_fitted():
     assert found.blend == 1
 
 
+@pytest.mark.parametrize("refits_bias", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_behind_an_exact_prefix_all_of_the_way_is_gone(refits_bias, seed):
+    """What the two ends differ by is the rounding of sums in float32."""
+    layer = layer_of(w(3), k=48)
+
+    def streams(n, seed):
+        q = samples(layer, n=n, seed=seed)[0].float()
+        return moments([(q, q @ layer.rows()[0].T.float() + 0.3)], Dense())
+
+    fit, held = streams(400, seed), streams(100, seed + 10)
+    grid = layer.range_of(layer.rows())
+    found = fit_layer(layer, HYBRID, grid, fit, held, refits_bias=refits_bias)
+    assert found.damping > 0
+    assert found.blend == 1
+    judge = layer_solver._Judge(held, None)
+    assert judge.blend(layer.rows(), layer.rows(), None) == 1
+
+
+def test_each_group_goes_its_own_part_of_the_way():
+    geometry = Convolution((3,), (1,), ((1, 1),), (1,), 2)
+    layer = Layer(draw(2, 1, 3).float(), w(4), 0, geometry)
+    x = draw(50, 2, 9, seed=1).float()
+    own = torch.nn.functional.conv1d(x, layer.weight, padding=1, groups=2)
+    judge = layer_solver._Judge(moments([(x, own * torch.tensor([[1.0], [1.5]]))], geometry), None)
+    weight = layer.rows()
+    blend = judge.blend(weight, 2 * weight, None)
+    assert blend.flatten().tolist() == pytest.approx([0, 0.5], abs=1e-5)
+    ridge = layer_solver.Ridge(2 * weight, weight, None).blended(weight, blend)
+    assert ridge.blend == pytest.approx(0.25, abs=1e-5)
+    assert torch.allclose(ridge.target, weight * torch.tensor([1, 1.5])[:, None, None], atol=1e-4)
+
+
+def test_important_outputs_decide_how_far_to_go():
+    layer = layer_of(w(4), out=2)
+    q, _ = samples(layer)
+    own = q @ layer.rows()[0].T
+    held = moments([(q, own * torch.tensor([1.0, 2.0]))], Dense())
+    weight = layer.rows()
+    for importance, expected in (([1.0, 0.0], 0), ([0.0, 1.0], 1)):
+        judge = layer_solver._Judge(held, torch.tensor([importance]).double())
+        assert judge.blend(weight, 2 * weight, None).item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_dead_inputs_and_rank_deficiency_are_survived():
     layer = layer_of(w(3))
     q, t = samples(layer, n=6)

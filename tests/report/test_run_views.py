@@ -214,6 +214,25 @@ def test_nothing_at_all_is_a_report(account):
     assert "output of `head`: exact, on the calibration data" in list(result_lines(exact))
 
 
+@pytest.mark.parametrize(
+    ("target", "blend", "told"),
+    [
+        ("symmetric", None, "fitted to its own output, damping 0.1"),
+        ("asymmetric", 1.0, "fitted to the float output, damping 0.1"),
+        ("residual", 0.625, "fitted to the float output or sum, blend 0.625, damping 0.1"),
+        ("residual", 0.0, "fitted to the float output or sum, blend 0, damping 0.1"),
+    ],
+)
+def test_remarks_say_what_a_layer_was_fitted_to(account, target, blend, told):
+    plan, report = account
+    first = report.units[0]
+    fitted = {"target": target, "blend": blend, "damping": 0.1}
+    site = first.sites[0].model_copy(update=fitted)
+    unit = first.model_copy(update={"sites": (site,)})
+    row = next(layer_rows(plan, report.model_copy(update={"units": (unit,)})))
+    assert told in row.remarks
+
+
 def test_a_note_of_several_lines_is_one_cell(account):
     plan, report = account
     first = report.units[0]
