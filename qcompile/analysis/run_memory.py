@@ -48,10 +48,10 @@ SCALED = 7
 SCATTERED = 1.3
 """Bytes that a process keeps for each byte of such copies, which leave holes as well."""
 SUMMED = 1.15
-"""The same of what is summed up before, which wide matrix products alone give back."""
+"""The same of what is summed up before: found to stay, but in front of wide matrix products."""
 LEARNING = 12
 """Copies of a weight that is learned: variable, gradient, Adam's two, and what is saved."""
-RECORDED = 1.8
+RECORDED = 2.0
 """Copies of each value of a block that the backward pass needs; views are none."""
 RECORDED_QUANTIZED = 3
 """The same of each operand that is quantized: where it is within the range, and how far off."""
