@@ -126,9 +126,8 @@ class LayerWork:
         dampings = len(tuning.damping)
         if dampings > 1:  # each on some rows, and the best one's factor on all
             tried = layer.groups * ceil(layer.rows / max(layer.rows // TRIAL_ROWS, 1))
-            judged = (
-                ridge.product * k * k * tried * (1 if tuning.target == "symmetric" else BLENDED)
-            )
+            errors = 1 if tuning.target == "symmetric" else BLENDED
+            judged = errors * ridge.product * k * k * tried
             total = dampings * (ridge.seconds(k, tried) + self._first(tuning, k, tried) + judged)
             total += ridge.product * k * k * rows
         else:

@@ -144,9 +144,7 @@ class _Rewrite:
             return self._on_levels(source, f"{key}:{operand.slot}", operand.plan)
         number = spec.integer
         if has_run_time_range(spec):
-            *ranges, share = run_time_range(spec)
-            clipped = () if share == 1 else (share,)
-            given = (source, *ranges, *clipped)
+            given = (source, *run_time_range(spec))
             return self.graph.call_function(fake_quantize_dynamic, given)
         prefix = f"{key}:{operand.slot}"
         scale = self._buffer(f"{prefix}.scale")

@@ -54,7 +54,7 @@ def fake_quantize_dynamic(
     qmax: int,
     symmetric: bool,
     per_token: bool,
-    share: float = 1.0,
+    share: float,
 ) -> Value:
     """``covering_now`` and ``Grid.fake_quantize``, operation by operation."""
     axes = g.integers([x.axis(-1)] if per_token else range(x.rank))

@@ -19,6 +19,7 @@ from qcompile.policy.change import (
 )
 from qcompile.policy.dimension import Dimension
 from qcompile.policy.expression import Checker
+from qcompile.policy.forms import Argument, number
 from qcompile.policy.number_format import MAX_BITS, MIN_BITS
 from qcompile.policy.scheme import (
     Clip,
@@ -58,6 +59,7 @@ ONE_NUMBER = MappingProxyType(
     }
 )
 """Observers with an argument, and an example of each."""
+SHARE = Argument("clip", 0.01, 1)
 SETTABLE = ("bits", "symmetric", "observer", "group_size", "axis", "granularity", "dynamic")
 MAX_AXIS = 8
 MAX_GROUP = 1 << 20
@@ -179,7 +181,8 @@ def observer(expr: Expr, checker: Checker) -> Observer | None:
         case Call(Ref(("percentile",)), (Arg(None, value),)):
             return _percentile(value, checker)
         case Call(Ref(("clip",)), (Arg(None, value),)):
-            return _clip(value, checker)
+            share = number(value, SHARE, checker)
+            return None if share is None else Clip(share=share)
         case Call(Ref((name,))) if name in ONE_NUMBER:
             way_out = f"write `{ONE_NUMBER[name]}`"
             checker.report(illegal(f"`{name}` takes one number", expr.span, way_out))
@@ -228,19 +231,6 @@ def _percentile(expr: Expr, checker: Checker) -> Observer | None:
         checker.report(beyond("percentile", constant.value, "above 50 and at most 100", expr.span))
         return None
     return Percentile(q=constant.value)
-
-
-def _clip(expr: Expr, checker: Checker) -> Observer | None:
-    percent = expr.span.text.endswith("%")
-    constant = checker.constant(expr, Dimension.PERCENT if percent else Dimension.NUMBER)
-    if constant is None or isinstance(constant.value, tuple):
-        return None
-    share = constant.value / 100 if percent else constant.value
-    if not 0 < share <= 1:
-        limits = "above 0% and at most 100%" if percent else "above 0 and at most 1"
-        checker.report(beyond("clip", constant.value, limits, expr.span))
-        return None
-    return Clip(share=share)
 
 
 def unknown_modifier(name: Name, known: Sequence[str], what: str = "modifier") -> Diagnostic:

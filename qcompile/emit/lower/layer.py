@@ -12,7 +12,7 @@ from torch.fx.node import Argument
 from torch.nn import functional
 
 from qcompile.emit.lower.stored_weight import StoredWeight, stored_weight
-from qcompile.quant.fake_quantize import fake_quantize, fake_quantize_dynamic
+from qcompile.quant.fake_quantize import RunTimeRange, fake_quantize, fake_quantize_dynamic
 
 Ints = tuple[int, ...]
 
@@ -44,7 +44,7 @@ class DynamicInput:
     qmax: int
     symmetric: bool
     per_token: bool
-    share: float = 1.0
+    share: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +134,7 @@ def _quantized(
         return cast("fx.Node", source), StaticInput(step, zero, high - low)
     if x.target is fake_quantize_dynamic:
         source, *ranges = x.args
-        return cast("fx.Node", source), DynamicInput(*cast("tuple[int, int, bool, bool]", ranges))
+        return cast("fx.Node", source), DynamicInput(*cast("RunTimeRange", ranges))
     return x, None
 
 
