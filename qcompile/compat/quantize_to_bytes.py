@@ -1,8 +1,12 @@
-"""float32 to uint8 codes in one pass over memory, where this torch still can.
+"""float32 to codes from zero on: as float32, or as uint8 in one pass where this torch still can.
 
 The fast way makes a tensor of a quantized dtype, which torch will remove
-(https://github.com/pytorch/pytorch/issues/184982); without it five elementwise passes do the same
+(https://github.com/pytorch/pytorch/issues/184982); without it four elementwise passes do the same
 at a sixth of the speed.
+
+Both ways, and oneDNN where a product writes codes, round ``x * (1 / scale) + zero_point``, the
+product being a float32 number of its own. Division, or a zero point added behind the rounding,
+gives another code to some numbers within rounding of the middle between two.
 """
 
 import warnings
@@ -14,15 +18,17 @@ from torch import Tensor
 BYTE = (0, 255)
 
 
-def quantize_to_bytes(x: Tensor, scale: float, zero_point: int) -> Tensor:
-    """``round(x / scale) + zero_point`` in ``[0, 255]``, in the memory layout of ``x``.
+def quantize_to_floats(x: Tensor, scale: float, zero_point: int, top: int = BYTE[1]) -> Tensor:
+    """Codes in ``[0, top]``, in the memory layout of ``x``; no numbers stay none."""
+    return (x * (1 / scale)).add_(zero_point).round_().clamp_(0, top)
 
-    The fast way multiplies by ``1 / scale``, so that a number within rounding of the middle between
-    two codes may get the other one.
-    """
+
+def quantize_to_bytes(x: Tensor, scale: float, zero_point: int) -> Tensor:
+    """Codes in ``[0, 255]``, in the memory layout of ``x``."""
     if not _has_quantized_dtypes():
-        steps = torch.div(x, scale).round_().add_(zero_point).clamp_(*BYTE)
-        return steps.to(torch.uint8)
+        return quantize_to_floats(x, scale, zero_point).to(torch.uint8)
+    if zero_point:  # torch would round the product and the sum in one
+        x, scale = x * (1 / scale), 1.0
     made = torch.quantize_per_tensor(x, scale, zero_point, torch.quint8)
     codes = torch.empty(0, dtype=torch.uint8)
     # `int_repr` would copy
