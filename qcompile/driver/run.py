@@ -40,6 +40,7 @@ from qcompile.driver.requirements import Judged, judge_requirements
 from qcompile.driver.run_account import check_account_places, write_accounts
 from qcompile.driver.tunes import tunings_by_node
 from qcompile.emit.artifact import write_artifact
+from qcompile.emit.lower.exact import simulation
 from qcompile.emit.materialize import materialize
 from qcompile.passes.sweep import UnitOutcome, sweep
 from qcompile.passes.sweep_progress import SweepStep
@@ -316,7 +317,7 @@ def _judged(
     bound, core = planned.bound, planned.plan.core
     if not bound.recipe.requirements:
         return (), {}
-    quantized = materialize(bound.graph, core, tensors)
+    quantized = simulation(materialize(bound.graph, core, tensors))
     return judge_requirements(bound, quantized, core.evaluations, torch.device(options.device))
 
 

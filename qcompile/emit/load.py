@@ -10,6 +10,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.graph_decode import decode
 from qcompile.emit.lower.agreement import agreement
+from qcompile.emit.lower.exact import simulation
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.materialize import materialize
@@ -34,7 +35,7 @@ def load_for(directory: str | Path, target: str | None = None, *, check: bool = 
 
     Without ``target`` it is that of the artifact's plan.
 
-    With ``check`` the kernels are compared with the reference before anybody relies on them.
+    With ``check`` the kernels are compared with the simulation before anybody relies on them.
     Raises ``CompileError``: QR201, QR540, QR541 no such target, file or machine, QR507 a layer that
     the target refuses, QR930 kernels that disagree; QR903 no artifact, QR908 written by a later
     program, QR902 a file was changed, QR909 a graph that we would not have written, QR910 tensors
@@ -46,12 +47,14 @@ def load_for(directory: str | Path, target: str | None = None, *, check: bool = 
         raise CompileError(stored)
     wanted = asked or _recorded(stored.plan.beside.output.target)
     reference = assemble(stored)
+    simulated = simulation(reference)  # before anything of the reference moves to a device
     lowering = lower(reference, stored.plan.core, wanted)
     if not isinstance(lowering, Lowering):
         raise CompileError(lowering if asked else [_by_recipe(one) for one in lowering])
     if not check or wanted.name == REFERENCE:
         return lowering
-    found = agreement(reference.to(lowering.device), lowering, wanted)
+    device = lowering.device
+    found = agreement(reference.to(device), simulated.to(device), lowering, wanted)
     if found.problems:
         raise CompileError(list(found.problems))
     report = replace(
@@ -84,7 +87,7 @@ def _by_recipe(problem: Diagnostic) -> Diagnostic:
 
 
 def assemble(stored: StoredArtifact) -> fx.GraphModule:
-    """Build the reference once the files are read and checked."""
+    """Build the reference, in float products, once the files are read and checked."""
     tensors = tensors_from(stored.model)
     core = stored.plan.core
     graph = decode(stored.graph, tensors, quantized_storages(core))

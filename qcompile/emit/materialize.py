@@ -2,7 +2,8 @@
 
 Every planned weight becomes codes, scale and zero point behind one ``dequantize_weight``, every
 planned activation a ``fake_quantize`` in front of its reader; these are the functions that the
-calibration sweep ran, so the graph gives the numbers that were reported. The float weight is gone.
+calibration sweep ran. Lowering and exports read this graph, which is the reference; ``simulate`` is
+made of it (``emit.lower.exact``). The float weight is gone.
 """
 
 import copy

@@ -7,6 +7,7 @@ from torch import fx
 
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.load import assemble
+from qcompile.emit.lower.exact import simulation
 from qcompile.emit.stored_artifact import StoredArtifact
 from qcompile.interop.capability import Capability, check_plan
 from qcompile.interop.compressed_tensors import compressed_tensors_files
@@ -53,7 +54,7 @@ def exported(
         return problems
     match capability.name:
         case "pt2":
-            made = pt2_bytes(assemble(stored))
+            made = pt2_bytes(simulation(assemble(stored)))
             return made if isinstance(made, list) else Exported(made)
         case "onnx":
             return _onnx(stored, version)

@@ -34,7 +34,7 @@ def check_operations(module: fx.GraphModule) -> list[Diagnostic]:
 def emit(
     module: fx.GraphModule, name: str, producer: tuple[str, str], metadata: Mapping[str, str]
 ) -> OnnxModel | list[Diagnostic]:
-    """``module`` is what ``emit.materialize`` builds for the target ``simulate``."""
+    """``module`` is the reference, as ``emit.materialize`` builds it."""
     problems = check_operations(module)
     if problems:
         return problems

@@ -37,7 +37,7 @@ NOT_STORED = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "
 
 
 def pt2_bytes(module: fx.GraphModule) -> bytes | list[Diagnostic]:
-    """``module`` is what ``emit.materialize`` builds for ``simulate``; it stays as it is.
+    """``module`` is a simulation; it stays as it is.
 
     QR552 when the inputs are not known well enough or torch cannot export, QR553 when the exported
     program computes other numbers.

@@ -1,8 +1,9 @@
 """Reference semantics of a quantized model, as functions that may stand in an ``fx`` graph.
 
-The calibration sweep and the loaded artifact call these same functions, so that both give the same
-bits. Scales are float32 as on disk; zero points are uint8, offset by ``qmin`` like stored codes, or
-``None`` when the grid is symmetric. Arithmetic is in float32, whatever the dtype of the input.
+The calibration sweep and the reference graph of an artifact call these same functions, so that both
+give the same bits; the simulation sums the codes of integer layers instead. Scales are float32 as
+on disk; zero points are uint8, offset by ``qmin`` like stored codes, or ``None`` when the grid is
+symmetric. Arithmetic is in float32, whatever the dtype of the input.
 """
 
 from math import prod

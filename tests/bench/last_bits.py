@@ -1,12 +1,16 @@
-"""A simulation whose operations are each wrong in the last bit: another correct computation."""
+"""A simulation whose operations are each wrong in the last bit, as sums of floats would be."""
 
 import torch
 from torch import Tensor, fx
 
+from qcompile.compat.quantize_to_bytes import quantize_to_floats
 from qcompile.quant.fake_quantize import dequantize_weight, fake_quantize, fake_quantize_dynamic
 
 UNIT = 2.0**-23
-EXACT: tuple[object, ...] = (dequantize_weight, fake_quantize, fake_quantize_dynamic)
+EXACT: tuple[object, ...] = (
+    *(dequantize_weight, quantize_to_floats),
+    *(fake_quantize, fake_quantize_dynamic),
+)
 
 
 class LastBits(fx.Interpreter):

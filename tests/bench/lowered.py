@@ -2,8 +2,8 @@
 
 For each of the artifacts that ``make bench-export`` leaves in ``build/bench/export``: difference
 relative to the root mean square of the outputs, share of equal decisions, and accuracy of both. The
-same of the simulation and itself with other last bits is beside it (``LastBits``): two correct
-computations of a deep model cannot be expected to agree better.
+same of the simulation and itself with other last bits is beside it (``LastBits``): two computations
+of a deep model with sums of floats cannot be expected to agree better.
 Times are of the processor, one thread.
 """
 

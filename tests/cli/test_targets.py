@@ -82,10 +82,11 @@ def test_a_target_excludes_a_device(artifact):
     assert done.exit_code == 2
 
 
-def test_load_gives_the_kernels_and_agrees_with_the_reference(artifact):
+def test_load_gives_the_kernels_and_their_outputs_are_those_of_the_simulation(artifact):
     x = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     found, expected = load(artifact, "x86-int8")(x), load(artifact)(x)
-    assert torch.equal(found.argmax(1), expected.argmax(1))
+    # pooling and the last layer are in float, and sum in the order of the memory layout
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     unchecked = lowering(artifact, "x86-int8", check=False)
     assert unchecked.report.checked == ()
     assert torch.equal(unchecked.module(x), found)

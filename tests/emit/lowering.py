@@ -3,6 +3,7 @@
 import torch
 
 from qcompile.capture.trace import trace
+from qcompile.emit.lower.exact import simulation
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.materialize import materialize
@@ -31,12 +32,22 @@ def lowered(planned, net, *example, weight=W8, act=A8, only=None, target=X86):
     return reference, made
 
 
-def close(reference, made, *inputs):
-    """Kernels and reference differ by the order of float sums alone: no code may flip."""
+def close(reference, made, *inputs, bits=True):
+    """Kernels and float reference differ by the order of float sums alone: no code may flip.
+
+    With ``bits`` they differ in none of them from the simulation.
+    """
     before = [value.clone() for value in inputs]
-    found, expected = made.module(*inputs), reference(*inputs)
-    torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+    found = made.module(*inputs)
+    torch.testing.assert_close(found, reference(*inputs), rtol=2e-5, atol=2e-5)
     assert all(torch.equal(one, other) for one, other in zip(inputs, before, strict=True))
+    if bits:
+        assert same_bits(reference, made, *inputs)
+
+
+def same_bits(reference, made, *inputs):
+    """Whether kernels give what the simulation gives, also where codes flip against the floats."""
+    return torch.equal(made.module(*inputs), simulation(reference)(*inputs))
 
 
 def calls(made):

@@ -10,7 +10,7 @@ from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.kernels import max_pool_codes, pad_codes, quantize
 from qcompile.emit.lower.replay import record
 from qcompile.policy.scheme import PerTensor
-from tests.emit.lowering import X86, calls, close, lowered, slot
+from tests.emit.lowering import X86, calls, close, lowered, same_bits, slot
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
@@ -18,12 +18,17 @@ AFTER_CONV = [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.Hardswish(), nn.S
 AFTER_LINEAR = [nn.ReLU(), nn.GELU(), nn.GELU("tanh"), nn.Hardtanh(-0.5, 0.7), nn.Tanh()]
 
 
+OTHER_LAST_BITS = (nn.Hardswish, nn.SiLU, nn.Tanh)
+"""oneDNN has formulas of its own for them, and for this one."""
+TANH_GELU = "GELU(approximate='tanh')"
+
+
 @pytest.mark.parametrize("activation", AFTER_CONV, ids=str)
 def test_an_activation_behind_a_convolution_is_taken_over(planned, activation):
     net = nn.Sequential(nn.Conv2d(4, 6, 3), activation, nn.Flatten(2))
     x = torch.randn(3, 4, 9, 12)
     reference, made = lowered(planned, net, x[:2])
-    close(reference, made, x)
+    close(reference, made, x, bits=not isinstance(activation, OTHER_LAST_BITS))
     assert [len(layer.fused) for layer in made.report.layers] == [1]
     assert not any(
         node.op == "call_module" for node in made.module.graph.nodes if node.target != "2"
@@ -34,7 +39,8 @@ def test_an_activation_behind_a_convolution_is_taken_over(planned, activation):
 def test_an_activation_behind_a_linear_layer_is_taken_over(planned, activation):
     x = torch.randn(7, 24)
     reference, made = lowered(planned, nn.Sequential(nn.Linear(24, 10), activation), x[:2])
-    close(reference, made, x)
+    is_other = isinstance(activation, OTHER_LAST_BITS) or str(activation) == TANH_GELU
+    close(reference, made, x, bits=not is_other)
     assert [len(layer.fused) for layer in made.report.layers] == [1]
 
 
@@ -67,7 +73,7 @@ def test_a_value_that_only_integer_layers_read_stays_in_codes(planned):
     reference, made = lowered(planned, net, x[:2])
     assert calls(made).count(quantize) == 1
     assert made.report.layers[0].fused == ("relu", "quantize")
-    assert relative(made.module(x), reference(x)) < 5e-3
+    assert same_bits(reference, made, x)
 
 
 def test_codes_of_fewer_than_8_bits_get_a_quantizer_of_their_own(planned):
@@ -76,7 +82,7 @@ def test_codes_of_fewer_than_8_bits_get_a_quantizer_of_their_own(planned):
     x = 4 * torch.randn(7, 24)
     reference, made = lowered(planned, net, x[:2], act=slot(4, False, False, PerTensor()))
     assert calls(made).count(quantize) == 2
-    assert relative(made.module(x), reference(x)) < 5e-3
+    assert same_bits(reference, made, x)
 
 
 class Residual(nn.Module):
@@ -211,7 +217,7 @@ def test_behind_a_sum_only_relu_is_taken_over(planned, activation, is_conv):
     reference, made = lowered(planned, Sums(layer, activation), x)
     taken = ("add", "relu") if isinstance(activation, nn.ReLU) else ("add",)
     assert made.report.layers[1].fused == taken
-    found = compare(record(reference, made.module, [x]), made.module, [x], X86)
+    found = compare(record(reference, [made.module], [x]), made.module, [x], X86)
     assert found.problems == ()
 
 
@@ -395,7 +401,7 @@ NOT_BETWEEN = [
 def test_other_operations_read_the_float_value(planned, between):
     x = torch.randn(3, 3, 15, 17, generator=torch.Generator().manual_seed(4))
     reference, made = lowered(planned, Chooses(between), x[:2])
-    assert relative(made.module(x), reference(x)) < 5e-3
+    assert same_bits(reference, made, x)
     assert not {max_pool_codes, pad_codes} & set(calls(made))
 
 
@@ -423,6 +429,6 @@ def test_a_sum_is_written_over_what_a_pooling_made(planned, pool, taken):
     x = torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(4))
     reference, made = lowered(planned, Stem(pool), x[:2])
     assert made.report.layers[1].fused == taken
-    recorded = record(reference, made.module, [x])
+    recorded = record(reference, [made.module], [x])
     found = compare(recorded, made.module, [x], X86)
     assert (found.problems, found.layer_difference < 1e-4) == ((), True)

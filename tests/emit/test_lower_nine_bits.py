@@ -12,6 +12,7 @@ from qcompile.compat.onednn_operations import onednn
 from qcompile.emit.lower import limits
 from qcompile.emit.lower.agreement import compare
 from qcompile.emit.lower.difference import relative
+from qcompile.emit.lower.exact import simulation
 from qcompile.emit.lower.kernels import add_outer, channels_twice, dynamic_linear, rows_twice
 from qcompile.emit.lower.replay import record
 from qcompile.policy.scheme import PerChannel, PerTensor, PerToken
@@ -124,7 +125,7 @@ def test_rows_that_cannot_be_doubled_stay_in_float_and_are_listed(planned):
     conv = skewed(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2))
     x = inputs(2, 4, 9, 9)
     reference, made = lowered(planned, nn.Sequential(conv), x, weight=W8Z)
-    assert torch.equal(made.module(x), reference(x))
+    assert torch.equal(made.module(x), simulation(reference)(x))
     (layer,) = made.report.in_float
     assert (
         layer.because == "codes around zero do not fit 8 bits, and its rows are dilated in groups"
@@ -145,7 +146,7 @@ class Computed(nn.Module):
 def test_a_bias_that_the_graph_computes_stays_in_float_and_is_listed(planned):
     x = inputs(5, 24)
     reference, made = lowered(planned, Computed(), x, weight=W8Z)
-    assert torch.equal(made.module(x), reference(x))
+    assert torch.equal(made.module(x), simulation(reference)(x))
     (layer,) = made.report.in_float
     assert layer.because.endswith("the graph computes its bias")
 
@@ -178,7 +179,7 @@ def test_layers_take_over_what_they_took_over_before(planned):
     assert fused["depth"] == ("hardtanh", "quantize")
     assert (fused["narrow"], fused["first"], fused["last"]) == (("add",), (), ("scale",))
     assert calls(made).count(channels_twice) == 2  # `wide` and `beside` share theirs
-    found = compare(record(reference, made.module, [x]), made.module, [x], X86)
+    found = compare(record(reference, [made.module], [x]), made.module, [x], X86)
     assert (found.problems, found.layer_difference < 1e-5) == ((), True)
 
 
@@ -205,7 +206,7 @@ def test_sums_that_may_leave_32_bits_stay_in_float(planned, monkeypatch):
     assert lowered(planned, net, x, weight=W8Z)[1].report.in_float == ()
     monkeypatch.setattr(limits, "LARGEST", most - 1)
     reference, made = lowered(planned, net, x, weight=W8Z)
-    assert torch.equal(made.module(x), reference(x))
+    assert torch.equal(made.module(x), simulation(reference)(x))
     assert [layer.because for layer in made.report.in_float] == ["its sums do not fit 32 bits"]
 
 

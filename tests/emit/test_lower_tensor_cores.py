@@ -12,10 +12,11 @@ from qcompile.compat.cpu_features import has_avx2
 from qcompile.emit.lower import limits
 from qcompile.emit.lower.agreement import agreement
 from qcompile.emit.lower.difference import relative
+from qcompile.emit.lower.exact import simulation
 from qcompile.emit.lower.kernels import int4_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.machine import device_of
-from qcompile.emit.lower.tensor_core_kernels import fp8_product, int8_product
+from qcompile.emit.lower.tensor_core_kernels import dynamic_int8_linear, fp8_product, int8_linear
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
 from qcompile.policy.scheme import (
@@ -67,11 +68,56 @@ def test_8_bit_products_equal_the_reference_for_all_sizes(planned, weight, act, 
     net = nn.Sequential(skewed(nn.Linear(21, 10, bias=bias)))
     x = inputs(5, 7, 21)
     reference, made = lowered(planned, net, x, weight=weight, act=act, target=on_cpu("cuda-int8"))
-    assert calls(made) == [int8_product]
+    assert calls(made) == [dynamic_int8_linear if act.dynamic else int8_linear]
     assert made.report.in_float == ()
     close(reference, made, x)
     close(reference, made, x[:1, :1])
     assert made.module(x[:0]).shape == (0, 7, 10)
+
+
+class Scaled(nn.Module):
+    """A gain behind a layer, in front of which its input is written to."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.gain = nn.Linear(24, 24), nn.Parameter(inputs(24))
+
+    def forward(self, x):
+        x = torch.relu(x)
+        y = self.layer(x)
+        x += 1
+        return y * self.gain + x
+
+
+class ComputedBias(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.other = skewed(nn.Linear(24, 6)), nn.Parameter(inputs(6))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.layer.weight, self.other * 2)
+
+
+@pytest.mark.parametrize(
+    "act", [A8, ACTS[3], ACTS[6]], ids=lambda s: f"{s.granularity}-{s.dynamic}"
+)
+def test_a_gain_is_taken_over_and_the_input_read_in_its_place(planned, act):
+    x = inputs(5, 24)
+    reference, made = lowered(planned, Scaled(), x, act=act, target=on_cpu("cuda-int8"))
+    assert made.report.layers[0].fused == (() if act.dynamic else ("scale",))
+    close(reference, made, x)
+
+
+@pytest.mark.parametrize(
+    "act", [A8, ACTS[3], ACTS[6]], ids=lambda s: f"{s.granularity}-{s.dynamic}"
+)
+@pytest.mark.parametrize("target", ["cuda-int8", "x86-int8"])
+def test_nine_bits_with_a_bias_that_the_graph_computes(planned, act, target):
+    x = inputs(5, 24)
+    given = {"weight": slot(8, False, False, PerChannel()), "act": act}
+    reference, made = lowered(planned, ComputedBias(), x, target=on_cpu(target), **given)
+    assert len(made.report.in_float) == (not act.dynamic)
+    close(reference, made, x)
 
 
 @pytest.mark.parametrize("rows", [1, 16, 17, 24, 25, 33])
@@ -101,7 +147,7 @@ def test_layers_behind_each_other_are_judged_one_by_one(planned):
     x = inputs(9, 32)
     target = on_cpu("cuda-int8")
     reference, made = lowered(planned, net, x, target=target)
-    found = agreement(reference, made, target)
+    found = agreement(reference, simulation(reference), made, target)
     assert (found.problems, found.batches) == ((), (2, 3))
     assert found.layer_difference < 1e-5
 
@@ -269,7 +315,8 @@ def test_a_device_computes_what_the_simulation_does(planned, name, weight, act):
     reference = materialize(module, plan.core, tensors)
     made = lower(reference, plan.core, target)
     assert made.report.in_float == ()
-    found = agreement(reference.to(made.device), made, target)
+    simulated = simulation(reference).to(made.device)
+    found = agreement(reference.to(made.device), simulated, made, target)
     assert (found.problems, found.batches) == ((), (2, 3))
     for rows in (1, 100):
         x = inputs(rows, 128).to(made.device)

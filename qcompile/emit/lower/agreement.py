@@ -3,15 +3,16 @@
 Both are needed: a kernel that writes its sum over one of its inputs returns the right numbers the
 first time (seen with Inductor of torch 2.13, and with oneDNN's convolution).
 
-Each kernel is judged on the values that the reference has at its place. The whole model could not
-be: sums in another order move a few numbers over the edge between two codes, such a step moves more
-of them in the next layer, and behind some dozen layers two correct computations differ by a good
-part of the quantization error itself. The reference does so too, from itself in another memory
-layout. That difference is measured and reported beside.
+Each kernel, and each exact layer of the simulation, is judged on the values that the float
+reference has at its place. The whole model could not be: sums in another order move a few numbers
+over the edge between two codes, such a step moves more of them in the next layer, and behind some
+dozen layers two correct computations differ by a good part of the quantization error itself. It is
+compared with the simulation, whose sums are as exact as those of integer kernels, and that
+difference is reported.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -39,10 +40,12 @@ class Agreement:
     problems: tuple[Diagnostic, ...] = ()
 
 
-def agreement(reference: fx.GraphModule, lowering: Lowering, target: Target) -> Agreement:
+def agreement(
+    reference: fx.GraphModule, simulated: fx.GraphModule, lowering: Lowering, target: Target
+) -> Agreement:
     """QR930 where a layer differs by more than the target allows, or an input was changed.
 
-    ``reference`` is on the device of the lowering.
+    ``reference``, and the simulation of it, are on the device of the lowering.
     """
     lowered = lowering.module
     generator = torch.Generator().manual_seed(SEED)
@@ -51,10 +54,16 @@ def agreement(reference: fx.GraphModule, lowering: Lowering, target: Target) -> 
         inputs = fresh_inputs(reference.graph, batch, generator)
         if inputs is not None:
             inputs = tuple(value.to(lowering.device) for value in inputs)
-        recorded = None if inputs is None else _recorded(reference, lowered, inputs)
+        pair = (lowered, simulated)
+        recorded = None if inputs is None else _recorded(reference, pair, inputs)
         if inputs is None or recorded is None:
             continue
-        here = compare(recorded, lowered, inputs, target)
+        with torch.no_grad():
+            expected = tuple(tensors_in(simulated(*(value.clone() for value in inputs))))
+        own = _layers(recorded, simulated, inputs)
+        here = compare(replace(recorded, simulated=expected), lowered, inputs, target)
+        if not own[1] <= target.agreement and not here.problems:
+            here = replace(here, problems=(disagrees(target, *own),))
         found = Agreement(
             (*found.batches, batch),
             larger(found.difference, here.difference),
@@ -81,17 +90,24 @@ def compare(
         first = first or found
         if not (again := worst(found, first)) <= target.agreement:
             return Agreement(problems=(disagrees(target, OUTPUT, again),))
+    name, layer = _layers(recorded, lowered, given)
+    problems = (disagrees(target, name, layer),) if not layer <= target.agreement else ()
+    return Agreement((), worst(first, recorded.simulated), layer, problems)
+
+
+def _layers(
+    recorded: Recorded, lowered: fx.GraphModule, inputs: Sequence[Tensor]
+) -> tuple[str, float]:
+    """The layer that differs most on the values of the reference, and by how much."""
     layers = Forced(lowered, recorded.values)
     with torch.no_grad():
-        output = list(tensors_in(layers.run(*given)))
+        output = list(tensors_in(layers.run(*(value.clone() for value in inputs))))
     layers.see(OUTPUT, worst(output, recorded.outputs))
-    name, layer = layers.worst
-    problems = (disagrees(target, name, layer),) if not layer <= target.agreement else ()
-    return Agreement((), worst(first, recorded.outputs), layer, problems)
+    return layers.worst
 
 
 def _recorded(
-    reference: fx.GraphModule, lowered: fx.GraphModule, inputs: Sequence[Tensor]
+    reference: fx.GraphModule, lowered: Sequence[fx.GraphModule], inputs: Sequence[Tensor]
 ) -> Recorded | None:
     """``None`` where the model cannot take what was made up."""
     try:

@@ -53,11 +53,11 @@ class Fusion:
         return (*scaled, *added, *unary, *(("quantize",) if self.codes is not None else ()))
 
 
-def fusion(module: fx.GraphModule, layer: Layer, *, with_sum: bool = False) -> Fusion:
-    """``with_sum``: the outputs want the sum of the inputs yet, so that nothing else can follow."""
+def fusion(module: fx.GraphModule, layer: Layer, *, gain_alone: bool = False) -> Fusion:
+    """With ``gain_alone`` nothing else is taken over: a gain goes into factor and bias."""
     found = Fusion(layer, layer.node)
     _take_gain(module, found)
-    if with_sum:
+    if gain_alone:
         return found
     _take_sum(module, found)
     _take_unary(module, found)
@@ -82,10 +82,7 @@ def _take_gain(module: fx.GraphModule, found: Fusion) -> None:
     values = cast("Tensor", attrgetter(str(factor.target))(module))
     outputs = found.layer.weight.codes.shape[0]
     form = (outputs,) if found.layer.conv is None else (outputs, 1, 1)
-    bias = found.layer.bias
-    if isinstance(bias, fx.Node) and bias.op != "get_attr":
-        return
-    if values.dtype is not torch.float32:
+    if found.layer.has_computed_bias or values.dtype is not torch.float32:
         return
     is_per_output = values.shape[-len(form) :] == form and values.numel() == outputs
     if is_per_output and values.dim() <= len(facts(found.last).shape or ()):

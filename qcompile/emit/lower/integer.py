@@ -19,11 +19,11 @@ from qcompile.emit.lower.kernels import (
     rows_twice,
     with_rows_of,
 )
-from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
+from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer
 from qcompile.emit.lower.on_codes import quantize_earlier
 from qcompile.emit.lower.product import ROWS, Product, product_of
 from qcompile.emit.lower.rewriting import Rewriting
-from qcompile.passes.sweep_node import is_in_place
+from qcompile.emit.lower.terms import dynamic_terms_of, terms_of
 
 IMAGE_AXES = 3
 
@@ -45,7 +45,7 @@ class IntegerLowering:
         taken: dict[str, tuple[str, ...]] = {}
         for layer in layers:
             product = product_of(layer)
-            found = fusion(self.rewriting.module, layer, with_sum=product.offset is not None)
+            found = fusion(self.rewriting.module, layer, gain_alone=product.offset is not None)
             taken[layer.node.name] = found.names
             self._emit(found, product)
         return taken
@@ -53,20 +53,15 @@ class IntegerLowering:
     def dynamic(self, layer: Layer) -> None:
         ranges, product = layer.quantizer, product_of(layer)
         assert isinstance(ranges, DynamicInput)
-        scale, outer, name = product.scale, None, layer.node.name
-        rewriting = self.rewriting
+        rewriting, terms, name = self.rewriting, dynamic_terms_of(product), layer.node.name
         with rewriting.graph.inserting_before(layer.node):
-            if product.offset is not None:
-                outer = rewriting.buffer(f"{name}_outer", scale * product.offset)
-                scale = torch.cat((scale, torch.ones(1)))
-            sums = product.codes.sum(1, dtype=torch.int64).to(torch.float32) * scale
             made = rewriting.call(
                 dynamic_linear,
                 layer.source_now,
                 rewriting.buffer(f"{name}_packed", self._packed_linear(product.codes)),
-                rewriting.buffer(f"{name}_scale", scale),
-                rewriting.buffer(f"{name}_sums", sums),
-                outer,
+                rewriting.buffer(f"{name}_scale", terms.factor),
+                rewriting.buffer(f"{name}_sums", terms.column_sums),
+                rewriting.optional(f"{name}_outer", terms.outer),
                 layer.bias,
                 astuple(ranges),
                 self.onednn.linear,
@@ -78,24 +73,19 @@ class IntegerLowering:
     def _quantize_input(self, layer: Layer) -> None:
         """Make the codes of the layer's input, or take those that another layer made of it.
 
-        The simulated quantizer goes, so that its source shows who really reads it.
+        The quantizer of the reference goes, so that its source shows who really reads it.
         """
-        simulated = cast("fx.Node", layer.node.args[0])
-        codes = self._codes(layer, simulated)
+        quantized = layer.quantized
+        codes = self._codes(layer, quantized)
         layer.node.args = (codes, *layer.node.args[1:])
-        self.rewriting.drop(simulated)
+        self.rewriting.drop(quantized)
 
-    def _codes(self, layer: Layer, simulated: fx.Node) -> fx.Node:
-        grid, source = _static(layer), layer.source_now
-        wanted = (source, grid.scale, grid.zero_point, grid.top, layer.conv is not None)
-        readers = list(source.users)
-        if not any(is_in_place(self.rewriting.module, reader) for reader in readers):
-            for reader in readers:
-                if reader.target is quantize and reader.args == wanted:
-                    return reader
-        with self.rewriting.graph.inserting_before(simulated):
-            made = self.rewriting.call(quantize, *wanted)
-        set_counterpart(made, Counterpart(simulated.name, grid))
+    def _codes(self, layer: Layer, quantized: fx.Node) -> fx.Node:
+        grid = layer.static_input
+        wanted = (layer.source_now, grid.scale, grid.zero_point, grid.top, layer.conv is not None)
+        with self.rewriting.graph.inserting_before(quantized):
+            made = self.rewriting.call_once(quantize, *wanted)
+        set_counterpart(made, Counterpart(quantized.name, grid))
         return made
 
     def _quantize_earlier(self, layer: Layer) -> None:
@@ -109,8 +99,9 @@ class IntegerLowering:
         layer, conv = found.layer, product.conv
         rewriting, name = self.rewriting, found.layer.node.name
         with rewriting.graph.inserting_before(found.last):
-            scale, bias, zero_point = self._terms(found, product)
-            grid = (_static(layer).scale, zero_point)
+            terms = terms_of(layer, product, found.gain, rewriting.attributes)
+            scale, bias = terms.factor, terms.own_bias(rewriting, name)
+            grid = (layer.static_input.scale, terms.zero_point)
             operands = (
                 *(self._given(layer, product), *grid),
                 rewriting.buffer(f"{name}_packed", self._packed(layer, product, scale, grid)),
@@ -123,10 +114,9 @@ class IntegerLowering:
                     made = rewriting.call(with_rows_of, made, operands[0])
             else:
                 made = self._conv(found, conv, operands, bias)
-            if product.offset is not None:
-                outer = rewriting.buffer(f"{name}_outer", scale[:-1] * product.offset)
+            if terms.outer is not None:
+                outer = rewriting.buffer(f"{name}_outer", terms.outer)
                 made = rewriting.call(add_outer, made, outer)
-        made.meta.update(found.last.meta)
         rewriting.replace(found.last, made)
 
     def _given(self, layer: Layer, product: Product) -> fx.Node:
@@ -140,32 +130,6 @@ class IntegerLowering:
                 return reader
         with self.rewriting.graph.inserting_after(codes):
             return self.rewriting.call(doubled, codes)
-
-    def _terms(self, found: Fusion, product: Product) -> tuple[Tensor, Argument, int]:
-        """Scale and bias of the product's outputs, and the zero point of its input.
-
-        A gain goes into scale and bias. A zero point goes into the bias, unless images are padded
-        with it: oneDNN takes up to a fifth of a product's time to take it off the sums.
-        """
-        layer, grid = found.layer, _static(found.layer)
-        scale, bias, has_sum = product.scale, layer.bias, product.offset is not None
-        if isinstance(bias, fx.Node) and bias.op != "get_attr":
-            return scale, bias, grid.zero_point  # such a product has neither gain nor sum
-        is_folded = bool(grid.zero_point) and (layer.conv is None or not any(layer.conv.padding))
-        if found.gain is None and not is_folded and not has_sum:
-            return scale, bias, grid.zero_point
-        added = torch.zeros(scale.shape, dtype=torch.float64)
-        if isinstance(bias, fx.Node):
-            added += cast("Tensor", self.rewriting.attributes[str(bias.target)]).detach()
-        if found.gain is not None:
-            scale, added = scale * found.gain, added * found.gain
-        if has_sum:
-            scale, added = torch.cat((scale, torch.ones(1))), torch.cat((added, torch.zeros(1)))
-        if is_folded:
-            sums = product.codes.flatten(1).sum(1, dtype=torch.int64)
-            added -= grid.scale * grid.zero_point * scale.to(torch.float64) * sums
-        made = self.rewriting.buffer(f"{layer.node.name}_bias", added.to(torch.float32))
-        return scale, made, 0 if is_folded else grid.zero_point
 
     def _linear(self, found: Fusion, operands: tuple[Argument, ...], bias: Argument) -> fx.Node:
         result, unary = _result(found), _unary(found)
@@ -211,11 +175,6 @@ class IntegerLowering:
 
     def _packed_linear(self, codes: Tensor) -> Tensor:
         return cast("Tensor", self.onednn.pack_linear(codes, None))
-
-
-def _static(layer: Layer) -> StaticInput:
-    assert isinstance(layer.quantizer, StaticInput)
-    return layer.quantizer
 
 
 def _may_lose_axes(source: fx.Node) -> bool:

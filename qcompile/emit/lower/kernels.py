@@ -1,6 +1,7 @@
 """What stands in a lowered graph beside the operations of oneDNN."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -117,19 +118,48 @@ def dynamic_linear(
     """
     if x.numel() == 0:
         return x.new_zeros(*x.shape[:-1], scale.numel() - (outer is not None))
+    found = codes_now(x, ranges)
+    zeros = torch.zeros(scale.numel(), dtype=torch.int64)
+    tail = (1.0, 0, torch.float32, "none", [], "")
+    given = (found.codes.to(torch.uint8), 1.0, found.middle)
+    product = cast("Tensor", multiply(*given, packed, scale, zeros, None, *tail))
+    return finished_now(product, found, column_sums, outer, bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CodesNow:
+    """``x`` is ``(codes - middle - offset) * step``."""
+
+    codes: Tensor
+    """float32, from zero on."""
+    middle: int
+    """The code of zero where it is known; else 0."""
+    offset: Tensor | None
+    """The code of zero that ``x`` brought along: of all, or of each row."""
+    step: Tensor
+
+
+def codes_now(x: Tensor, ranges: RunTimeRange) -> CodesNow:
     qmin, qmax, symmetric, *_ = ranges
     grid = covering_now(x, *ranges)
     offset = grid.zero_point - qmin
-    codes = (x / grid.scale).round_().add_(offset).clamp_(0, qmax - qmin).to(torch.uint8)
-    zeros = torch.zeros(scale.numel(), dtype=torch.int64)
-    tail = (1.0, 0, torch.float32, "none", [], "")
-    zero_point = -qmin if symmetric else 0
-    product = cast("Tensor", multiply(codes, 1.0, zero_point, packed, scale, zeros, None, *tail))
-    if not symmetric:
-        product = product.sub_(offset * column_sums)
+    codes = (x / grid.scale).round_().add_(offset).clamp_(0, qmax - qmin)
+    return CodesNow(codes, -qmin if symmetric else 0, None if symmetric else offset, grid.scale)
+
+
+def finished_now(
+    product: Tensor,
+    x: CodesNow,
+    column_sums: Tensor,
+    outer: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """What is behind the product of ``x.codes - x.middle``, in place."""
+    if x.offset is not None:
+        product = product.sub_(x.offset * column_sums)
     if outer is not None:
         product = add_outer(product, outer)
-    product = product.mul_(grid.scale)
+    product = product.mul_(x.step)
     return product if bias is None else product.add_(bias)
 
 

@@ -1,7 +1,7 @@
 """A layer of the reference graph: product, bias, stored weight, and what quantizes its input."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import cast
@@ -61,10 +61,25 @@ class Layer:
     """``None`` for a linear layer."""
 
     @property
+    def quantized(self) -> fx.Node:
+        """The value that the reference multiplies."""
+        return cast("fx.Node", self.node.args[0])
+
+    @property
     def source_now(self) -> fx.Node:
         """``source``, or the kernel that has replaced it since; until the layer is replaced."""
-        given = cast("fx.Node", self.node.args[0])
+        given = self.quantized
         return given if self.quantizer is None else cast("fx.Node", given.args[0])
+
+    @property
+    def static_input(self) -> StaticInput:
+        assert isinstance(self.quantizer, StaticInput)
+        return self.quantizer
+
+    @property
+    def has_computed_bias(self) -> bool:
+        """By the graph, so that nothing can be added to it beforehand."""
+        return isinstance(self.bias, fx.Node) and self.bias.op != "get_attr"
 
 
 def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | str:
@@ -82,17 +97,17 @@ def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | str:
         return f"the model computes in {str(weight.dtype).removeprefix('torch.')}"
     conv = None
     if node.target is functional.conv2d:
-        conv = _conv_shape(node)
+        conv = _conv_shape(node, weight.codes.shape[2:])
         if conv is None:
             return "its padding is not the same on both sides"
-    source, quantizer = _quantized(module, x)
+    source, quantizer = _input(module, x)
     return Layer(node, source, quantizer, weight, weight_node, bias, conv)
 
 
 def operands_of(node: fx.Node) -> tuple[fx.Node, fx.Node, Argument, int] | None:
     """Give input, weight, bias, and the axis of the weight's outputs."""
     args = node.args
-    if node.kwargs or not all(isinstance(arg, fx.Node) for arg in args[:2]):
+    if node.kwargs or len(args) < 2 or not all(isinstance(arg, fx.Node) for arg in args[:2]):
         return None
     first, second = cast("tuple[fx.Node, fx.Node]", args[:2])
     target: object = node.target
@@ -110,12 +125,15 @@ def _is_method(node: fx.Node, name: str) -> bool:
     return node.op == "call_method" and node.target == name
 
 
-def _conv_shape(node: fx.Node) -> ConvShape | None:
+def _conv_shape(node: fx.Node, kernel: Sequence[int]) -> ConvShape | None:
     _, _, _, stride, padding, dilation, groups = node.args
     if padding == "valid":
         padding = 0
-    if isinstance(padding, str):
-        return None
+    if padding == "same":
+        added = [far * (size - 1) for far, size in zip(_pair(dilation), kernel, strict=True)]
+        if any(size % 2 for size in added):
+            return None
+        padding = [size // 2 for size in added]
     return ConvShape(_pair(stride), _pair(padding), _pair(dilation), cast("int", groups))
 
 
@@ -123,9 +141,7 @@ def _pair(value: Argument) -> Ints:
     return (value, value) if isinstance(value, int) else tuple(cast("list[int]", value))
 
 
-def _quantized(
-    module: fx.GraphModule, x: fx.Node
-) -> tuple[fx.Node, StaticInput | DynamicInput | None]:
+def _input(module: fx.GraphModule, x: fx.Node) -> tuple[fx.Node, StaticInput | DynamicInput | None]:
     if x.target is fake_quantize and x.args[5] is None:
         source, scale, zero_point, qmin, qmax, _ = x.args
         low, high = cast("int", qmin), cast("int", qmax)

@@ -6,8 +6,6 @@ convolution gives what happens to be in memory for a window with nothing but pad
 
 from collections.abc import Callable, Mapping
 
-from torch import fx
-
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
 from qcompile.emit.lower.product import axis_to_double, has_nine_bits, product_of
 from qcompile.emit.lower.weight_only import GROUPS, MOST_CODES
@@ -16,6 +14,7 @@ from qcompile.targets.target import Kernel
 OUTPUTS = 16
 INPUTS = 16
 ONE_SCALE = "the kernel has one scale for each output"
+COMPUTED_BIAS = "codes around zero do not fit 8 bits, and the graph computes its bias"
 WIDEST = 255
 """Size of a code around its zero point."""
 LARGEST = (1 << 31) - 1
@@ -52,9 +51,8 @@ def _qlinear(layer: Layer) -> str | None:
         return "`onednn_qlinear` is for linear layers of activations with a static range"
     if layer.weight.scale.shape[1] > 1:
         return ONE_SCALE
-    is_computed = isinstance(layer.bias, fx.Node) and layer.bias.op != "get_attr"
-    if is_computed and has_nine_bits(layer.weight):
-        return "codes around zero do not fit 8 bits, and the graph computes its bias"
+    if layer.has_computed_bias and has_nine_bits(layer.weight):
+        return COMPUTED_BIAS
     return _sums(layer, layer.quantizer.top)
 
 
@@ -72,6 +70,8 @@ def _int_mm(layer: Layer) -> str | None:
     if layer.weight.scale.shape[1] > 1:
         return ONE_SCALE
     given = layer.quantizer
+    if isinstance(given, StaticInput) and layer.has_computed_bias and has_nine_bits(layer.weight):
+        return COMPUTED_BIAS
     return _sums(layer, given.top if isinstance(given, StaticInput) else given.qmax - given.qmin)
 
 

@@ -14,6 +14,7 @@ from torch.fx.node import Argument, map_arg
 from qcompile.compat.onednn_operations import onednn
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.lower import tensor_cores
+from qcompile.emit.lower.exact import make_exact
 from qcompile.emit.lower.fp8_layer import Fp8Layer, fp8_layer_of
 from qcompile.emit.lower.integer import IntegerLowering
 from qcompile.emit.lower.layer import Layer, layer_of
@@ -45,6 +46,7 @@ def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering
     served, reasons = _served(rewriting, answers)
     device = device_of(target)
     fused = _replace(rewriting, served, target, device)
+    make_exact(rewriting)
     _fold_weights(rewriting)
     layers = tuple(
         _lowered(site, answers[site.node], served, reasons, fused)
@@ -76,24 +78,28 @@ def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, d
 def _replace(
     rewriting: Rewriting, served: Served, target: Target, device: torch.device
 ) -> dict[str, tuple[str, ...]]:
+    """Give what each layer took over, by node."""
     static: list[Layer] = []
     dynamic: list[Layer] = []
-    for kernel, layer in served.values():
+    taken: dict[str, tuple[str, ...]] = {}
+    for name, (kernel, layer) in served.items():
         if isinstance(layer, Fp8Layer):
             tensor_cores.fp8(rewriting, layer)
         elif kernel in ("onednn_qconv", "onednn_qlinear"):
             static.append(layer)
         elif kernel == "onednn_qlinear_dynamic":
             dynamic.append(layer)
+        elif kernel == "int_mm":
+            taken[name] = tensor_cores.int8(rewriting, layer)
         else:
             _replace_one(rewriting, kernel, layer, target.few_rows, device)
     names = onednn()
     if names is None:
-        return {}
+        return taken
     integer = IntegerLowering(rewriting, names)
     for layer in dynamic:
         integer.dynamic(layer)
-    return integer.static(static)
+    return taken | integer.static(static)
 
 
 def _replace_one(
@@ -105,8 +111,6 @@ def _replace_one(
             int4(rewriting, layer, few_rows, device)
         case "int8_weight_only":
             int8(rewriting, layer, few_rows)
-        case "int_mm":
-            tensor_cores.int8(rewriting, layer)
         case _:
             raise ValueError(f"`{kernel}` does not take this layer")
 

@@ -23,7 +23,7 @@ BYTE = (-128, 127)
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
     codes: Tensor
-    """int8 ``[out, ...]``; ``[out + 1, in]`` where there is an ``offset``."""
+    """``[out, ...]``, int8 for kernels; ``[out + 1, in]`` where there is an ``offset``."""
     scale: Tensor
     """``[out]``, negative where the codes are of the other sign."""
     conv: ConvShape | None
@@ -46,6 +46,14 @@ def product_of(layer: Layer) -> Product:
     if layer.conv is None:
         return _with_sum(weight, scale)
     return _doubled(weight, scale, layer.conv)
+
+
+def whole_product(layer: Layer) -> Product:
+    """The same numbers for arithmetic that takes nine bits as they are: no image comes twice."""
+    if layer.conv is None or not has_nine_bits(layer.weight):
+        return product_of(layer)
+    scale = layer.weight.scale[:, 0].contiguous()
+    return Product(layer.weight.around_zero(), scale, layer.conv)
 
 
 def has_nine_bits(weight: StoredWeight) -> bool:

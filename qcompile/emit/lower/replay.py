@@ -15,18 +15,20 @@ class Recorded:
     """What the reference made of one set of inputs: values by node, and outputs."""
 
     outputs: tuple[Tensor, ...]
+    simulated: tuple[Tensor, ...]
+    """Outputs of its simulation."""
     values: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 def record(
-    reference: fx.GraphModule, lowered: fx.GraphModule, inputs: Sequence[Tensor]
+    reference: fx.GraphModule, lowered: Sequence[fx.GraphModule], inputs: Sequence[Tensor]
 ) -> Recorded:
-    """Run the reference, and keep the values that a node of ``lowered`` stands for."""
-    pairs = (counterpart(node) for node in lowered.graph.nodes)
+    """Run the reference, and keep the values that nodes of ``lowered`` stand for."""
+    pairs = (counterpart(node) for module in lowered for node in module.graph.nodes)
     recorder = _Recorder(reference, frozenset(pair.node for pair in pairs if pair is not None))
     with torch.no_grad():
         outputs = tuple(tensors_in(recorder.run(*(value.clone() for value in inputs))))
-    return Recorded(outputs, recorder.values)
+    return Recorded(outputs, outputs, recorder.values)
 
 
 class _Recorder(fx.Interpreter):

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Argument
 
 from qcompile.compat.onednn_operations import Operation
+from qcompile.emit.lower.aliases import may_be_written
 from qcompile.emit.lower.counterpart import Counterpart, counterpart, set_counterpart
 
 
@@ -46,16 +47,28 @@ class Rewriting:
         self.made.add(path)
         return self.graph.get_attr(path)
 
+    def optional(self, name: str, tensor: Tensor | None) -> fx.Node | None:
+        return None if tensor is None else self.buffer(name, tensor)
+
     def call(self, function: Operation, *args: object) -> fx.Node:
         return self.graph.call_function(function, cast("tuple[Argument, ...]", args))
 
+    def call_once(self, function: Operation, source: fx.Node, *rest: object) -> fx.Node:
+        """The call that is there already, unless somebody may write to ``source`` in between."""
+        made = self.call(function, source, *rest)
+        for reader in source.users:
+            if reader is made or reader.target is not function or reader.args != made.args:
+                continue
+            if not may_be_written(self.module, source, reader, made):
+                self.graph.erase_node(made)
+                return reader
+        return made
+
     def replace(self, old: fx.Node, new: fx.Node) -> None:
         """Let ``new`` compute what ``old`` does, and drop what nothing reads any more."""
-        stands_for = counterpart(old)
-        if stands_for is None and old.name in self.of_reference:
-            stands_for = Counterpart(old.name)
-        if stands_for is not None:
-            set_counterpart(new, stands_for)
+        new.meta.update(old.meta)
+        if counterpart(old) is None and old.name in self.of_reference:
+            set_counterpart(new, Counterpart(old.name))
         self.bypass(old, new)
 
     def bypass(self, old: fx.Node, new: fx.Node) -> None:

@@ -3,37 +3,70 @@
 import torch
 from torch import Tensor
 
+from qcompile.compat.quantize_to_bytes import quantize_to_floats
 from qcompile.compat.tensor_cores import multiply_fp8, multiply_int8
-from qcompile.quant.fake_quantize import RunTimeRange, covering_now, e4m3_scale
+from qcompile.emit.lower.exact_kernels import scaled
+from qcompile.emit.lower.kernels import add_outer, codes_now, finished_now
+from qcompile.quant.fake_quantize import RunTimeRange, e4m3_scale
 
-Input = tuple[float, int, int] | RunTimeRange
-"""The fields of a ``StaticInput``, or of a ``DynamicInput``."""
+StaticGrid = tuple[float, int, int]
+"""The fields of a ``StaticInput``."""
 
 
-def int8_product(
+def int8_linear(
     x: Tensor,
     packed: Tensor,
     column_sums: Tensor,
-    offset: Tensor | None,
-    scale: Tensor,
+    grid: StaticGrid,
+    zero_point: int,
+    factor: Tensor,
     bias: Tensor | None,
-    ranges: Input,
+    outer: Tensor | None,
 ) -> Tensor:
-    """The sums are whole numbers up to the scales: int8 rows by ``packed``, see ``Product``.
+    """int8 rows by ``packed``: what ``exact_linear`` makes of the codes of ``x`` on ``grid``.
 
-    ``column_sums`` are int32, those of each output's codes, and so is ``offset``.
+    ``column_sums`` are int32, those of each output's codes.
     """
-    rows = x.reshape(-1, x.shape[-1])
-    made = x.new_empty(*x.shape[:-1], scale.numel())
+    rows, made = _rows_and_result(x, factor, outer)
     if rows.shape[0] == 0:
         return made
-    codes, step, zero = _codes(rows, ranges)
-    sums = multiply_int8(codes, packed)[:, : column_sums.numel()] - zero * column_sums
-    if offset is not None:
-        sums = sums[:, :-1] + offset * sums[:, -1:]
-    product = sums.to(torch.float32).mul_(scale).mul_(step)
-    product = product if bias is None else product.add_(bias)
-    return product.view(made.shape)
+    step, _, top = grid
+    codes = quantize_to_floats(rows, *grid)
+    product = scaled(_sums(codes, top, zero_point, packed, column_sums), step, factor, bias)
+    return (product if outer is None else add_outer(product, outer)).view(made.shape)
+
+
+def dynamic_int8_linear(
+    x: Tensor,
+    packed: Tensor,
+    column_sums: Tensor,
+    factor: Tensor,
+    factored_sums: Tensor,
+    outer: Tensor | None,
+    bias: Tensor | None,
+    ranges: RunTimeRange,
+) -> Tensor:
+    """The same of ``exact_dynamic_linear``; ``factored_sums`` are its ``column_sums``."""
+    rows, made = _rows_and_result(x, factor, outer)
+    if rows.shape[0] == 0:
+        return made
+    qmin, qmax, *_ = ranges
+    found = codes_now(rows, ranges)
+    sums = _sums(found.codes, qmax - qmin, found.middle, packed, column_sums)
+    product = sums.to(torch.float32).mul_(factor)
+    return finished_now(product, found, factored_sums, outer, bias).view(made.shape)
+
+
+def _rows_and_result(x: Tensor, factor: Tensor, outer: Tensor | None) -> tuple[Tensor, Tensor]:
+    outputs = factor.numel() - (outer is not None)
+    return x.reshape(-1, x.shape[-1]), x.new_empty(*x.shape[:-1], outputs)
+
+
+def _sums(codes: Tensor, top: int, zero_point: int, packed: Tensor, column_sums: Tensor) -> Tensor:
+    """int32, of ``codes - zero_point``; ``codes``, of ``[0, top]``, are brought to int8."""
+    middle = (top + 1) // 2
+    sums = multiply_int8(codes.sub_(middle).to(torch.int8), packed)[:, : column_sums.numel()]
+    return sums + (middle - zero_point) * column_sums
 
 
 def fp8_product(
@@ -49,18 +82,3 @@ def fp8_product(
     product = multiply_fp8(codes, packed)[:, : scale.numel()] * scale * step
     product = product if bias is None else product.add_(bias)
     return product.view(made.shape)
-
-
-def _codes(rows: Tensor, ranges: Input) -> tuple[Tensor, Tensor | float, Tensor | int]:
-    """int8 codes, their step, and the code of zero: one of all, or one a row ``[rows, 1]``."""
-    if len(ranges) == 3:
-        step, zero_point, top = ranges
-        middle = (top + 1) // 2
-        codes = torch.div(rows, step).round_().add_(zero_point).clamp_(0, top).sub_(middle)
-        return codes.to(torch.int8), step, zero_point - middle
-    qmin, qmax, *_ = ranges
-    grid = covering_now(rows, *ranges)
-    middle = (qmin + qmax + 1) // 2
-    codes = torch.div(rows, grid.scale).round_().add_(grid.zero_point)
-    codes = codes.clamp_(qmin, qmax).sub_(middle).to(torch.int8)
-    return codes, grid.scale, (grid.zero_point - middle).to(torch.int32)

@@ -1,0 +1,84 @@
+"""What an integer product is multiplied by, and what is added to it: one number an output.
+
+All that is constant comes into these two before anything runs: a factor behind the layer, and the
+zero point of its input. Kernels and simulation take them from here, so that both compute
+``sum * step * factor + bias`` of the same numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import Argument
+
+from qcompile.emit.lower.layer import Layer
+from qcompile.emit.lower.product import Product
+from qcompile.emit.lower.rewriting import Rewriting
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    factor: Tensor
+    """``[out]``, without the step of the input; one more where the product has an ``offset``."""
+    bias: Tensor | Argument
+    """A tensor like ``factor``, or what the graph has: a node, or ``None``."""
+    zero_point: int
+    """To be taken off the codes of the input; 0 where it is in the bias."""
+    outer: Tensor | None = None
+    """What ``add_outer`` takes where the product has an ``offset``."""
+
+    def own_bias(self, rewriting: Rewriting, name: str) -> Argument:
+        """``bias`` for a call at the graph's point of insertion."""
+        if isinstance(self.bias, Tensor):
+            return rewriting.buffer(f"{name}_bias", self.bias)
+        return self.bias
+
+
+def terms_of(
+    layer: Layer, product: Product, gain: Tensor | None, attributes: Mapping[str, object]
+) -> Terms:
+    """For a layer of static input. ``attributes`` are those of the graph, by path.
+
+    A zero point goes into the bias, unless images are padded with it: oneDNN takes up to a fifth
+    of a product's time to take it off the sums.
+    """
+    grid = layer.static_input
+    factor, bias, has_sum = product.scale, layer.bias, product.offset is not None
+    if layer.has_computed_bias:
+        return Terms(factor, bias, grid.zero_point)  # such a product has neither gain nor sum
+    is_folded = bool(grid.zero_point) and (layer.conv is None or not any(layer.conv.padding))
+    if gain is None and not is_folded and not has_sum:
+        return Terms(factor, bias, grid.zero_point)
+    added = torch.zeros(factor.shape, dtype=torch.float64)
+    if isinstance(bias, fx.Node):
+        added += cast("Tensor", attributes[str(bias.target)]).detach()
+    if gain is not None:
+        factor, added = factor * gain, added * gain
+    if has_sum:
+        factor, added = torch.cat((factor, torch.ones(1))), torch.cat((added, torch.zeros(1)))
+    if is_folded:
+        sums = product.codes.flatten(1).sum(1, dtype=torch.int64)
+        added -= grid.scale * grid.zero_point * factor.to(torch.float64) * sums
+    outer = None if product.offset is None else factor[:-1] * product.offset
+    return Terms(factor, added.to(torch.float32), 0 if is_folded else grid.zero_point, outer)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DynamicTerms:
+    """Of an input that brings its own step and zero point along."""
+
+    factor: Tensor
+    column_sums: Tensor
+    """What a zero point is multiplied by."""
+    outer: Tensor | None
+
+
+def dynamic_terms_of(product: Product) -> DynamicTerms:
+    factor, outer = product.scale, None
+    if product.offset is not None:
+        outer = factor * product.offset
+        factor = torch.cat((factor, torch.ones(1)))
+    sums = product.codes.sum(1, dtype=torch.int64).to(torch.float32) * factor
+    return DynamicTerms(factor, sums, outer)
