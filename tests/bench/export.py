@@ -154,8 +154,7 @@ def _artifact(case: Case) -> Path:
 def _outputs(artifact: Path, case: Case) -> tuple[dict[str, Tensor], tuple[float, float]]:
     """Test images and what ``simulate`` makes of them; how it differs in another memory layout.
 
-    Two correct programs cannot be expected to differ by less: relative difference, and share of
-    equal decisions. For ONNX the values behind the quantizers too, of the first images.
+    For ONNX the values behind the quantizers of the float reference, too, of the first images.
     """
     images = fashion_mnist.test()[0] if case.images == ZOO else _first_images(case.images)
     model = qcompile.load(artifact, "simulate")
@@ -167,7 +166,7 @@ def _outputs(artifact: Path, case: Case) -> tuple[dict[str, Tensor], tuple[float
     found = {"x": images, "y": made}
     if case.form == "onnx":
         few = images[:FEW].clone()
-        seen = _Quantized(model)
+        seen = _Quantized(_reference(artifact))
         with torch.no_grad():
             found |= {"few": few, "few_y": cast("Tensor", seen.run(few)).contiguous()}
         found |= {f"at:{name}": value.contiguous() for name, value in seen.values.items()}
@@ -194,10 +193,14 @@ def _first_images(reference: str) -> Tensor:
     return torch.stack([labelled[number][0] for number in range(HARD_IMAGES)])
 
 
-def _weights(artifact: Path) -> dict[str, Tensor]:
+def _reference(artifact: Path) -> torch.fx.GraphModule:
     stored = read_artifact(artifact)
     assert isinstance(stored, StoredArtifact), stored
-    model = assemble(stored)
+    return assemble(stored)
+
+
+def _weights(artifact: Path) -> dict[str, Tensor]:
+    model = _reference(artifact)
     found: dict[str, Tensor] = {}
     for node in model.graph.nodes:
         if node.target is dequantize_weight:

@@ -89,7 +89,7 @@ def times(models: list[nn.Module], x: Tensor) -> list[float]:
 def main(batch: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print("| layer | float | simulation | `int8 symmetric` | `uint8 asymmetric` |")
+    print("| layer | float | reference | `int8 symmetric` | `uint8 asymmetric` |")
     print("|---|--:|--:|--:|--:|")
     for row in rows():
         x = torch.randn(batch, *row.shape)
@@ -97,8 +97,8 @@ def main(batch: int) -> None:
             x = x.contiguous(memory_format=torch.channels_last)
         plain = nn.Sequential(row.layer, nn.ReLU()).eval()
         _, symmetric = loaded(row.layer, x, SYMMETRIC)
-        simulation, with_zero = loaded(row.layer, x, WITH_ZERO)
-        found = times([plain, simulation, symmetric, with_zero], x)
+        reference, with_zero = loaded(row.layer, x, WITH_ZERO)
+        found = times([plain, reference, symmetric, with_zero], x)
         print(f"| {row.name} | {' | '.join(f'{one:.2f}' for one in found)} |", flush=True)
 
 
