@@ -26,7 +26,9 @@ from qcompile.compat.cpu_features import multiplies_bf16, multiplies_bytes
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from qcompile.driver.load import lowering, plan_of
+from qcompile.emit.load import assemble
 from qcompile.emit.lower.difference import relative
+from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
 from qcompile.targets.report import LoweringReport
 from tests.bench.cells import Json
 from tests.bench.kernel_ceiling import products
@@ -99,12 +101,12 @@ def _cell(request: Request) -> list[dict[str, Json]]:
     net, samples = model.make(), model.batch(SAMPLES)
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "artifact"
-        reference = quantized(model, net, target, artifact)
+        simulation = quantized(model, net, target, artifact)
         start = time.perf_counter()
         lowered = lowering(artifact, target, check=False)
         load_seconds = time.perf_counter() - start
         checked = lowering(artifact, target).report
-        share = _int_mac_share(reference, checked, artifact, model.batch(1))
+        share = _int_mac_share(checked, artifact, model.batch(1))
     shared: dict[str, Json] = {
         "int_mac_share": share,
         "layer_rel_err": checked.layer_difference,
@@ -117,7 +119,7 @@ def _cell(request: Request) -> list[dict[str, Json]]:
         if size in request.peer_batches:
             with torch.no_grad():
                 others = list(peers(target, _last(net, x), _last(x, x), _last(samples, x)))
-        row = _row(net, reference, lowered.module, x, request.runs, others)
+        row = _row(net, simulation, lowered.module, x, request.runs, others)
         rows.append({"batch": size, **row, **shared})
     return rows
 
@@ -222,10 +224,10 @@ class _Macs(fx.Interpreter):
         return leaf.weight if isinstance(leaf, nn.Linear | nn.Conv2d) else None
 
 
-def _int_mac_share(
-    reference: fx.GraphModule, report: LoweringReport, artifact: Path, x: Tensor
-) -> float:
-    counter = _Macs(reference)
+def _int_mac_share(report: LoweringReport, artifact: Path, x: Tensor) -> float:
+    stored = read_artifact(artifact)
+    assert isinstance(stored, StoredArtifact), stored
+    counter = _Macs(assemble(stored))
     with torch.no_grad():
         counter.run(x)
     nodes = {site.key: site.node for site in plan_of(artifact).core.sites}
