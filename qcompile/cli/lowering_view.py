@@ -21,13 +21,17 @@ def _lines(report: LoweringReport) -> Iterator[str]:
     yield from (f"  float: {layer.key}: {layer.because}" for layer in report.in_float)
     if report.checked:
         batches = " and ".join(map(str, report.checked))
-        yield (
-            f"  differs from the simulation by {report.difference:.1e} of the output, "
-            f"{report.layer_difference:.1e} of a layer on the same inputs "
-            f"(batches of {batches}, inputs unchanged)"
-        )
+        yield f"  {_of_outputs(report.difference)} (batches of {batches}, inputs unchanged)"
+        worst = f"{report.layer_difference:.1e}"
+        yield f"  no layer differs from the float reference by more than {worst}"
     elif report.target != "simulate":
         yield "  not compared with the simulation: no inputs could be made up for this model"
+
+
+def _of_outputs(difference: float) -> str:
+    if difference == 0:
+        return "gives the outputs of the simulation, bit for bit"
+    return f"differs from the simulation by {difference:.1e} of the output"
 
 
 def _words(layer: LoweredLayer) -> str:

@@ -28,13 +28,11 @@ class LoweringReport:
     target: str
     layers: tuple[LoweredLayer, ...]
     checked: tuple[int, ...] = ()
-    """Batch sizes on which the kernels were compared with the reference."""
+    """Batch sizes on which the kernels were compared with simulation and float reference."""
     difference: float = 0.0
-    """The largest one of an output: root mean square, relative to that of the output."""
+    """Of an output from the simulation's: root mean square, relative to that of the output."""
     layer_difference: float = 0.0
-    """The largest one of a layer on the same inputs: what the kernels themselves add. The rest of
-    ``difference`` is rounding to codes, which carries a change in the last bit of one layer on
-    as whole steps in the next."""
+    """The largest one of a layer from the float reference, on the same inputs."""
 
     @property
     def in_float(self) -> tuple[LoweredLayer, ...]:

@@ -5,9 +5,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from qcompile.cli.lowering_view import lowering_text
 from qcompile.cli.main import main
 from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.driver.load import load, lowering
+from qcompile.targets.report import LoweringReport
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
@@ -40,7 +42,9 @@ def test_eval_shows_what_ran_in_kernels_and_what_did_not(artifact):
     assert done.exit_code == 0, done.output
     assert "x86-int8: 21 of 22 planned layers in kernels" in done.output
     assert "float: fc: no kernel takes linear with weight int4 per_group(16)" in done.output
+    assert "differs from the simulation by" in done.output
     assert "inputs unchanged" in done.output
+    assert "no layer differs from the float reference by more than" in done.output
     assert invoke("eval", artifact).output.splitlines()[-1] == done.output.splitlines()[-1]
 
 
@@ -90,3 +94,10 @@ def test_load_gives_the_kernels_and_their_outputs_are_those_of_the_simulation(ar
     unchecked = lowering(artifact, "x86-int8", check=False)
     assert unchecked.report.checked == ()
     assert torch.equal(unchecked.module(x), found)
+
+
+def test_equal_outputs_are_said_to_be_equal():
+    report = LoweringReport("x86-int8", (), checked=(2, 3), difference=0.0, layer_difference=2e-7)
+    (_, outputs, layers) = lowering_text(report).splitlines()
+    assert outputs.split(" (")[0] == "  gives the outputs of the simulation, bit for bit"
+    assert layers.endswith("by more than 2.0e-07")
