@@ -35,7 +35,8 @@ def load_for(directory: str | Path, target: str | None = None, *, check: bool = 
 
     Without ``target`` it is that of the artifact's plan.
 
-    With ``check`` the kernels are compared with the simulation before anybody relies on them.
+    With ``check`` kernels and simulation are compared with the float reference before anybody
+    relies on them.
     Raises ``CompileError``: QR201, QR540, QR541 no such target, file or machine, QR507 a layer that
     the target refuses, QR930 kernels that disagree; QR903 no artifact, QR908 written by a later
     program, QR902 a file was changed, QR909 a graph that we would not have written, QR910 tensors
@@ -47,11 +48,13 @@ def load_for(directory: str | Path, target: str | None = None, *, check: bool = 
         raise CompileError(stored)
     wanted = asked or _recorded(stored.plan.beside.output.target)
     reference = assemble(stored)
-    simulated = simulation(reference)  # before anything of the reference moves to a device
+    is_checked = check and wanted.name != REFERENCE
+    # before anything of the reference moves to a device
+    simulated = simulation(reference) if is_checked else None
     lowering = lower(reference, stored.plan.core, wanted)
     if not isinstance(lowering, Lowering):
         raise CompileError(lowering if asked else [_by_recipe(one) for one in lowering])
-    if not check or wanted.name == REFERENCE:
+    if simulated is None:
         return lowering
     device = lowering.device
     found = agreement(reference.to(device), simulated.to(device), lowering, wanted)

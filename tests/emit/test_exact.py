@@ -8,6 +8,7 @@ from torch import nn
 
 from qcompile.capture.trace import trace
 from qcompile.compat.quantize_to_bytes import quantize_to_floats
+from qcompile.emit.lower.aliases import may_be_written
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation, slices_of
 from qcompile.emit.lower.exact_kernels import exact_conv2d, exact_dynamic_linear, exact_linear
@@ -241,6 +242,7 @@ class Written(nn.Module):
 
 
 WRITES = [
+    (lambda base, h, y: torch.max(y.view(5, 1, 24), 1, out=(h, h.long())), False),
     (lambda base, h, y: h.add_(0.3), False),
     (lambda base, h, y: h.view(5, 4, 6).add_(0.3), False),
     (lambda base, h, y: base.mul_(2), False),
@@ -255,4 +257,32 @@ def test_codes_are_shared_unless_their_value_may_be_written_to(planned, write, i
     x = normal(5, 24)
     reference, made = simulated(planned, Written(write), x)
     assert targets(made).count(quantize_to_floats) == (1 if is_shared else 2)
-    torch.testing.assert_close(made(x), reference(x), rtol=2e-5, atol=2e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), reference(x), rtol=2e-5, atol=2e-5)
+
+
+def test_the_sum_of_more_inputs_than_float32_counts_is_exact():
+    """What a weight of nine bits around its zero point takes beside its own sums."""
+    count = 100_001
+    codes = torch.full((3, count), 255.0)
+    codes[1, ::3] = 254
+    codes[2, :7] = 0
+    weight, one = torch.zeros(1, count), torch.ones(1)
+    found = exact_linear(codes, 0, weight, 1.0, torch.ones(2), None, one, 1)
+    assert torch.equal(found[:, 0], codes.long().sum(1).float())
+
+
+class Turned(nn.Module):
+    def forward(self, x):
+        h = torch.relu(x)
+        torch.einsum("ij->ji", h).add_(0.3)
+        return h
+
+
+def test_a_transposition_written_as_a_product_is_a_view():
+    module = trace(Turned(), (normal(5, 24),), {}).module
+    value, last = (
+        next(n for n in module.graph.nodes if n.name == name) for name in ("relu", "output")
+    )
+    assert may_be_written(module, value, value, last)
+    assert not may_be_written(module, value, value, value.next.next)

@@ -60,10 +60,11 @@ def agreement(
             continue
         with torch.no_grad():
             expected = tuple(tensors_in(simulated(*(value.clone() for value in inputs))))
-        own = _layers(recorded, simulated, inputs)
-        here = compare(replace(recorded, simulated=expected), lowered, inputs, target)
-        if not own[1] <= target.agreement and not here.problems:
-            here = replace(here, problems=(disagrees(target, *own),))
+        here = compare(recorded, lowered, inputs, target, expected)
+        name, layer = _layers(recorded, simulated, inputs)
+        if not layer <= target.agreement:
+            problem = disagrees("the simulation differs", target, name, layer)
+            here = replace(here, problems=(*here.problems, problem))
         found = Agreement(
             (*found.batches, batch),
             larger(found.difference, here.difference),
@@ -76,9 +77,17 @@ def agreement(
 
 
 def compare(
-    recorded: Recorded, lowered: fx.GraphModule, inputs: Sequence[Tensor], target: Target
+    recorded: Recorded,
+    lowered: fx.GraphModule,
+    inputs: Sequence[Tensor],
+    target: Target,
+    simulated: Sequence[Tensor] | None = None,
 ) -> Agreement:
-    """Run ``lowered`` twice on the same ``inputs``: the second time shows what the first wrote."""
+    """Run ``lowered`` twice on the same ``inputs``: the second time shows what the first wrote.
+
+    ``simulated`` are the outputs of the simulation, if that is not the reference.
+    """
+    kernels = f"the kernels of `{target.name}` differ"
     given = [value.clone() for value in inputs]
     first: list[Tensor] = []
     for _ in range(2):
@@ -89,10 +98,12 @@ def compare(
             return Agreement(problems=(changes_its_input(target, lowered, changed),))
         first = first or found
         if not (again := worst(found, first)) <= target.agreement:
-            return Agreement(problems=(disagrees(target, OUTPUT, again),))
+            return Agreement(problems=(disagrees(kernels, target, OUTPUT, again),))
     name, layer = _layers(recorded, lowered, given)
-    problems = (disagrees(target, name, layer),) if not layer <= target.agreement else ()
-    return Agreement((), worst(first, recorded.simulated), layer, problems)
+    is_close = layer <= target.agreement
+    problems = () if is_close else (disagrees(kernels, target, name, layer),)
+    expected = recorded.outputs if simulated is None else simulated
+    return Agreement((), worst(first, expected), layer, problems)
 
 
 def _layers(
@@ -116,14 +127,14 @@ def _recorded(
         return None
 
 
-def disagrees(target: Target, node: str, difference: float) -> Diagnostic:
+def disagrees(what: str, target: Target, node: str, difference: float) -> Diagnostic:
     """QR930."""
     return Diagnostic(
         Code.KERNELS_DISAGREE,
-        f"the kernels of `{target.name}` differ from the simulation by {difference:.2g} at "
-        f"`{node}`, more than {target.agreement:g}",
+        f"{what} from the float reference by {difference:.2g} at `{node}`, "
+        f"more than {target.agreement:g}",
         subject=target.name,
-        help="load for `simulate`, and report this with the versions of torch and qcompile",
+        help="report this with the versions of torch and qcompile",
     )
 
 

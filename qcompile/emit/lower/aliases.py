@@ -3,10 +3,13 @@
 from torch import fx
 
 from qcompile.capture.kinds import kind_of
+from qcompile.capture.operations import bare_name
 from qcompile.passes.sweep_node import is_in_place
 
 OWN = "qcompile."
 """Functions of ours give memory of their own."""
+MAY_BE_VIEWS = frozenset({"einsum"})
+"""Of the operations that have a kind: a transposition may be written so."""
 
 
 def may_be_written(module: fx.GraphModule, value: fx.Node, first: fx.Node, last: fx.Node) -> bool:
@@ -15,9 +18,8 @@ def may_be_written(module: fx.GraphModule, value: fx.Node, first: fx.Node, last:
     node = first.next
     while node is not last and node.op != "root":
         if is_in_place(module, node):
-            written = (*node.args[:1], node.kwargs.get("out"))
-            nodes = [one for one in written if isinstance(one, fx.Node)]
-            if any(memory & _memory(module, one) for one in nodes):
+            used = node.all_input_nodes  # one of them is written to
+            if any(memory & _memory(module, one) for one in used):
                 return True
         node = node.next
     return False
@@ -40,4 +42,5 @@ def _makes_memory(module: fx.GraphModule, node: fx.Node) -> bool:
     if is_in_place(module, node):
         return False
     is_own = str(getattr(node.target, "__module__", "")).startswith(OWN)
-    return is_own or kind_of(node, module) is not None
+    computes = kind_of(node, module) is not None and bare_name(node) not in MAY_BE_VIEWS
+    return is_own or computes

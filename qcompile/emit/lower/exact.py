@@ -132,8 +132,8 @@ def slices_of(product: Product, top: int, zero_point: int) -> int | None:
 
 def _largest(codes: Tensor, up: int, down: int) -> int:
     """Of sizes of sums, where inputs lie between ``-down`` and ``up``."""
-    wide = codes.to(torch.int64).flatten(1)
-    positive, negative = wide.clamp(min=0).sum(1), -wide.clamp(max=0).sum(1)
-    return int(
-        torch.maximum(positive * up + negative * down, negative * up + positive * down).amax()
-    )
+    rows = codes.flatten(1)
+    positive = rows.clamp(min=0).sum(1, dtype=torch.int64)
+    negative = positive - rows.sum(1, dtype=torch.int64)
+    high, low = positive * up + negative * down, negative * up + positive * down
+    return int(torch.maximum(high, low).amax())

@@ -102,7 +102,10 @@ def _around(codes: Tensor, zero_point: int) -> Tensor:
 
 def _linear(codes: Tensor, weight: Tensor, slices: int, *, with_own: bool) -> Tensor:
     sums = _in_slices(functional.linear, codes, weight, slices, -1)
-    return torch.cat((sums, codes.sum(-1, keepdim=True)), -1) if with_own else sums
+    if not with_own:
+        return sums
+    own = codes.sum(-1, keepdim=True, dtype=torch.float64).to(sums.dtype)
+    return torch.cat((sums, own), -1)
 
 
 def _in_slices(

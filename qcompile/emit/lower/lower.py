@@ -1,4 +1,4 @@
-"""The reference graph made ready for a target: kernels where there are, float where not.
+"""The reference graph made ready for a target: kernels where there are, the simulation where not.
 
 Nothing is chosen by trying: the target's table and the form of each layer decide, and every layer
 that stays in float is in the result with the reason.

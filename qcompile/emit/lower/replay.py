@@ -15,8 +15,6 @@ class Recorded:
     """What the reference made of one set of inputs: values by node, and outputs."""
 
     outputs: tuple[Tensor, ...]
-    simulated: tuple[Tensor, ...]
-    """Outputs of its simulation."""
     values: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
@@ -28,7 +26,7 @@ def record(
     recorder = _Recorder(reference, frozenset(pair.node for pair in pairs if pair is not None))
     with torch.no_grad():
         outputs = tuple(tensors_in(recorder.run(*(value.clone() for value in inputs))))
-    return Recorded(outputs, outputs, recorder.values)
+    return Recorded(outputs, recorder.values)
 
 
 class _Recorder(fx.Interpreter):
