@@ -74,6 +74,15 @@ def test_other_padding_stays_in_float_and_is_listed(planned, padding, because):
     assert [layer.because for layer in made.report.in_float] == [because]
 
 
+def test_one_image_without_a_batch_is_simulated_and_listed(planned):
+    """oneDNN fails on it when the model runs."""
+    x = torch.randn(4, 9, 12, generator=torch.Generator().manual_seed(0))
+    reference, made = lowered(planned, nn.Sequential(nn.Conv2d(4, 6, 3, padding=1)), x)
+    close(reference, made, x)
+    (layer,) = made.report.in_float
+    assert layer.because == "it takes one image, without an axis for a batch"
+
+
 WEIGHTS = [
     slot(8, True, True, PerTensor()),
     slot(4, True, True, PerChannel()),

@@ -6,6 +6,7 @@ convolution gives what happens to be in memory for a window with nothing but pad
 
 from collections.abc import Callable, Mapping
 
+from qcompile.capture.node_meta import facts
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
 from qcompile.emit.lower.product import axis_to_double, has_nine_bits, product_of
 from qcompile.emit.lower.weight_only import GROUPS, MOST_CODES
@@ -14,6 +15,8 @@ from qcompile.targets.target import Kernel
 OUTPUTS = 16
 INPUTS = 16
 ONE_SCALE = "the kernel has one scale for each output"
+IMAGES = 4
+"""Axes."""
 COMPUTED_BIAS = "codes around zero do not fit 8 bits, and the graph computes its bias"
 WIDEST = 255
 """Size of a code around its zero point."""
@@ -32,6 +35,9 @@ def _qconv(layer: Layer) -> str | None:
         return "`onednn_qconv` is for convolutions of activations with a static range"
     if layer.weight.scale.shape[1] > 1:
         return ONE_SCALE
+    shape = facts(layer.source).shape
+    if shape is not None and len(shape) != IMAGES:
+        return "it takes one image, without an axis for a batch"
     height, width = layer.weight.codes.shape[2:]
     if _sees_padding_alone(layer.conv, (height, width)):
         return "some of its windows lie in the padding"
