@@ -1,4 +1,4 @@
-"""Whether somebody may write to a value between two places of a graph."""
+"""Which values may be the same memory, and whether somebody may write to one in between."""
 
 from torch import fx
 
@@ -8,8 +8,8 @@ from qcompile.passes.sweep_node import is_in_place
 
 OWN = "qcompile."
 """Functions of ours give memory of their own."""
-MAY_BE_VIEWS = frozenset({"einsum"})
-"""Of the operations that have a kind: a transposition may be written so."""
+MAY_BE_VIEWS = frozenset({"einsum", "with_rows_of"})
+"""But these: a transposition may be written as a product, and rows are put into shape."""
 
 
 def may_be_written(module: fx.GraphModule, value: fx.Node, first: fx.Node, last: fx.Node) -> bool:
@@ -33,14 +33,14 @@ def _memory(module: fx.GraphModule, node: fx.Node) -> frozenset[fx.Node]:
         one = pending.pop()
         if one not in found:
             found.add(one)
-            if not _makes_memory(module, one):
+            if not makes_memory(module, one):
                 pending.extend(one.all_input_nodes)
     return frozenset(found)
 
 
-def _makes_memory(module: fx.GraphModule, node: fx.Node) -> bool:
-    if is_in_place(module, node):
+def makes_memory(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the result is surely no view of what ``node`` reads."""
+    if is_in_place(module, node) or bare_name(node) in MAY_BE_VIEWS:
         return False
     is_own = str(getattr(node.target, "__module__", "")).startswith(OWN)
-    computes = kind_of(node, module) is not None and bare_name(node) not in MAY_BE_VIEWS
-    return is_own or computes
+    return is_own or kind_of(node, module) is not None

@@ -4,15 +4,12 @@ Were such a tensor an input of the model, a view of one, or read again later, th
 compute nonsense.
 """
 
-import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from qcompile.compat.onednn_operations import onednn
-from qcompile.emit.lower.kernels import quantize, with_rows_of
+from qcompile.emit.lower.aliases import makes_memory
+from qcompile.emit.lower.kernels import with_rows_of
 
-FRESH: frozenset[object] = frozenset({quantize, functional.layer_norm, torch.layer_norm})
-FRESH_MODULES = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -28,7 +25,7 @@ def may_be_overwritten(
     assert names is not None
     linear = (names.linear, names.linear_add, with_rows_of)
     results = (names.conv2d, names.conv2d_add) if is_conv else linear
-    is_own = other.target in results or (is_conv and _is_one_of(module, other, POOLS))
+    is_own = other.target in results or (is_conv and _is_pool(module, other))
     return is_own and not _is_read_behind(module, other, reader)
 
 
@@ -48,11 +45,11 @@ def _is_read_behind(module: fx.GraphModule, node: fx.Node, reader: fx.Node) -> b
 
 
 def _makes_memory(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the result is surely no view of what ``node`` reads."""
+    """A product without a sum does, too: with one it may write over what it reads."""
     names = onednn()
     is_product = names is not None and node.target in (names.conv2d, names.linear)
-    return node.target in FRESH or is_product or _is_one_of(module, node, (*FRESH_MODULES, *POOLS))
+    return is_product or makes_memory(module, node)
 
 
-def _is_one_of(module: fx.GraphModule, node: fx.Node, types: tuple[type[nn.Module], ...]) -> bool:
-    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), types)
+def _is_pool(module: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), POOLS)
