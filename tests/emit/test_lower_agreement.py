@@ -19,7 +19,7 @@ def test_the_check_sees_a_wrong_result_and_a_changed_input(planned):
     reference, made = lowered(planned, nn.Sequential(nn.Linear(24, 8)), x)
     recorded = record(reference, [made.module], [x])
     assert compare(recorded, made.module, [x], X86).problems == ()
-    wrong = made.module.get_buffer("_0_scale")
+    wrong = made.module.get_buffer("_0_factor")
     wrong.mul_(1.1)
     (problem,) = compare(recorded, made.module, [x], X86).problems
     assert "at `_0`, more than 0.005" in problem.message
@@ -41,11 +41,11 @@ def test_layers_are_judged_on_the_values_of_the_reference(planned):
     net = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24), nn.Linear(24, 8))
     reference, made = lowered(planned, net, x)
     recorded = record(reference, [made.module], [x])
-    made.module.get_buffer("_2_scale").mul_(3)
+    made.module.get_buffer("_2_factor").mul_(3)
     found = compare(recorded, made.module, [x], X86)
     (problem,) = found.problems
     assert "at `fake_quantize_2`" in problem.message  # codes of the second layer, for the third
-    made.module.get_buffer("_2_scale").div_(3)
+    made.module.get_buffer("_2_factor").div_(3)
     found = compare(recorded, made.module, [x], X86)
     assert found.problems == ()
     assert found.layer_difference < 2e-3
@@ -56,7 +56,7 @@ def test_a_kernel_that_gives_no_numbers_is_named_whatever_comes_behind_it(planne
     net = nn.Sequential(nn.Linear(24, 24), nn.LayerNorm(24), nn.Linear(24, 8))
     reference, made = lowered(planned, net, x)
     recorded = record(reference, [made.module], [x])
-    made.module.get_buffer("_0_scale").fill_(torch.nan)
+    made.module.get_buffer("_0_factor").fill_(torch.nan)
     (problem,) = compare(recorded, made.module, [x], X86).problems
     assert "differ from the float reference by nan at `_0`" in problem.message
 

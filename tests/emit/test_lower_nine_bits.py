@@ -12,11 +12,10 @@ from qcompile.compat.onednn_operations import onednn
 from qcompile.emit.lower import limits
 from qcompile.emit.lower.agreement import compare
 from qcompile.emit.lower.difference import relative
-from qcompile.emit.lower.exact import simulation
 from qcompile.emit.lower.kernels import add_outer, channels_twice, dynamic_linear, rows_twice
 from qcompile.emit.lower.replay import record
 from qcompile.policy.scheme import PerChannel, PerTensor, PerToken
-from tests.emit.lowering import A8, X86, calls, close, lowered, slot
+from tests.emit.lowering import A8, X86, calls, close, lowered, same_bits, slot
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
@@ -125,7 +124,7 @@ def test_rows_that_cannot_be_doubled_stay_in_float_and_are_listed(planned):
     conv = skewed(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2))
     x = inputs(2, 4, 9, 9)
     reference, made = lowered(planned, nn.Sequential(conv), x, weight=W8Z)
-    assert torch.equal(made.module(x), simulation(reference)(x))
+    assert same_bits(reference, made, x)
     (layer,) = made.report.in_float
     assert (
         layer.because == "codes around zero do not fit 8 bits, and its rows are dilated in groups"
@@ -146,7 +145,7 @@ class Computed(nn.Module):
 def test_a_bias_that_the_graph_computes_stays_in_float_and_is_listed(planned):
     x = inputs(5, 24)
     reference, made = lowered(planned, Computed(), x, weight=W8Z)
-    assert torch.equal(made.module(x), simulation(reference)(x))
+    assert same_bits(reference, made, x)
     (layer,) = made.report.in_float
     assert layer.because.endswith("the graph computes its bias")
 
@@ -206,7 +205,7 @@ def test_sums_that_may_leave_32_bits_stay_in_float(planned, monkeypatch):
     assert lowered(planned, net, x, weight=W8Z)[1].report.in_float == ()
     monkeypatch.setattr(limits, "LARGEST", most - 1)
     reference, made = lowered(planned, net, x, weight=W8Z)
-    assert torch.equal(made.module(x), simulation(reference)(x))
+    assert same_bits(reference, made, x)
     assert [layer.because for layer in made.report.in_float] == ["its sums do not fit 32 bits"]
 
 
@@ -215,7 +214,7 @@ def product_sum(planned, net, x):
     reference, made = lowered(planned, net, x, weight=W8Z)
     (packed,) = (value for value in reference.buffers() if value.numel() == 240)
     codes = packed.view(10, 24).to(torch.int64)
-    offset = made.module.get_buffer("_0_outer") / made.module.get_buffer("_0_scale")[:-1]
+    offset = made.module.get_buffer("_0_outer") / made.module.get_buffer("_0_factor")[:-1]
     (zeros,) = (v for n, v in reference.named_buffers() if "zero" in n and v.numel() == 10)
     middle = zeros.flatten() + offset.round().to(torch.int64)
     return 255 * int((codes - middle[:, None]).abs().sum(1).max())

@@ -18,7 +18,7 @@ from qcompile.emit.lower.exact_kernels import (
     exact_linear,
 )
 from qcompile.emit.lower.fusion import fusion
-from qcompile.emit.lower.layer import DynamicInput, Layer, layer_of
+from qcompile.emit.lower.layer import DynamicInput, Layer, is_quantized, layer_of
 from qcompile.emit.lower.product import Product, has_nine_bits, whole_product
 from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.emit.lower.terms import dynamic_terms_of, terms_of
@@ -36,6 +36,8 @@ def make_exact(rewriting: Rewriting) -> None:
     """Replace every integer layer that is left in the graph."""
     lowering = _ExactLowering(rewriting)
     for node in list(rewriting.graph.nodes):
+        if not is_quantized(node):
+            continue
         layer = layer_of(rewriting.module, node)
         if not isinstance(layer, Layer) or not is_integer(layer):
             continue
@@ -51,7 +53,9 @@ def is_integer(layer: Layer) -> bool:
         return False
     if isinstance(layer.quantizer, DynamicInput):
         return layer.conv is None
-    return not (layer.has_computed_bias and has_nine_bits(layer.weight)) or bool(layer.conv)
+    if layer.conv is not None or not layer.has_computed_bias:
+        return True
+    return not has_nine_bits(layer.weight)
 
 
 @dataclass(slots=True)
@@ -72,11 +76,9 @@ class _ExactLowering:
             codes = rewriting.call_once(quantize_to_floats, *source)
             set_counterpart(codes, Counterpart(layer.quantized.name, grid))
             weight = self._weight(layer, product)
-            bias = terms.own_bias(rewriting, name)
-            factor = rewriting.buffer(f"{name}_factor", terms.factor)
+            factor, bias, outer = terms.nodes(rewriting, name)
             operands = (codes, terms.zero_point, weight, grid.scale, factor, bias)
             if layer.conv is None:
-                outer = rewriting.optional(f"{name}_outer", terms.outer)
                 made = rewriting.call(exact_linear, *operands, outer, slices)
             else:
                 shape = astuple(layer.conv)
@@ -91,9 +93,7 @@ class _ExactLowering:
             made = rewriting.call(
                 exact_dynamic_linear,
                 *(layer.source_now, self._weight(layer, product)),
-                rewriting.buffer(f"{name}_factor", terms.factor),
-                rewriting.buffer(f"{name}_sums", terms.column_sums),
-                rewriting.optional(f"{name}_outer", terms.outer),
+                *terms.nodes(rewriting, name),
                 *(layer.bias, astuple(ranges), slices),
             )
         rewriting.replace(layer.node, made)

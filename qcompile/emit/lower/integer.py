@@ -59,9 +59,7 @@ class IntegerLowering:
                 dynamic_linear,
                 layer.source_now,
                 rewriting.buffer(f"{name}_packed", self._packed_linear(product.codes)),
-                rewriting.buffer(f"{name}_scale", terms.factor),
-                rewriting.buffer(f"{name}_sums", terms.column_sums),
-                rewriting.optional(f"{name}_outer", terms.outer),
+                *terms.nodes(rewriting, name),
                 layer.bias,
                 astuple(ranges),
                 self.onednn.linear,
@@ -100,13 +98,17 @@ class IntegerLowering:
         rewriting, name = self.rewriting, found.layer.node.name
         with rewriting.graph.inserting_before(found.last):
             terms = terms_of(layer, product, found.gain, rewriting.attributes)
-            scale, bias = terms.factor, terms.own_bias(rewriting, name)
+            factor, bias, outer = terms.nodes(rewriting, name)
             grid = (layer.static_input.scale, terms.zero_point)
             operands = (
                 *(self._given(layer, product), *grid),
-                rewriting.buffer(f"{name}_packed", self._packed(layer, product, scale, grid)),
-                rewriting.buffer(f"{name}_scale", scale),
-                rewriting.buffer(f"{name}_zeros", torch.zeros(scale.numel(), dtype=torch.int64)),
+                rewriting.buffer(
+                    f"{name}_packed", self._packed(layer, product, terms.factor, grid)
+                ),
+                factor,
+                rewriting.buffer(
+                    f"{name}_zeros", torch.zeros_like(terms.factor, dtype=torch.int64)
+                ),
             )
             if conv is None:
                 made = self._linear(found, operands, bias)
@@ -114,8 +116,7 @@ class IntegerLowering:
                     made = rewriting.call(with_rows_of, made, operands[0])
             else:
                 made = self._conv(found, conv, operands, bias)
-            if terms.outer is not None:
-                outer = rewriting.buffer(f"{name}_outer", terms.outer)
+            if outer is not None:
                 made = rewriting.call(add_outer, made, outer)
         rewriting.replace(found.last, made)
 

@@ -29,7 +29,7 @@ class ConvShape:
 
 @dataclass(frozen=True, slots=True)
 class StaticInput:
-    """Codes ``round(x / scale) + zero_point`` in ``[0, top]``, for signed formats too."""
+    """Codes in ``[0, top]``, for signed formats too: ``compat.quantize_to_bytes``."""
 
     scale: float
     zero_point: int
@@ -102,6 +102,12 @@ def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | str:
             return "its padding is not the same on both sides"
     source, quantizer = _input(module, x)
     return Layer(node, source, quantizer, weight, weight_node, bias, conv)
+
+
+def is_quantized(node: fx.Node) -> bool:
+    """Whether ``node`` is a product of integers by its input; nothing is unpacked to say so."""
+    operands = operands_of(node)
+    return operands is not None and operands[0].target in (fake_quantize, fake_quantize_dynamic)
 
 
 def operands_of(node: fx.Node) -> tuple[fx.Node, fx.Node, Argument, int] | None:

@@ -28,9 +28,7 @@ def int8(rewriting: Rewriting, layer: Layer) -> tuple[str, ...]:
             int8_linear,
             *(layer.source_now, *_codes(rewriting, name, product)),
             *(astuple(layer.static_input), terms.zero_point),
-            rewriting.buffer(f"{name}_factor", terms.factor),
-            terms.own_bias(rewriting, name),
-            rewriting.optional(f"{name}_outer", terms.outer),
+            *terms.nodes(rewriting, name),
         )
     rewriting.replace(found.last, made)
     return found.names
@@ -43,9 +41,7 @@ def _dynamic_int8(rewriting: Rewriting, layer: Layer, ranges: DynamicInput) -> N
         made = rewriting.call(
             dynamic_int8_linear,
             *(layer.source_now, *_codes(rewriting, name, product)),
-            rewriting.buffer(f"{name}_factor", terms.factor),
-            rewriting.buffer(f"{name}_factored_sums", terms.column_sums),
-            rewriting.optional(f"{name}_outer", terms.outer),
+            *terms.nodes(rewriting, name),
             *(layer.bias, astuple(ranges)),
         )
     rewriting.replace(layer.node, made)
@@ -55,7 +51,7 @@ def _codes(rewriting: Rewriting, name: str, product: Product) -> tuple[fx.Node, 
     """Packed, and their sums."""
     sums = product.codes.sum(1, dtype=torch.int32)
     packed = rewriting.buffer(f"{name}_packed", packed_int8(product.codes))
-    return packed, rewriting.buffer(f"{name}_sums", sums)
+    return packed, rewriting.buffer(f"{name}_code_sums", sums)
 
 
 def fp8(rewriting: Rewriting, layer: Fp8Layer) -> None:

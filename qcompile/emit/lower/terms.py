@@ -29,11 +29,13 @@ class Terms:
     outer: Tensor | None = None
     """What ``add_outer`` takes where the product has an ``offset``."""
 
-    def own_bias(self, rewriting: Rewriting, name: str) -> Argument:
-        """``bias`` for a call at the graph's point of insertion."""
-        if isinstance(self.bias, Tensor):
-            return rewriting.buffer(f"{name}_bias", self.bias)
-        return self.bias
+    def nodes(self, rewriting: Rewriting, name: str) -> tuple[fx.Node, Argument, fx.Node | None]:
+        """``factor``, ``bias`` and ``outer``, read at the graph's point of insertion."""
+        bias = self.bias
+        if isinstance(bias, Tensor):
+            bias = rewriting.buffer(f"{name}_bias", bias)
+        factor = rewriting.buffer(f"{name}_factor", self.factor)
+        return factor, bias, rewriting.optional(f"{name}_outer", self.outer)
 
 
 def terms_of(
@@ -73,6 +75,12 @@ class DynamicTerms:
     column_sums: Tensor
     """What a zero point is multiplied by."""
     outer: Tensor | None
+
+    def nodes(self, rewriting: Rewriting, name: str) -> tuple[fx.Node, fx.Node, fx.Node | None]:
+        """All of them, read at the graph's point of insertion."""
+        factor = rewriting.buffer(f"{name}_factor", self.factor)
+        sums = rewriting.buffer(f"{name}_sums", self.column_sums)
+        return factor, sums, rewriting.optional(f"{name}_outer", self.outer)
 
 
 def dynamic_terms_of(product: Product) -> DynamicTerms:
