@@ -1,7 +1,7 @@
 """float32 to codes from zero on: as float32, or as uint8 in one pass where this torch still can.
 
 The fast way makes a tensor of a quantized dtype, which torch will remove
-(https://github.com/pytorch/pytorch/issues/184982); without it four elementwise passes do the same
+(https://github.com/pytorch/pytorch/issues/184982); without it five elementwise passes do the same
 at a sixth of the speed.
 
 Both ways, and oneDNN where a product writes codes, round ``x * (1 / scale) + zero_point``, the

@@ -63,7 +63,9 @@ def agreement(
         here = compare(recorded, lowered, inputs, target, expected)
         name, layer = _layers(recorded, simulated, inputs)
         if not layer <= target.agreement:
-            problem = disagrees("the simulation differs", target, name, layer)
+            problem = disagrees(
+                "the simulation differs from the float reference", target, name, layer
+            )
             here = replace(here, problems=(*here.problems, problem))
         found = Agreement(
             (*found.batches, batch),
@@ -87,7 +89,7 @@ def compare(
 
     ``simulated`` are the outputs of the simulation, if that is not the reference.
     """
-    kernels = f"the kernels of `{target.name}` differ"
+    kernels = f"the kernels of `{target.name}` differ from"
     given = [value.clone() for value in inputs]
     first: list[Tensor] = []
     for _ in range(2):
@@ -98,10 +100,14 @@ def compare(
             return Agreement(problems=(changes_its_input(target, lowered, changed),))
         first = first or found
         if not (again := worst(found, first)) <= target.agreement:
-            return Agreement(problems=(disagrees(kernels, target, OUTPUT, again),))
+            return Agreement(
+                problems=(disagrees(f"{kernels} their own first result", target, OUTPUT, again),)
+            )
     name, layer = _layers(recorded, lowered, given)
     is_close = layer <= target.agreement
-    problems = () if is_close else (disagrees(kernels, target, name, layer),)
+    problems = (
+        () if is_close else (disagrees(f"{kernels} the float reference", target, name, layer),)
+    )
     expected = recorded.outputs if simulated is None else simulated
     return Agreement((), worst(first, expected), layer, problems)
 
@@ -131,8 +137,7 @@ def disagrees(what: str, target: Target, node: str, difference: float) -> Diagno
     """QR930."""
     return Diagnostic(
         Code.KERNELS_DISAGREE,
-        f"{what} from the float reference by {difference:.2g} at `{node}`, "
-        f"more than {target.agreement:g}",
+        f"{what} by {difference:.2g} at `{node}`, more than {target.agreement:g}",
         subject=target.name,
         help="report this with the versions of torch and qcompile",
     )
