@@ -13,6 +13,7 @@ from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.run import RunOptions, execute, run_subject
+from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation
 from qcompile.emit.materialize import materialize
 from tests.driver.project import RECIPE, make_project
@@ -119,6 +120,7 @@ def test_what_is_measured_before_the_artifact_is_written_is_what_it_computes(pro
     made = materialize(planned.bound.graph, planned.plan.core, stored("out"))
     x = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(3))
     assert torch.equal(simulation(made)(x), qcompile.load("out")(x))
+    assert relative(made(x), qcompile.load("out")(x)) < 5e-3
 
 
 def test_a_preview_names_the_same_biases(project):

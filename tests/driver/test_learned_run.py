@@ -11,6 +11,7 @@ import qcompile
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import RunOptions, execute, run_subject
+from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation
 from qcompile.emit.materialize import materialize
 from tests.driver.project import RECIPE, make_project
@@ -49,6 +50,7 @@ def test_the_artifact_is_what_was_learned(project, weight, tune, part, monkeypat
     made = materialize(planned.bound.graph, planned.plan.core, stored)
     x = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(3))
     assert torch.equal(simulation(made)(x), qcompile.load("out")(x))
+    assert relative(made(x), qcompile.load("out")(x)) < 5e-3
     report = json.loads(Path("out/report.json").read_text())
     kept = [one["kept"] for unit in report["units"] for one in unit["reconstructions"]]
     assert kept

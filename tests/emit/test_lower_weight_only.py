@@ -170,6 +170,7 @@ def test_a_layer_with_a_range_found_at_run_time_reads_the_kernel_in_front(planne
     reference, made = lowered(planned, net, x, INT8[0], "x86-int8", act=dynamic)
     assert kernels(made) == [dynamic_linear] * 3
     assert torch.equal(made.module(x), simulation(reference)(x))
+    assert relative(made.module(x), reference(x)) < 5e-3
 
 
 def test_a_batch_without_rows_gives_no_rows(planned):
@@ -245,3 +246,4 @@ def test_the_reference_target_is_the_simulation(planned, conv_graph, conv_batch)
     assert isinstance(made, Lowering)
     assert made.report.in_float == ()
     assert torch.equal(made.module(*conv_batch), simulation(reference)(*conv_batch))
+    assert relative(made.module(*conv_batch), reference(*conv_batch)) < 5e-3
