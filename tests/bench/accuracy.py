@@ -20,7 +20,7 @@ from typing import cast
 
 from tests.bench import seed_means
 from tests.bench.accuracy_table import Measured, as_json, as_markdown
-from tests.bench.cells import Budget, Document, Store, code_version, key
+from tests.bench.cells import Budget, Document, Store, code_of_process, key
 from tests.bench.child import answer
 from tests.bench.matrix import MATRICES, ROOT, HardModel, Row, rows
 from tests.bench.request import FloatRequest, QuantizedRequest, Request
@@ -66,7 +66,7 @@ class Bench:
             "model": model.factory,
             "data": model.data_name(),
             "images": model.test_images,
-            "code": code_version(ROOT, BENCH_SOURCES),
+            "code": code_of_process(ROOT, BENCH_SOURCES),
         }
         request = FloatRequest(
             factory=model.factory,
@@ -188,7 +188,7 @@ def _cell(row: Row, made: Variant) -> Document:
         "recipe": made.text,
         "tuning": asdict(recipe.tuning),
         "schemes": {name: asdict(s) for name, s in recipe.schemes.items()},
-        "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES)),
+        "code": code_of_process(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES)),
     }
 
 

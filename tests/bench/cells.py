@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -58,6 +59,12 @@ def code_version(root: Path, sources: Sequence[str]) -> str:
         [str(file.relative_to(root)), ast.dump(ast.parse(file.read_text()))] for file in files
     ]
     return sha256_hex(canonical_json(shapes))
+
+
+@cache
+def code_of_process(root: Path, sources: tuple[str, ...]) -> str:
+    """``code_version`` of what this process has imported: once, however many cells ask."""
+    return code_version(root, sources)
 
 
 def _modules(place: Path) -> list[Path]:

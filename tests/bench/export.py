@@ -30,7 +30,7 @@ from qcompile.emit.lower.difference import relative
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
 from qcompile.quant.fake_quantize import dequantize_weight, fake_quantize
 from qcompile.zoo import fashion_mnist
-from tests.bench.cells import Budget, Document, Json, Store, code_version
+from tests.bench.cells import Budget, Document, Json, Store, code_of_process
 from tests.bench.fashion import Labelled
 from tests.bench.matrix import ROOT
 
@@ -229,7 +229,7 @@ def result(case: Case, store: Store, budget: Budget) -> Document | None:
         **asdict(case),
         "recipe_text": recipe_path(case.recipe).read_text(),
         "packages": {name: version(name) for name in PACKAGES},
-        "code": code_version(ROOT, SOURCES),
+        "code": code_of_process(ROOT, SOURCES),
     }
     found = store.find(content)
     if found is not None or budget.is_spent:

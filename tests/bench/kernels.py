@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from tests.bench.cells import Budget, Document, Json, Store, code_version
+from tests.bench.cells import Budget, Document, Json, Store, code_of_process
 from tests.bench.child import answer
 from tests.bench.matrix import ROOT
 
@@ -70,7 +70,7 @@ def result(cell: Cell, store: Store, budget: Budget, runs: int) -> Document | No
         "peer_batches": list(cell.peer_batches),
         "runs": runs,
     }
-    content = {"kind": "kernels", **request, "code": code_version(ROOT, SOURCES)}
+    content = {"kind": "kernels", **request, "code": code_of_process(ROOT, SOURCES)}
     found = store.find(content)
     if found is not None or budget.is_spent:
         return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from tests.bench.accuracy import BUILD, COMPILER_SOURCES
-from tests.bench.cells import Document, code_version
+from tests.bench.cells import Document, code_of_process
 from tests.bench.language_rows import measured, options, report
 from tests.bench.matrix import ROOT
 
@@ -115,7 +115,7 @@ def main() -> None:
             "kind": "language",
             "recipe": text,
             "windows": [LENGTH, WINDOWS],
-            "code": code_version(ROOT, SOURCES),
+            "code": code_of_process(ROOT, SOURCES),
         }
         request = {
             "folder": str(FOLDER),

@@ -4,7 +4,7 @@ import re
 from typing import cast
 
 from tests.bench.accuracy import BENCH_SOURCES, BUILD, COMPILER_SOURCES, Bench
-from tests.bench.cells import Document, code_version
+from tests.bench.cells import Document, code_of_process
 from tests.bench.matrix import RECIPES, RESNET20, ROOT
 from tests.bench.request import QuantizedRequest
 
@@ -17,7 +17,7 @@ def text_result(
         "kind": kind,
         "recipe": text,
         "images": RESNET20.test_images,
-        "code": code_version(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES, "qcompile/methods")),
+        "code": code_of_process(ROOT, (*BENCH_SOURCES, *COMPILER_SOURCES, "qcompile/methods")),
     }
     request = QuantizedRequest(
         recipe=str(RECIPES / f"{kind}.qrecipe"),
