@@ -17,6 +17,7 @@ from qcompile.data.batches import as_batch, content_sha256, row_problem, rows
 from qcompile.data.import_factory import call_factory
 from qcompile.data.project import Project, project_around
 from qcompile.data.purpose import DATA
+from qcompile.data.reading import Reading
 from qcompile.data.reference import (
     CallableReference,
     HuggingFaceReference,
@@ -36,7 +37,7 @@ from qcompile.data.source_kinds import (
     unusable,
 )
 from qcompile.data.text import open_text
-from qcompile.data.tokens import CutSource, Tokens, has_tokens
+from qcompile.data.tokens import CutSource, has_tokens
 from qcompile.data.user_code import Raised, raised, run_user_code
 from qcompile.data.weights import open_weights
 from qcompile.diagnostics.codes import Code
@@ -46,23 +47,23 @@ from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.zoo.catalogue import DATA as ZOO
 from qcompile.zoo.catalogue import zoo_data
 
-ANY_LENGTH = Tokens()
+ANY_LENGTH = Reading()
 
 
 def open_data(
     reference: str,
     root: Path,
     trusted: frozenset[str] = frozenset(),
-    tokens: Tokens = ANY_LENGTH,
+    reading: Reading = ANY_LENGTH,
 ) -> tuple[DataSource | None, list[Diagnostic]]:
     """``root`` is the recipe's folder. One sample is read twice to see whether it stays equal."""
     try:
-        source = _open(reference, project_around(root, trusted), tokens)
+        source = _open(reference, project_around(root, trusted), reading)
         if isinstance(source, Diagnostic):
             return None, [source]
         if len(source) == 0:
             return None, [empty_data(reference)]
-        source = _of_length(reference, source, tokens.length)
+        source = _of_length(reference, source, reading.length)
         if isinstance(source, Diagnostic):
             return None, [source]
         same = content_sha256(source.read([0])) == content_sha256(source.read([0]))
@@ -123,7 +124,7 @@ def unknown_zoo_data(name: str) -> Diagnostic:
     )
 
 
-def _open(reference: str, project: Project, tokens: Tokens) -> DataSource | Diagnostic:
+def _open(reference: str, project: Project, reading: Reading) -> DataSource | Diagnostic:
     match parse_reference(reference, DATA):
         case ZooReference(name):
             item = zoo_data(name)
@@ -133,7 +134,7 @@ def _open(reference: str, project: Project, tokens: Tokens) -> DataSource | Diag
         case SafetensorsReference(file):
             return _open_file(reference, project.directory / file)
         case TextReference(file):
-            return open_text(reference, project.directory / file, tokens, project)
+            return open_text(reference, project.directory / file, reading, project)
         case CallableReference() as function:
             made = call_factory(function, (), DATA, project)
             return made if isinstance(made, Diagnostic) else _recognise(reference, made, project)

@@ -10,9 +10,9 @@ import torch
 
 from qcompile.data.project import Project
 from qcompile.data.purpose import DATA, MODEL
+from qcompile.data.reading import Reading
 from qcompile.data.reference import HuggingFaceReference, parse_reference
 from qcompile.data.source_kinds import MemorySource, unusable
-from qcompile.data.tokens import Tokens
 from qcompile.data.user_code import Raised, raised, run_user_code
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -52,7 +52,7 @@ class _Frame:
 
 
 def open_text(
-    reference: str, path: Path, tokens: Tokens, project: Project
+    reference: str, path: Path, reading: Reading, project: Project
 ) -> MemorySource | Diagnostic:
     """Windows side by side, without the rest of the text that fills none.
 
@@ -65,14 +65,14 @@ def open_text(
         return unusable(reference, f"cannot be read: {(error.strerror or str(error)).lower()}")
     except UnicodeDecodeError as error:
         return unusable(reference, f"is not UTF-8: byte {error.start}", "save it as UTF-8")
-    tokenizer = _tokenizer(reference, tokens.model, project)
+    tokenizer = _tokenizer(reference, reading.model, project)
     if isinstance(tokenizer, Diagnostic):
         return tokenizer
     encoded = run_user_code(lambda: (_frame(tokenizer, text), _ids(tokenizer, text)), project)
     if isinstance(encoded, Raised):
         return raised(reference, encoded, DATA)
     frame, ids = encoded
-    length = tokens.length or USUAL_LENGTH
+    length = reading.length or USUAL_LENGTH
     content = length - len(frame.around(()))
     if content < 1:
         return no_room(reference, length)

@@ -1,4 +1,4 @@
-"""Samples of token ids: how long they are, and by whose tokenizer a text becomes ids."""
+"""Samples of token ids, and how long they are."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,6 @@ from torch import Tensor
 
 from qcompile.data.batches import Batch, map_tensors, named_tensors
 from qcompile.data.source_kinds import DataSource
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What a recipe says of token ids, beside where they come from."""
-
-    model: str | None = None
-    """Its reference: a ``hf:`` folder has the tokenizer that reads ``text:`` data."""
-    length: int | None = None
-    """``seq_len``: the most ids of a sample; ``None``: as many as it has."""
 
 
 @dataclass(frozen=True, slots=True)

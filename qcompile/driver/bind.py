@@ -25,8 +25,8 @@ from qcompile.data.batches import model_arguments, split_off
 from qcompile.data.groups import lacks_groups
 from qcompile.data.input_check import InputSpec, expected_inputs
 from qcompile.data.model_source import LoadedModel, load_empty_model, load_model
+from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data
-from qcompile.data.tokens import Tokens
 from qcompile.data.weight_loading import finite_problems
 from qcompile.data.weights import MemoryWeights, WeightSource
 from qcompile.diagnostics.codes import Code
@@ -262,9 +262,9 @@ def _example(
         return Example(loaded.example_inputs)
     if recipe.calibration is None:
         raise CompileError([no_example(recipe)])
-    tokens = Tokens(recipe.model_reference, recipe.calibration.seq_len)
+    reading = Reading(recipe.model_reference, recipe.calibration.seq_len)
     reference = recipe.calibration.reference
-    source, problems = open_data(reference, recipe_folder(recipe), trusted, tokens)
+    source, problems = open_data(reference, recipe_folder(recipe), trusted, reading)
     if source is None:
         raise CompileError(problems)
     rows = source.read(range(min(BATCH, len(source))))

@@ -8,10 +8,10 @@ from torch import Tensor, fx
 from qcompile.data.batches import split_off
 from qcompile.data.flips import drawn_a_batch, unfit_flips, with_flips
 from qcompile.data.input_check import by_input, check_batch, other_sizes
+from qcompile.data.reading import Reading
 from qcompile.data.sampling import CalibrationSet, select_samples
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import open_data, source_of
-from qcompile.data.tokens import Tokens
 from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.batches import placeholder_batches
@@ -87,9 +87,9 @@ def batch_size(bound: Bound, asked: int) -> int:
 def _source(
     bound: Bound, reference: str, seq_len: int | None, data: object | None
 ) -> tuple[DataSource, list[Diagnostic]]:
-    tokens = Tokens(bound.recipe.model_reference, seq_len)
+    reading = Reading(bound.recipe.model_reference, seq_len)
     opened, problems = (
-        open_data(reference, bound.root, bound.trusted, tokens)
+        open_data(reference, bound.root, bound.trusted, reading)
         if data is None
         else source_of(reference, data, bound.root, seq_len)
     )

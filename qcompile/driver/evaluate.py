@@ -8,6 +8,7 @@ from torch import nn
 
 from qcompile.data.model_source import load_model
 from qcompile.data.project import project_around
+from qcompile.data.reading import Reading
 from qcompile.data.reference import is_text
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -18,7 +19,7 @@ from qcompile.driver.load import load, plan_of
 from qcompile.driver.measure import Evaluation, by_data, measure_all
 from qcompile.driver.plan import saved_params
 from qcompile.emit.lower.lowering import Lowering
-from qcompile.policy.core import EvaluationPlan
+from qcompile.policy.core import EvaluationPlan, PlanCore
 from qcompile.policy.imports import StoredTexts
 from qcompile.targets.names import REFERENCE
 
@@ -44,10 +45,10 @@ def evaluate(
     sample of ``data``. Raises ``CompileError`` when data and model do not fit.
     """
     asked = _asked(model, metrics, data, batch, labels, seq_len)
-    tokenizer = None if isinstance(model, nn.Module) else plan_of(model).core.model
+    reading = Reading() if isinstance(model, nn.Module) else _reading(plan_of(model).core)
     module = model if isinstance(model, nn.Module) else load(model, REFERENCE)
     module = module.to(device).eval()
-    return measure_all(module, reference, asked, Path(root), trusted, device, tokenizer)
+    return measure_all(module, reference, asked, Path(root), trusted, device, reading)
 
 
 def compare(
@@ -76,8 +77,12 @@ def compare(
         reference = _float_model(artifact, root, trusted).to(device)
         asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
     module = load(artifact, REFERENCE).to(device) if lowered is None else lowered.module
-    tokenizer = plan_of(artifact).core.model
-    return measure_all(module, reference, asked, root, trusted, device, tokenizer)
+    reading = _reading(plan_of(artifact).core)
+    return measure_all(module, reference, asked, root, trusted, device, reading)
+
+
+def _reading(core: PlanCore) -> Reading:
+    return Reading(core.model)
 
 
 def _recipe_folder(artifact: Path) -> Path:

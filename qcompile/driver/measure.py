@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 from qcompile.data.batches import model_arguments, rows, slice_rows, split_off
 from qcompile.data.input_check import does_not_fit
 from qcompile.data.metrics import Metric, Outcome, Tally, find_metric, unmeasurable
+from qcompile.data.reading import Reading
 from qcompile.data.reference import is_text
 from qcompile.data.source_kinds import DataSource
 from qcompile.data.sources import open_data
-from qcompile.data.tokens import Tokens
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.policy.core import EvaluationPlan
@@ -41,16 +41,16 @@ def measure_all(
     root: Path,
     trusted: frozenset[str],
     device: str | torch.device,
-    tokenizer: str | None = None,
+    reading: Reading,
 ) -> list[Evaluation]:
     """Everything that is ``asked``, in groups of the same data; modules are on ``device``.
 
-    ``tokenizer`` is the reference of the model whose tokenizer reads ``text:`` data.
+    Of ``reading`` what ``asked`` says itself does not count.
     """
     found: list[Evaluation] = []
     for group in by_data(asked):
-        tokens = Tokens(tokenizer, group[0].seq_len)
-        source, problems = open_data(group[0].reference, root, trusted, tokens)
+        of_group = replace(reading, length=group[0].seq_len)
+        source, problems = open_data(group[0].reference, root, trusted, of_group)
         if source is None:
             raise CompileError(problems)
         metrics = [_metric(item.metric, root, trusted) for item in group]

@@ -7,8 +7,8 @@ import torch
 from torch import fx
 
 from qcompile.data.metrics import find_metric
+from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data
-from qcompile.data.tokens import Tokens
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.bind import Bound
@@ -29,8 +29,8 @@ def check_measurable(bound: Bound, evaluations: Sequence[EvaluationPlan]) -> Non
     """Before the work begins: data and metrics can be found. Raises ``CompileError``."""
     problems: list[Diagnostic] = []
     for item in _needed(bound.recipe.requirements, evaluations):
-        tokens = Tokens(bound.recipe.model_reference, item.seq_len)
-        source, found = open_data(item.reference, bound.root, bound.trusted, tokens)
+        reading = Reading(bound.recipe.model_reference, item.seq_len)
+        source, found = open_data(item.reference, bound.root, bound.trusted, reading)
         problems += [] if source is not None else found
         metric = find_metric(item.metric, bound.root, bound.trusted)
         problems += [metric] if isinstance(metric, Diagnostic) else []
@@ -58,7 +58,7 @@ def judge_requirements(
         bound.root,
         bound.trusted,
         device,
-        bound.recipe.model_reference,
+        Reading(bound.recipe.model_reference),
     )
     figures: dict[RunFigure, float] = {
         which: _value(which, needed, found) for which in _figures(requirements)

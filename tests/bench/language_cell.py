@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 import qcompile
+from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data
-from qcompile.data.tokens import Tokens
 from qcompile.driver.run import RunOptions, run_subject
 from tests.bench.smollm2 import MODEL, TEST, make_folder
 
@@ -61,8 +61,8 @@ def measured(request: LanguageRequest) -> dict[str, object]:
 @torch.no_grad()
 def compared(quantized: nn.Module, folder: Path, request: LanguageRequest) -> dict[str, float]:
     """Perplexity of both; divergence and agreement of the next token, a mean over all."""
-    tokens = Tokens(f"hf:{MODEL}", request.length)
-    source, problems = open_data(f"text:{TEST}", folder, tokens=tokens)
+    reading = Reading(f"hf:{MODEL}", request.length)
+    source, problems = open_data(f"text:{TEST}", folder, reading=reading)
     assert source is not None, problems
     plain = LlamaForCausalLM.from_pretrained(folder / MODEL).eval()
     sums = {"loss": 0.0, "float_loss": 0.0, "kl": 0.0, "agreement": 0.0}

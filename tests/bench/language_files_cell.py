@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 import qcompile
+from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data
-from qcompile.data.tokens import Tokens
 from qcompile.driver.run import RunOptions, run_subject
 from tests.bench.smollm2 import CALIBRATION, LAYER, MODEL, TEST, make_folder, original
 
@@ -148,8 +148,8 @@ def _layers(model: LlamaForCausalLM) -> dict[str, nn.Module]:
 
 
 def _windows(folder: Path, text: str, length: int, places: Sequence[int]) -> list[Tensor]:
-    tokens = Tokens(f"hf:{MODEL}", length)
-    source, problems = open_data(f"text:{text}", folder, tokens=tokens)
+    reading = Reading(f"hf:{MODEL}", length)
+    source, problems = open_data(f"text:{text}", folder, reading=reading)
     assert source is not None, problems
     return [cast("dict[str, Tensor]", source.read([place]))["input_ids"] for place in places]
 

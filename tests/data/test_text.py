@@ -9,14 +9,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
+from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data, source_of
-from qcompile.data.tokens import Tokens
 from qcompile.diagnostics.codes import Code
 
 WORDS = ["[BOS]", "[EOS]", "[UNK]", "a", "b", "c", "d"]
 BOS, EOS, UNK, A, B, C, D = range(len(WORDS))
 MODEL = "hf:model"
-THREE = Tokens(MODEL, 3)
+THREE = Reading(MODEL, 3)
 
 
 def tokenizer(template=None):
@@ -43,14 +43,14 @@ def save(project):
     return write
 
 
-def opened(project, tokens=THREE):
-    source, problems = open_data("text:a.txt", project, tokens=tokens)
+def opened(project, reading=THREE):
+    source, problems = open_data("text:a.txt", project, reading=reading)
     assert source is not None, problems
     return source
 
 
-def problem(project, tokens=THREE):
-    source, problems = open_data("text:a.txt", project, tokens=tokens)
+def problem(project, reading=THREE):
+    source, problems = open_data("text:a.txt", project, reading=reading)
     assert source is None
     (one,) = problems
     return one
@@ -78,7 +78,7 @@ def test_each_window_has_what_stands_around_a_text(save, template, windows):
 
 
 def test_special_tokens_that_the_text_spells_stay_in_it(save):
-    source = opened(save("a [EOS] b", tokenizer("[BOS] $A")), Tokens(MODEL, 4))
+    source = opened(save("a [EOS] b", tokenizer("[BOS] $A")), Reading(MODEL, 4))
     assert source.read([0])["input_ids"].tolist() == [[BOS, A, EOS, B]]
 
 
@@ -90,7 +90,7 @@ def test_limits_of_the_tokenizer_itself_do_not_count(save):
 
 
 def test_the_usual_length(save):
-    source = opened(save("a " * 1030), Tokens(MODEL))
+    source = opened(save("a " * 1030), Reading(MODEL))
     assert source.read([0])["input_ids"].shape == (1, 512)
     assert len(source) == 2
 
@@ -103,19 +103,19 @@ def test_line_ends_are_those_of_the_file(save):
 
 
 @pytest.mark.parametrize(
-    ("text", "tokens", "code", "words"),
+    ("text", "reading", "code", "words"),
     [
-        ("a b", Tokens(MODEL, 3), Code.EMPTY_DATA, "has 2 tokens, and a sample takes 3"),
-        ("", Tokens(MODEL, 3), Code.EMPTY_DATA, "has 0 tokens"),
-        (b"\xff\xfe", Tokens(MODEL, 3), Code.DATA_REFERENCE, "is not UTF-8: byte 0"),
-        ("a", Tokens(None, 3), Code.DATA_REFERENCE, "the model is no `hf:` folder"),
-        ("a", Tokens("zoo:resnet20"), Code.DATA_REFERENCE, "the model is no `hf:` folder"),
-        ("a", Tokens("ResNet"), Code.DATA_REFERENCE, "the model is no `hf:` folder"),
-        ("a", Tokens("hf:other"), Code.DATA_REFERENCE, "`other` has no `tokenizer.json`"),
+        ("a b", Reading(MODEL, 3), Code.EMPTY_DATA, "has 2 tokens, and a sample takes 3"),
+        ("", Reading(MODEL, 3), Code.EMPTY_DATA, "has 0 tokens"),
+        (b"\xff\xfe", Reading(MODEL, 3), Code.DATA_REFERENCE, "is not UTF-8: byte 0"),
+        ("a", Reading(None, 3), Code.DATA_REFERENCE, "the model is no `hf:` folder"),
+        ("a", Reading("zoo:resnet20"), Code.DATA_REFERENCE, "the model is no `hf:` folder"),
+        ("a", Reading("ResNet"), Code.DATA_REFERENCE, "the model is no `hf:` folder"),
+        ("a", Reading("hf:other"), Code.DATA_REFERENCE, "`other` has no `tokenizer.json`"),
     ],
 )
-def test_what_makes_no_samples(save, text, tokens, code, words):
-    found = problem(save(text), tokens)
+def test_what_makes_no_samples(save, text, reading, code, words):
+    found = problem(save(text), reading)
     assert found.code is code
     assert words in found.message
     assert found.help
@@ -140,7 +140,7 @@ def test_a_tokenizer_that_fails_is_no_fault_of_ours(save):
 
 
 def test_special_tokens_alone_fill_no_sample(save):
-    found = problem(save("a b", tokenizer("[BOS] $A [EOS]")), Tokens(MODEL, 2))
+    found = problem(save("a b", tokenizer("[BOS] $A [EOS]")), Reading(MODEL, 2))
     assert found.code is Code.DATA_REFERENCE
     assert found.help == "raise `seq_len`"
 
