@@ -124,6 +124,11 @@ def _top(k: int, name: str) -> Callable[[Outcome], tuple[float, int]]:
         if labels.shape != logits.shape[:-1]:
             reason = f"needs one label for each of {list(logits.shape)}, not {list(labels.shape)}"
             raise CompileError([unmeasurable(name, reason)])
+        if labels.numel() and int(labels.max()) >= logits.shape[-1]:
+            reason = (
+                f"meets the label {int(labels.max())}, and there are {logits.shape[-1]} outputs"
+            )
+            raise CompileError([unmeasurable(name, reason, "labels count from 0")])
         best = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
         hits = (best == labels.unsqueeze(-1)).any(-1)
         return float(hits.sum()), labels.numel()

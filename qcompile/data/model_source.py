@@ -17,6 +17,7 @@ from qcompile.data.purpose import MODEL
 from qcompile.data.reference import (
     CallableReference,
     HuggingFaceReference,
+    ImagesReference,
     SafetensorsReference,
     TextReference,
     ZooReference,
@@ -205,7 +206,7 @@ def _build(
             if isinstance(module, Diagnostic):
                 return module
             return not_a_module(reference, module)
-        case SafetensorsReference() | TextReference():
+        case SafetensorsReference() | TextReference() | ImagesReference():
             raise AssertionError("parse_reference refuses data where a model is needed")
         case Diagnostic() as problem:
             return problem

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from qcompile.data.purpose import DATA, MODEL, Purpose
-from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 
 
@@ -49,6 +48,14 @@ class TextReference:
 
 
 @dataclass(frozen=True, slots=True)
+class ImagesReference:
+    directory: str
+
+    def __str__(self) -> str:
+        return f"images:{self.directory}"
+
+
+@dataclass(frozen=True, slots=True)
 class HuggingFaceReference:
     directory: str
 
@@ -57,17 +64,21 @@ class HuggingFaceReference:
 
 
 Reference: TypeAlias = (
-    CallableReference | ZooReference | SafetensorsReference | TextReference | HuggingFaceReference
+    CallableReference
+    | ZooReference
+    | SafetensorsReference
+    | TextReference
+    | ImagesReference
+    | HuggingFaceReference
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A prefix, what may be referred to by it, and the way out while it does not work yet."""
+    """A prefix, and what may be referred to by it."""
 
     prefix: str
     purposes: tuple[Purpose, ...]
-    instead: str | None = None
 
 
 FORMS: tuple[Form, ...] = (
@@ -75,7 +86,7 @@ FORMS: tuple[Form, ...] = (
     Form("safetensors", (DATA,)),
     Form("hf", (MODEL,)),
     Form("text", (DATA,)),
-    Form("images", (DATA,), "write a function that returns images, and name it `module:function`"),
+    Form("images", (DATA,)),
 )
 
 
@@ -84,6 +95,7 @@ _PREFIXED: Mapping[str, Callable[[str], Reference]] = MappingProxyType(
         "zoo": ZooReference,
         "safetensors": SafetensorsReference,
         "text": TextReference,
+        "images": ImagesReference,
         "hf": HuggingFaceReference,
     }
 )
@@ -96,8 +108,6 @@ def parse_reference(text: str, purpose: Purpose) -> Reference | Diagnostic:
         return _parse_callable(text, purpose)
     if purpose not in form.purposes:
         return wrong_purpose(text, form, purpose)
-    if form.instead is not None:
-        return not_available(text, form.prefix, form.instead)
     if not rest:
         return malformed(text, purpose)
     return _PREFIXED[form.prefix](rest)
@@ -109,7 +119,7 @@ def is_text(text: str) -> bool:
 
 def malformed(text: str, purpose: Purpose) -> Diagnostic:
     """QR520, QR710 or QR713: the text has none of the forms of a reference."""
-    forms = [f"`{form.prefix}:...`" for form in FORMS if _works(form, purpose)]
+    forms = [f"`{form.prefix}:...`" for form in FORMS if purpose in form.purposes]
     others = f"; other forms are {', '.join(forms)}" if forms else ""
     guess = _as_dotted(text)
     return Diagnostic(
@@ -132,16 +142,6 @@ def wrong_purpose(text: str, form: Form, purpose: Purpose) -> Diagnostic:
     )
 
 
-def not_available(text: str, prefix: str, instead: str) -> Diagnostic:
-    """QR290: the form belongs to the language, but this version cannot follow it."""
-    return Diagnostic(
-        Code.NOT_AVAILABLE,
-        f"`{prefix}:` references are not available in this version",
-        subject=text,
-        help=instead,
-    )
-
-
 def _parse_callable(text: str, purpose: Purpose) -> Reference | Diagnostic:
     module, _, attribute = text.partition(":")
     if not (_is_name(attribute) and all(map(_is_name, module.split(".")))):
@@ -151,10 +151,6 @@ def _parse_callable(text: str, purpose: Purpose) -> Reference | Diagnostic:
 
 def _is_name(part: str) -> bool:
     return part.isidentifier() and not iskeyword(part)
-
-
-def _works(form: Form, purpose: Purpose) -> bool:
-    return purpose in form.purposes and form.instead is None
 
 
 def _as_dotted(text: str) -> str | None:

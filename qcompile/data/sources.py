@@ -14,6 +14,7 @@ from torch.utils.data import (
 )
 
 from qcompile.data.batches import as_batch, content_sha256, row_problem, rows
+from qcompile.data.images import open_images
 from qcompile.data.import_factory import call_factory
 from qcompile.data.project import Project, project_around
 from qcompile.data.purpose import DATA
@@ -21,6 +22,7 @@ from qcompile.data.reading import Reading
 from qcompile.data.reference import (
     CallableReference,
     HuggingFaceReference,
+    ImagesReference,
     SafetensorsReference,
     TextReference,
     ZooReference,
@@ -135,6 +137,8 @@ def _open(reference: str, project: Project, reading: Reading) -> DataSource | Di
             return _open_file(reference, project.directory / file)
         case TextReference(file):
             return open_text(reference, project.directory / file, reading, project)
+        case ImagesReference(directory):
+            return open_images(reference, project.directory / directory, reading, project)
         case CallableReference() as function:
             made = call_factory(function, (), DATA, project)
             return made if isinstance(made, Diagnostic) else _recognise(reference, made, project)

@@ -262,7 +262,7 @@ def _example(
         return Example(loaded.example_inputs)
     if recipe.calibration is None:
         raise CompileError([no_example(recipe)])
-    reading = Reading(recipe.model_reference, recipe.calibration.seq_len)
+    reading = Reading(recipe.model_reference, recipe.calibration.seq_len, recipe.images)
     reference = recipe.calibration.reference
     source, problems = open_data(reference, recipe_folder(recipe), trusted, reading)
     if source is None:

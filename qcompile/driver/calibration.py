@@ -87,7 +87,7 @@ def batch_size(bound: Bound, asked: int) -> int:
 def _source(
     bound: Bound, reference: str, seq_len: int | None, data: object | None
 ) -> tuple[DataSource, list[Diagnostic]]:
-    reading = Reading(bound.recipe.model_reference, seq_len)
+    reading = Reading(bound.recipe.model_reference, seq_len, bound.recipe.images)
     opened, problems = (
         open_data(reference, bound.root, bound.trusted, reading)
         if data is None

@@ -82,7 +82,7 @@ def compare(
 
 
 def _reading(core: PlanCore) -> Reading:
-    return Reading(core.model)
+    return Reading(core.model, images=core.images)
 
 
 def _recipe_folder(artifact: Path) -> Path:

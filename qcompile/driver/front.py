@@ -100,7 +100,7 @@ def with_model(recipe: Recipe, reference: str) -> Recipe:
     own = recipe.model
     span = recipe.source.span(0, 0) if own is None else own.span
     inputs = () if own is None else own.inputs
-    return replace(recipe, model=Model(reference, (), None, inputs, span))
+    return replace(recipe, model=Model(reference, (), None, inputs, recipe.images, span))
 
 
 def _pack(name: str) -> Recipe:

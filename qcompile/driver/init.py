@@ -1,9 +1,11 @@
 """``init``: from a model alone to a recipe that can be planned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from qcompile.data.image_processing import PROCESSOR
 from qcompile.data.purpose import MODEL
 from qcompile.data.reference import (
     CallableReference,
@@ -24,6 +26,7 @@ from qcompile.driver.starting_policy import Start, starting_policy
 from qcompile.driver.starting_recipe import (
     UNKNOWN,
     StartingData,
+    pictures,
     probe_text,
     recipe_text,
     shipped,
@@ -65,13 +68,11 @@ def init(
         raise CompileError([unknown_inputs(reference)])
     probe = _lowered(Source(str(path), probe_text(reference, inputs)))
     seen = look(probe, trusted=trusted, preview=True)
-    takes_words = _takes_words(seen)
-    start = starting_policy(seen.sites, takes_words=takes_words)
+    start = starting_policy(seen.sites, takes_words=_takes_words(seen))
     if start is None:
         raise CompileError([nothing_to_quantize(reference)])
     named = [name for name, _ in seen.example.named(seen.loaded.module)]
-    takes_ids = takes_words and named == ["input_ids"]
-    data = _data(reference, start, takes_ids=takes_ids, longest=_longest_text(seen))
+    data = _data(reference, start, named, seen)
     text = _laid_out(path, recipe_text(reference, inputs, start, data))
     found = _preview(text, seen, trusted)
     problems = write(path, text.text)
@@ -114,15 +115,18 @@ def _longest_text(seen: Seen) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def _data(reference: str, start: Start, *, takes_ids: bool, longest: int | None) -> StartingData:
-    """``longest`` text that the model takes, if it says so."""
-    match parse_reference(reference, MODEL):
-        case ZooReference(name):
+def _data(reference: str, start: Start, inputs: Sequence[str], seen: Seen) -> StartingData:
+    """``inputs`` are the names of what the model takes."""
+    match parse_reference(reference, MODEL), inputs:
+        case ZooReference(name), _:
             model = zoo_model(name)
             assert model is not None  # it was looked at
             return shipped(f"zoo:{model.data}/calib", f"zoo:{model.data}/test")
-        case HuggingFaceReference() if takes_ids:
-            return texts(longest, is_measured=start.library == "decoder")
+        case HuggingFaceReference(), ["input_ids"]:
+            return texts(_longest_text(seen), is_measured=start.library == "decoder")
+        case HuggingFaceReference(), ["pixel_values"] if PROCESSOR in seen.loaded.description:
+            name = type(seen.loaded.module).__name__
+            return pictures(are_classified=name.endswith("ForImageClassification"))
         case _:
             return UNKNOWN
 

@@ -9,8 +9,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from qcompile.data.batches import model_arguments, rows, slice_rows, split_off
+from qcompile.data.images import ImageSource
 from qcompile.data.input_check import does_not_fit
-from qcompile.data.metrics import Metric, Outcome, Tally, find_metric, unmeasurable
+from qcompile.data.metrics import (
+    Metric,
+    Outcome,
+    Tally,
+    find_metric,
+    primary_output,
+    unmeasurable,
+)
 from qcompile.data.reading import Reading
 from qcompile.data.reference import is_text
 from qcompile.data.source_kinds import DataSource
@@ -104,6 +112,7 @@ def _measure(
                 labels=None if target is None else target.to(device),
                 batch=batch,
             )
+            _check_classes(source, outcome, metrics)
             ours = [t.plus(m.measure(outcome)) for t, m in zip(ours, metrics, strict=True)]
             if reference is not None:
                 outcome = replace(outcome, outputs=outcome.reference)
@@ -118,6 +127,19 @@ def _measure(
         )
         for metric, our, their in zip(metrics, ours, theirs, strict=True)
     ]
+
+
+def _check_classes(source: DataSource, outcome: Outcome, metrics: Sequence[Metric]) -> None:
+    """Folders that are numbered by their order are the model's classes only if all are there."""
+    asked = next((metric.name for metric in metrics if metric.name in OF_CLASSES), None)
+    outputs = primary_output(outcome.outputs)
+    if asked is None or outputs is None or not isinstance(source, ImageSource):
+        return
+    if source.ordered_classes not in (None, outputs.shape[-1]):
+        there = f"`{source.name}` has {source.ordered_classes} folders"
+        reason = f"cannot tell classes: {there}, the model {outputs.shape[-1]} outputs"
+        way_out = "name each folder by the number of its class, counted from 0"
+        raise CompileError([unmeasurable(asked, reason, way_out)])
 
 
 def _outputs(

@@ -173,6 +173,7 @@ def make_plan(
         tool=_tool(),
         model=recipe.model.reference if recipe.model else type(bound.model).__name__,
         weights=recipe.model.weights if recipe.model else None,
+        images=recipe.images,
         recipe=tuple(
             FileHash(name=name, sha256=sha256_hex(text.encode())) for name, text in texts.items()
         ),

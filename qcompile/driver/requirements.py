@@ -29,7 +29,7 @@ def check_measurable(bound: Bound, evaluations: Sequence[EvaluationPlan]) -> Non
     """Before the work begins: data and metrics can be found. Raises ``CompileError``."""
     problems: list[Diagnostic] = []
     for item in _needed(bound.recipe.requirements, evaluations):
-        reading = Reading(bound.recipe.model_reference, item.seq_len)
+        reading = Reading(bound.recipe.model_reference, item.seq_len, bound.recipe.images)
         source, found = open_data(item.reference, bound.root, bound.trusted, reading)
         problems += [] if source is not None else found
         metric = find_metric(item.metric, bound.root, bound.trusted)
@@ -58,7 +58,7 @@ def judge_requirements(
         bound.root,
         bound.trusted,
         device,
-        Reading(bound.recipe.model_reference),
+        Reading(bound.recipe.model_reference, images=bound.recipe.images),
     )
     figures: dict[RunFigure, float] = {
         which: _value(which, needed, found) for which in _figures(requirements)

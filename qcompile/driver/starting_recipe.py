@@ -58,6 +58,27 @@ evaluate perplexity {{
     )
 
 
+def pictures(*, are_classified: bool) -> StartingData:
+    """The model says what they go through."""
+    return StartingData(
+        note="""\
+# To be replaced: a folder of pictures like those that the model is to see, beside this
+# file. `qcompile plan --preview` does without it.""",
+        calibrate="""\
+  data = "images:calibration"
+  samples = 256
+  batch = 32
+  seed = 1""",
+        evaluate="""\
+evaluate top1 {
+  data = "images:test"  # a folder for each class
+  batch = 32
+}"""
+        if are_classified
+        else None,
+    )
+
+
 def shipped(calibration: str, test: str) -> StartingData:
     """Both come with the model."""
     return StartingData(

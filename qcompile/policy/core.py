@@ -13,6 +13,7 @@ from qcompile.methods.tuning import Tuning
 from qcompile.policy.choice import ChoicePlan
 from qcompile.policy.document import Frozen
 from qcompile.policy.graph_facts import GraphFacts
+from qcompile.policy.images import Images
 from qcompile.policy.rotation import BALANCE
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.run_forecast import RunForecast
@@ -183,6 +184,8 @@ class PlanCore(Frozen):
     tool: str
     model: str
     weights: str | None
+    images: Images | None = Field(default=None, exclude_if=lambda images: images is None)
+    """Written only where the recipe says it, so that plans without keep their hash."""
     recipe: tuple[FileHash, ...]
     """The recipe itself, then every file that it imports."""
     params: tuple[ParameterPlan, ...] = ()

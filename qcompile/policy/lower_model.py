@@ -5,6 +5,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
 from qcompile.policy.attributes import Attribute, Shape, given_twice, integer, listed, read
 from qcompile.policy.expression import Checker
+from qcompile.policy.lower_images import lower_images
 from qcompile.policy.recipe import Input, Model
 from qcompile.policy.type_errors import wrong_type
 from qcompile.policy.unavailable import not_available
@@ -15,6 +16,7 @@ TABLE = (
     Attribute("weights", Shape.TEXT),
     Attribute("input", Shape.RAW),
     Attribute("inputs", Shape.RAW),
+    Attribute("images", Shape.RAW),
     Attribute("strict", Shape.FLAG),
     Attribute("leaf", Shape.TEXTS, carried_out=False),
 )
@@ -30,11 +32,13 @@ def lower_model(node: ModelBlock, checker: Checker) -> Model:
     if strict is not None and settings.flag("strict") is False:
         way_out = "leave it out: the weights must fit the model"
         checker.report(not_available("`strict = false`", strict.span, way_out))
+    images = settings.attr("images")
     return Model(
         reference=node.reference.value,
         args=settings.items("args"),
         weights=settings.text("weights"),
         inputs=_inputs(one, several, checker),
+        images=None if images is None else lower_images(images, checker),
         span=node.reference.span,
     )
 

@@ -12,6 +12,7 @@ from qcompile.methods.axes import Flip
 from qcompile.methods.tuning import Tuning
 from qcompile.policy.change import Change
 from qcompile.policy.claim import Claim, Predicted, Resource, ResourceName, measures
+from qcompile.policy.images import Images
 from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.scheme import Scheme
 from qcompile.policy.selector import Selector
@@ -41,6 +42,8 @@ class Model:
     weights: str | None
     inputs: tuple[Input, ...]
     """Empty: the batches of the data say what the inputs are."""
+    images: Images | None
+    """What ``images:`` data goes through; ``None``: what the model itself brings for it."""
     span: Span
     """The reference string."""
 
@@ -322,3 +325,7 @@ class Recipe:
     @property
     def model_reference(self) -> str | None:
         return None if self.model is None else self.model.reference
+
+    @property
+    def images(self) -> Images | None:
+        return None if self.model is None else self.model.images

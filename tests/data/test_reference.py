@@ -3,6 +3,7 @@ import pytest
 from qcompile.data.purpose import DATA, METRIC, MODEL
 from qcompile.data.reference import (
     CallableReference,
+    ImagesReference,
     SafetensorsReference,
     TextReference,
     ZooReference,
@@ -27,6 +28,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic
             SafetensorsReference("data/calib.safetensors"),
         ),
         ("text:data/calib.txt", DATA, TextReference("data/calib.txt")),
+        ("images:data/photos", DATA, ImagesReference("data/photos")),
         ("metrics:f1", METRIC, CallableReference("metrics", "f1")),
     ],
 )
@@ -61,13 +63,6 @@ def test_a_path_or_a_call_gets_the_form_it_was_meant_to_have(text, guess):
     problem = parse_reference(text, MODEL)
     assert isinstance(problem, Diagnostic)
     assert problem.help == f"did you mean `{guess}`?"
-
-
-def test_a_form_of_later_versions_says_what_to_do_now():
-    problem = parse_reference("images:dir", DATA)
-    assert isinstance(problem, Diagnostic)
-    assert problem.code is Code.NOT_AVAILABLE
-    assert problem.help is not None
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_every_bad_source_has_its_code(root, name, code, words):
     [
         ("zoo:fashion_mnist", Code.DATA_REFERENCE),
         ("text:a.txt", Code.DATA_REFERENCE),
-        ("images:folder", Code.NOT_AVAILABLE),
+        ("images:absent", Code.DATA_REFERENCE),
         ("hf:model", Code.DATA_REFERENCE),
         ("a:b()", Code.DATA_REFERENCE),
         ("no_module:x", Code.DATA_REFERENCE),
