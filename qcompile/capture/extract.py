@@ -2,9 +2,8 @@
 
 from torch import fx
 
-from qcompile.capture.kinds import is_structural
+from qcompile.capture.memory import written_memory
 from qcompile.capture.node_meta import NodeFacts, facts, set_facts
-from qcompile.capture.operations import mutates
 from qcompile.capture.unit import Unit
 
 
@@ -44,19 +43,7 @@ def _at_the_edge(known: NodeFacts) -> NodeFacts:
 
 def _written_inputs(module: fx.GraphModule, unit: Unit, sources: dict[str, fx.Node]) -> list[str]:
     """Inputs that a node of the unit writes to, directly or through views."""
-    written: list[str] = []
+    written: set[str] = set()
     for name in unit.nodes:
-        node = sources[name]
-        if not mutates(node, module):
-            continue
-        base = node.all_input_nodes[0]
-        while base.name not in unit.inputs and _may_alias(base, module):
-            base = base.all_input_nodes[0]
-        if base.name in unit.inputs and base.name not in written:
-            written.append(base.name)
-    return written
-
-
-def _may_alias(node: fx.Node, module: fx.GraphModule) -> bool:
-    """Whether the value may share memory with the node's first input."""
-    return bool(node.all_input_nodes) and (is_structural(node, module) or mutates(node, module))
+        written |= {node.name for node in written_memory(module, sources[name])}
+    return [name for name in unit.inputs if name in written]

@@ -104,10 +104,12 @@ def property_name(function: Callable[..., object]) -> str:
 
 def is_in_place_call(function: Callable[..., object], kwargs: Mapping[str, object]) -> bool:
     """Whether the call writes to a tensor that it was given."""
-    name = function_name(function)
-    in_place_name = name.endswith("_") and not name.endswith("__")
+    return function in _IN_PLACE_TARGETS or _writes(function_name(function), kwargs)
+
+
+def _writes(name: str, kwargs: Mapping[str, object]) -> bool:
     return (
-        in_place_name
+        (name.endswith("_") and not name.endswith("__"))
         or name in _IN_PLACE
         or name == "__setitem__"
         or kwargs.get("inplace") is True
@@ -129,11 +131,9 @@ def mutates(node: fx.Node, module: nn.Module) -> bool:
     """Whether running ``node`` writes to one of its inputs."""
     match node.op:
         case "call_function":
-            function = cast("Callable[..., object]", node.target)
-            return function in _IN_PLACE_TARGETS or is_in_place_call(function, node.kwargs)
+            return is_in_place_call(cast("Callable[..., object]", node.target), node.kwargs)
         case "call_method":
-            name = str(node.target)
-            return name.endswith("_") and not name.endswith("__")
+            return _writes(str(node.target), node.kwargs)
         case "call_module":
             return getattr(module_at(module, str(node.target)), "inplace", False) is True
         case _:

@@ -8,9 +8,8 @@ from typing import cast
 
 from torch import Tensor, fx
 
-from qcompile.capture.kinds import is_structural
+from qcompile.capture.memory import overwritten
 from qcompile.capture.node_meta import facts
-from qcompile.capture.operations import mutates
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.interop.onnx_file import OnnxModel, OnnxNode, OnnxValue
 from qcompile.interop.onnx_graph import ELEMENT_TYPES, OnnxGraph, UnsupportedCallError, Value
@@ -28,7 +27,7 @@ def check_operations(module: fx.GraphModule) -> list[Diagnostic]:
         if node.op in CALLS and row_of(node, module) is None:
             found.setdefault(operation(node, module), node)
     problems = [no_operation(f"`{name}`", node.name) for name, node in found.items()]
-    return [*problems, *_overwritten(module)]
+    return [*problems, *_read_when_overwritten(module)]
 
 
 def emit(
@@ -162,28 +161,11 @@ class _Emission:
             self.outputs.append(OnnxValue(name, ELEMENT_TYPES[value.dtype], value.shape))
 
 
-def _overwritten(module: fx.GraphModule) -> Iterator[Diagnostic]:
+def _read_when_overwritten(module: fx.GraphModule) -> Iterator[Diagnostic]:
     """Values that an operation writes to and that are read again: ONNX writes to nothing."""
-    place = {node: number for number, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
-        if not mutates(node, module) or not node.all_input_nodes:
-            continue
-        memory = _sharing_memory(node.all_input_nodes[0], module)
-        if any(place[user] > place[node] for item in memory for user in item.users):
+        if any(user > node for item in overwritten(module, node) for user in item.users):
             yield no_operation("a value that is read again after it was written to", node.name)
-
-
-def _sharing_memory(node: fx.Node, module: fx.GraphModule) -> set[fx.Node]:
-    """``node`` with what it may be a view of, and the views of those."""
-    while is_structural(node, module) and node.all_input_nodes:
-        node = node.all_input_nodes[0]
-    found: set[fx.Node] = set()
-    waiting = [node]
-    while waiting:
-        item = waiting.pop()
-        found.add(item)
-        waiting.extend(user for user in item.users if is_structural(user, module))
-    return found
 
 
 def _identity(source: str, name: str) -> OnnxNode:

@@ -12,7 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
-from qcompile.passes.sweep_node import attribute, is_in_place, operation
+from qcompile.capture.operations import mutates
+from qcompile.passes.sweep_node import attribute, operation
 from qcompile.passes.sweep_values import Value, map_tensors
 from qcompile.passes.tail import Tail
 from qcompile.policy.core import TensorPlan
@@ -126,7 +127,7 @@ class Block:
 
     def own(self, taken: dict[str, Value]) -> dict[str, Value]:
         """Values that the stretch may spoil: copies if it works in place."""
-        if not any(is_in_place(self.module, node) for node in self.nodes):
+        if not any(mutates(node, self.module) for node in self.nodes):
             return taken
         return {name: map_tensors(value, Tensor.clone) for name, value in taken.items()}
 

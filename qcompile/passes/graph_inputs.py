@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, fx
 
-from qcompile.passes.sweep_node import is_in_place
+from qcompile.capture.operations import mutates
 from qcompile.passes.sweep_values import Value
 
 
@@ -13,7 +13,7 @@ def graph_inputs(
     module: fx.GraphModule, batches: Sequence[Mapping[str, Tensor]], device: torch.device
 ) -> Iterator[tuple[str, list[Value]]]:
     """By placeholder that is read, one value a batch; copies if the graph works in place."""
-    copy = any(is_in_place(module, node) for node in module.graph.nodes)
+    copy = any(mutates(node, module) for node in module.graph.nodes)
     for node in module.graph.find_nodes(op="placeholder"):
         if node.users:
             yield node.name, [_value(node, batch, device, copy=copy) for batch in batches]

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.capture.lifetimes import Lifetimes
+from qcompile.capture.operations import mutates
 from qcompile.capture.unit import Unit
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.graph_inputs import graph_inputs
 from qcompile.passes.site_context import SiteContext
 from qcompile.passes.sweep_guard import check_finite
-from qcompile.passes.sweep_node import is_in_place, operation
+from qcompile.passes.sweep_node import operation
 from qcompile.passes.sweep_site import quantize_site
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value, batch_size, map_tensors, relative_error
@@ -171,7 +172,7 @@ class _Walk:
 
     def _unspoilt(self, node: fx.Node) -> Streams:
         """What ``node`` may be tried on: copies of what it reads, if it would change that."""
-        if not is_in_place(self._module, node):
+        if not mutates(node, self._module):
             return self._streams
         read = {used.name for used in node.all_input_nodes if used.op != "get_attr"}
         streams = Streams()

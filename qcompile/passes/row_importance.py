@@ -17,10 +17,11 @@ from torch import Tensor, fx
 
 from qcompile.capture.main_output import main_output
 from qcompile.capture.node_meta import facts
+from qcompile.capture.operations import mutates
 from qcompile.capture.unit import Unit
 from qcompile.data.metrics import primary_output
 from qcompile.passes.layer_form import layer_form
-from qcompile.passes.sweep_node import Operation, is_in_place, operation
+from qcompile.passes.sweep_node import Operation, operation
 from qcompile.passes.sweep_values import Value, map_tensors, tensors_in
 from qcompile.quant.geometry import output_rows
 
@@ -95,7 +96,7 @@ class _Walk:
         self._end = None if end is None else end.name
         self._device = device
         self._names = names
-        self._copies = any(is_in_place(module, node) for node in nodes.values())
+        self._copies = any(mutates(node, module) for node in nodes.values())
         self._defaults = {
             node.name: node.args[0]
             for node in nodes.values()

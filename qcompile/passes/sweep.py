@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.capture.lifetimes import Lifetimes, is_result
+from qcompile.capture.operations import mutates
 from qcompile.capture.unit import Unit
 from qcompile.compat.heap import give_back_freed
 from qcompile.methods.tuning import Tuning
@@ -25,7 +26,7 @@ from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.row_importance import row_importance
 from qcompile.passes.solvers import unit_seed
 from qcompile.passes.sweep_guard import check_finite
-from qcompile.passes.sweep_node import attribute, is_in_place, operation
+from qcompile.passes.sweep_node import attribute, operation
 from qcompile.passes.sweep_progress import Progress, SweepStep
 from qcompile.passes.sweep_result import Recomputed, ResultFigures
 from qcompile.passes.sweep_site import SiteContext, SiteFigures, quantize_site, weight_names
@@ -254,14 +255,14 @@ class _Walk:
     def _wanted(self, node: fx.Node, site: SitePlan, tuning: Tuning) -> Sequence[Value]:
         """The float output, where a solver of the layer fits it; else nothing, to save memory."""
         solves = tuning.uses_moments and site.has_weight
-        if not solves or is_in_place(self.module, node):
+        if not solves or mutates(node, self.module):
             return []
         made = Recomputed(self._evaluation(node, quantized=False), len(self.batches))
         return made if node.name in self.results else list(made)
 
     def _inputs(self, names: Sequence[str], nodes: Sequence[str]) -> Inputs:
         """The cached values that a reconstruction starts from; copies if it works in place."""
-        in_place = any(is_in_place(self.module, self.nodes[name]) for name in nodes)
+        in_place = any(mutates(self.nodes[name], self.module) for name in nodes)
 
         def kept(values: list[Value]) -> list[Value]:
             return [map_tensors(v, Tensor.clone) for v in values] if in_place else list(values)
@@ -385,7 +386,7 @@ class _Walk:
             self.streams.put(name, found[0], None if quantized is None else found[1])
 
     def _split_if_in_place(self, node: fx.Node) -> None:
-        if is_in_place(self.module, node):
+        if mutates(node, self.module):
             for used in node.all_input_nodes:
                 if used.op != "get_attr":
                     self.streams.split(used.name)

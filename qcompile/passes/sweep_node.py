@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter, setitem
+from operator import attrgetter
 from typing import cast
 
 import torch
@@ -104,30 +104,6 @@ def name_in_leaf(module: nn.Module, leaf: nn.Module, path: str) -> str:
         if own is parameter:
             return name
     raise ValueError(f"`{path}` is no parameter of the module it was planned for")
-
-
-def is_in_place(module: fx.GraphModule, node: fx.Node) -> bool:
-    """The node changes one of its arguments."""
-    if node.kwargs.get("inplace") is True or "out" in node.kwargs:
-        return True
-    match node.op:
-        case "call_module":
-            return getattr(module.get_submodule(str(node.target)), "inplace", False) is True
-        case "call_method":
-            name = str(node.target)
-        case "call_function":
-            name = getattr(node.target, "__name__", "")
-        case _:
-            return False
-    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
-
-
-_IN_PLACE_OPERATORS = frozenset(
-    {setitem.__name__, "__setitem__"}
-    | {f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")}
-    | {"iand", "ior", "ixor", "ilshift", "irshift"}
-    | {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "and", "or", "xor", "pow")}
-)
 
 
 def _state(leaf: nn.Module) -> Iterator[tuple[str, Tensor]]:

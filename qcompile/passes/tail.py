@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.capture.main_output import main_output
-from qcompile.capture.roles import Role, role_of
+from qcompile.capture.memory import memory_of, written_memory
+from qcompile.capture.operations import mutates
 from qcompile.data.metrics import primary_output
-from qcompile.passes.sweep_node import Operation, is_in_place, operation
+from qcompile.passes.sweep_node import Operation, operation
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value, map_tensors
 
@@ -65,15 +66,16 @@ def tail_behind(
         return None
     needed = {end.name}
     sides: set[str] = set()
-    read = {_memory(module, end)}
+    read = memory_of(module, end)
     is_behind = True
     for node in reversed(module.graph.nodes):
         is_behind = is_behind and node.name != start
-        if is_behind and is_in_place(module, node) and _memory(module, node) in read:
+        if is_behind and written_memory(module, node) & read:
             needed.add(node.name)  # its result need not be read where what it writes to is
         if node.name not in needed or node.op == "get_attr" or node.name == start:
             continue
-        read |= {_memory(module, used) for used in node.all_input_nodes}
+        for used in node.all_input_nodes:
+            read |= memory_of(module, used)
         if node.name in streams.live:
             sides.add(node.name)
         else:
@@ -91,17 +93,8 @@ def tail_behind(
         operations=tuple(operation(module, node, device, {}) for node in nodes),
         sides={name: streams.quantized_values(name) for name in sides},
         plain_sides={name: streams.float_values(name) for name in sides},
-        works_in_place=any(is_in_place(module, node) for node in nodes),
+        works_in_place=any(mutates(node, module) for node in nodes),
     )
-
-
-def _memory(module: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The node that made what ``node`` is a view of, or writes to."""
-    while node.all_input_nodes and (
-        is_in_place(module, node) or role_of(node, module) is Role.PASS
-    ):
-        node = node.all_input_nodes[0]
-    return node
 
 
 def _copy(value: Value) -> Value:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from qcompile.capture.memory import may_be_written
 from qcompile.capture.trace import trace
 from qcompile.compat.quantize_to_bytes import quantize_to_floats
-from qcompile.emit.lower.aliases import may_be_written
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation, slices_of
 from qcompile.emit.lower.exact_kernels import exact_conv2d, exact_dynamic_linear, exact_linear

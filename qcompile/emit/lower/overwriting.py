@@ -6,8 +6,8 @@ compute nonsense.
 
 from torch import fx, nn
 
+from qcompile.capture.memory import makes_memory
 from qcompile.compat.onednn_operations import onednn
-from qcompile.emit.lower.aliases import makes_memory
 from qcompile.emit.lower.kernels import with_rows_of
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)

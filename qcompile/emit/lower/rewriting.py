@@ -8,8 +8,8 @@ from typing import Any, cast
 from torch import Tensor, fx, nn
 from torch.fx.node import Argument
 
+from qcompile.capture.memory import may_be_written
 from qcompile.compat.onednn_operations import Operation
-from qcompile.emit.lower.aliases import may_be_written
 from qcompile.emit.lower.counterpart import Counterpart, counterpart, set_counterpart
 
 
