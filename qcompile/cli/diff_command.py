@@ -8,7 +8,7 @@ import click
 from qcompile.cli.console import json_object, promise_json
 from qcompile.cli.diff_view import diff_markdown, diff_text
 from qcompile.cli.exit_codes import ExitCode
-from qcompile.cli.options import json_option, limit_option, param_option, trust_option
+from qcompile.cli.options import check_limit, json_option, limit_option, param_option, trust_option
 
 if TYPE_CHECKING:
     from qcompile.policy.plan_diff import PlanDiff
@@ -48,6 +48,7 @@ def command(
     newly quantized, another model or target, a rule that selects nothing any more.
     """
     shown_as = "json" if as_json else format_
+    check_limit(shown_as)
     if shown_as == "json":
         promise_json(click.get_current_context())
     from qcompile.driver.diff import Compare, diff

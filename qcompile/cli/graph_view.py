@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from qcompile.cli.layout import HEIGHT, MARGIN, WIDTH, layout
 from qcompile.diagnostics.quantities import human_bytes
 from qcompile.driver.block_graph import BlockGraph, GraphBox
 from qcompile.report.colours import DARK, bits_colour
+from qcompile.report.templates import template
 
 BORDER = "#888888"
 SHARED = "#d55e00"
@@ -61,16 +60,10 @@ class _Key:
 
 def graph_svg(graph: BlockGraph, title: str) -> str:
     """One self-contained file without scripts; every name in it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("qcompile.cli"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
     placed = layout(len(graph.boxes), graph.edges)
     legend = _legend(graph.boxes, placed.width, placed.height)
     bottom = max((key.y for key in legend), default=placed.height) + LEGEND_ROW
-    return environment.get_template("block_graph.svg.j2").render(
+    return template("qcompile.cli", "block_graph.svg.j2").render(
         title=title,
         width=placed.width,
         height=bottom,

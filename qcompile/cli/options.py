@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
 from qcompile.cli.console import promise_json
 from qcompile.report.markdown_table import LEAST, LIMIT
@@ -79,6 +80,13 @@ def limit_option(command: Command) -> Command:
         show_default=True,
         help="Bytes of markdown.",
     )(command)
+
+
+def check_limit(shown_as: str) -> None:
+    """Raise ``UsageError`` where a limit was given for another form than markdown."""
+    given = click.get_current_context().get_parameter_source("limit")
+    if given is ParameterSource.COMMANDLINE and shown_as != "markdown":
+        raise click.BadParameter("only `--format markdown` has one", param_hint="--limit")
 
 
 def target_option(command: Command) -> Command:

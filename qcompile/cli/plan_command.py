@@ -11,6 +11,7 @@ from qcompile.cli.console import finish, json_object, promise_json, show_diagnos
 from qcompile.cli.exit_codes import ExitCode
 from qcompile.cli.export_command import SUFFIXES
 from qcompile.cli.options import (
+    check_limit,
     json_option,
     limit_option,
     param_option,
@@ -119,6 +120,7 @@ def command(
     if graph is not None and (graph.suffix not in (".svg", ".dot") or len(models) > 1):
         raise click.BadParameter("name one `.svg` or `.dot` of one model", param_hint="--graph")
     shown_as = "json" if as_json else format_
+    check_limit(shown_as)
     if shown_as == "json":
         promise_json(click.get_current_context())
     asked = _Asked(
@@ -185,12 +187,15 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
                 measured=saved,
                 progress=progress,
             )
-        if asked.held_to:
+        output = planned.bound.recipe.output
+        judged = () if output is None else output.exports  # with the plan itself
+        further = [name for name in asked.held_to if name not in judged]
+        if further:
             from qcompile.driver.export import hold_to_formats
 
             description = planned.bound.seen.loaded.description
             source = (planned.plan.core, planned.bound.graph, description)
-            warned = hold_to_formats(*source, asked.held_to)
+            warned = hold_to_formats(*source, further)
             planned = replace(planned, diagnostics=(*planned.diagnostics, *warned))
     except CompileError as error:
         return error.diagnostics

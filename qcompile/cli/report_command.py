@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from qcompile.cli.console import json_object
-from qcompile.cli.options import json_option, limit_option
+from qcompile.cli.options import check_limit, json_option, limit_option
 from qcompile.cli.text_table import INDENT, text_table
 from qcompile.policy.core import Plan
 from qcompile.report.layer_rows import HEADINGS, RIGHT_ALIGNED, layer_rows
@@ -35,6 +35,7 @@ def command(
     """
     if as_json and (output is not None or shown_as != "text"):
         raise click.UsageError("`--json` prints the report itself: it goes with no other form")
+    check_limit(shown_as)
     if replace and output is None:
         raise click.BadParameter("there is no file to replace", param_hint="--replace")
     from qcompile.driver.run_account import account_of, save_account

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log10
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from qcompile.diagnostics.quantities import human_bytes
 from qcompile.policy.core import Plan
 from qcompile.report.colours import bits_colour
@@ -13,6 +11,7 @@ from qcompile.report.layer_rows import HEADINGS, RIGHT_ALIGNED, LayerRow, decibe
 from qcompile.report.plan_rows import summary, title
 from qcompile.report.result_lines import result_lines
 from qcompile.report.run_report import RunReport
+from qcompile.report.templates import template
 
 BAR = 560
 """Pixels of the longest bar."""
@@ -48,17 +47,9 @@ class _Key:
 
 
 def run_page(plan: Plan, report: RunReport) -> str:
-    environment = Environment(
-        loader=PackageLoader("qcompile.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = tuple(layer_rows(plan, report))
     charts = (_errors(rows), _sizes(plan, rows))
-    return environment.get_template("run_page.html.j2").render(
+    return template("qcompile.report", "run_page.html.j2").render(
         title=title(plan.core),
         failed=report.failed,
         lines=[*summary(plan, finished=True), *result_lines(report)],

@@ -128,6 +128,12 @@ def test_markdown_never_exceeds_its_limit(recipe, limit):
     assert text.startswith("### qcompile plan")
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_limit_that_would_have_no_effect_is_refused(recipe, form):
+    result = plan(recipe, "--format", form, "--limit", "600", status=2)
+    assert "only `--format markdown` has one" in result.stderr
+
+
 def test_cut_table_says_how_many_rows_are_gone():
     rows = [(f"row{number}", "x" * 20) for number in range(100)]
     text = cut(["# t", ""], table_head(("a", "b")), rows, 1000)

@@ -176,6 +176,9 @@ def test_the_line_that_asks_for_the_file_is_named_and_may_say_that_it_knows(fold
 
     (found,) = said("# as a container")
     assert found.primary.span.text == '"gguf"'
+    with chdir(folder):
+        twice = CliRunner().invoke(main, ["plan", "windowed.qrecipe", "--for", "gguf"]).output
+    assert twice.count("QR554") == 1
     assert not said("# qcompile: ignore[QR554] as a container")
 
 
