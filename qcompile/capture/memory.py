@@ -1,16 +1,17 @@
 """Which values may be the same memory, and who writes to it.
 
-What is not known to make memory of its own may be a view of anything it reads, so that no answer
-here is too few.
+What is not known to make memory of its own may be a view of anything it reads.
 """
 
 from collections.abc import Sequence
-from typing import cast
 
-from torch import fx
+from torch import fx, nn
+from torch.fx.node import map_arg
 
 from qcompile.capture.kinds import kind_of
+from qcompile.capture.node_meta import facts
 from qcompile.capture.operations import bare_name, mutates
+from qcompile.compat.submodules import module_at
 
 OWN = "qcompile."
 """Functions of ours give memory of their own."""
@@ -27,6 +28,14 @@ FRESH = frozenset(
     }
 )
 """Operations without a kind whose results are new numbers."""
+CASTS = frozenset({"float", "half", "double", "bfloat16", "long", "int", "bool", "to", "type"})
+PADS = (
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    *(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+)
 
 
 def makes_memory(module: fx.GraphModule, node: fx.Node) -> bool:
@@ -34,9 +43,20 @@ def makes_memory(module: fx.GraphModule, node: fx.Node) -> bool:
     name = bare_name(node)
     if mutates(node, module) or name in MAY_BE_VIEWS:
         return False
+    if kind_of(node, module) is not None:
+        return True
+    if node.op == "call_module":
+        leaf = module_at(module, str(node.target))
+        return isinstance(leaf, PADS) or type(leaf).__module__.startswith(OWN)
     is_own = str(getattr(node.target, "__module__", "")).startswith(OWN)
     is_call = node.op in {"call_function", "call_method"}
-    return is_own or kind_of(node, module) is not None or (is_call and name in FRESH)
+    return is_own or (is_call and (name in FRESH or (name in CASTS and _changes_type(node))))
+
+
+def _changes_type(node: fx.Node) -> bool:
+    """A cast to the type that its input has already gives that input."""
+    made, given = facts(node).dtype, facts(node.all_input_nodes[0]).dtype
+    return made is not None and given is not None and made != given
 
 
 def memory_of(module: fx.GraphModule, node: fx.Node) -> frozenset[fx.Node]:
@@ -79,11 +99,17 @@ def _same_memory(module: fx.GraphModule, node: fx.Node) -> Sequence[fx.Node]:
 
 
 def _targets(node: fx.Node) -> Sequence[fx.Node]:
-    """What a node writes to: what it is given as ``out``, else the first of its inputs."""
-    out = node.kwargs.get("out")
-    if out is None:
-        return node.all_input_nodes[:1]
-    return [cast("fx.Node", item) for item in (out if isinstance(out, tuple | list) else (out,))]
+    """What a node writes to: what it is given as ``out``, else as its first argument.
+
+    All inputs, where that is none: a call by names of its own.
+    """
+    named = (node.kwargs.get(name) for name in ("out", "input", "self"))
+    written = next((item for item in named if item is not None), None)
+    if node.kwargs.get("out") is None and node.args:
+        written = node.args[0]
+    found: list[fx.Node] = []
+    map_arg(written, lambda used: found.append(used) or used)
+    return found or node.all_input_nodes
 
 
 def may_be_written(module: fx.GraphModule, value: fx.Node, first: fx.Node, last: fx.Node) -> bool:

@@ -189,7 +189,7 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
             )
         output = planned.bound.recipe.output
         judged = () if output is None else output.exports  # with the plan itself
-        further = [name for name in asked.held_to if name not in judged]
+        further = [name for name in dict.fromkeys(asked.held_to) if name not in judged]
         if further:
             from qcompile.driver.export import hold_to_formats
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from qcompile.data.project import Project
 from qcompile.data.purpose import MODEL
+from qcompile.data.reference import HuggingFaceReference, parse_reference
 from qcompile.data.user_code import Raised, raised, run_user_code
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
@@ -125,6 +126,26 @@ def _description(directory: Path) -> dict[str, bytes] | Diagnostic:
         except OSError as error:
             return unreadable_config(path, (error.strerror or str(error)).lower())
     return found
+
+
+def class_names(model: str | None, project: Project) -> Mapping[str, int] | None:
+    """The numbers of a model's classes by name, where its folder has names that tell anything."""
+    folder = None if model is None else parse_reference(model, MODEL)
+    if not isinstance(folder, HuggingFaceReference):
+        return None
+    try:
+        document: object = json.loads((project.directory / folder.directory / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):  # the model itself says what is wrong
+        return None
+    named = cast("Mapping[str, object]", document) if isinstance(document, dict) else {}
+    match named.get("label2id"):
+        case dict() as given:
+            found = {str(k): v for k, v in cast("dict[object, object]", given).items()}
+        case _:
+            return None
+    numbers = {name: number for name, number in found.items() if isinstance(number, int)}
+    is_told = any(name != f"LABEL_{number}" for name, number in numbers.items())
+    return numbers if is_told else None
 
 
 def _described(directory: Path, project: Project) -> _Described | Diagnostic:

@@ -117,7 +117,7 @@ class Processor(Protocol):
 
 
 def _processor(directory: Path) -> Processor:
-    """In the arithmetic of Pillow, whatever else is installed: everywhere the same numbers."""
+    """In the arithmetic of Pillow, where this version of the package lets us choose."""
     read = importlib.import_module("transformers").AutoImageProcessor.from_pretrained
     options = {"local_files_only": True, "trust_remote_code": False, "backend": "pil"}
     return cast("Processor", read(str(directory), **options))

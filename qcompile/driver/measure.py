@@ -98,8 +98,6 @@ def _measure(
     seen = 0
     with torch.no_grad():
         for batch in source.batches(first.batch):
-            if seen >= limit:
-                break
             batch = slice_rows(batch, 0, limit - seen)
             seen += rows(batch)
             inputs, target = split_off(batch, labels)
@@ -117,6 +115,8 @@ def _measure(
             if reference is not None:
                 outcome = replace(outcome, outputs=outcome.reference)
                 theirs = [t.plus(m.measure(outcome)) for t, m in zip(theirs, metrics, strict=True)]
+            if seen >= limit:  # the next batch is not even read
+                break
     return [
         Evaluation(
             metric=metric.name,
@@ -135,8 +135,9 @@ def _check_classes(source: DataSource, outcome: Outcome, metrics: Sequence[Metri
     outputs = primary_output(outcome.outputs)
     if asked is None or outputs is None or not isinstance(source, ImageSource):
         return
-    if source.ordered_classes not in (None, outputs.shape[-1]):
-        there = f"`{source.name}` has {source.ordered_classes} folders"
+    ordered = source.listed.ordered_classes
+    if outputs.dim() and ordered not in (None, outputs.shape[-1]):
+        there = f"`{source.name}` has {ordered} folders"
         reason = f"cannot tell classes: {there}, the model {outputs.shape[-1]} outputs"
         way_out = "name each folder by the number of its class, counted from 0"
         raise CompileError([unmeasurable(asked, reason, way_out)])

@@ -9,6 +9,8 @@ Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 CHANNELS = (1, 3)
+LEAST = 1e-30
+"""Of what is divided by: far above where float32 has only 0."""
 
 
 @frozen
@@ -28,7 +30,7 @@ class Images:
         sizes = (*_sides(self.resize), *_sides(self.crop))
         refuse_illegal(
             mean=len(self.mean) in CHANNELS,
-            std=len(self.std) == len(self.mean) and min(self.std) > 0,
+            std=len(self.std) == len(self.mean) and min(self.std) >= LEAST,
             resize=self.crop is not None or isinstance(self.resize, tuple),
             crop=min(sizes, default=0) > 0,
         )

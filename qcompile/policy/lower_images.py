@@ -7,7 +7,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
 from qcompile.policy.attributes import Attribute, Settings, Shape, integer, read
 from qcompile.policy.expression import Checker
-from qcompile.policy.images import CHANNELS, Images, Interpolation
+from qcompile.policy.images import CHANNELS, LEAST, Images, Interpolation
 from qcompile.policy.type_errors import wrong_type
 from qcompile.syntax.nodes import Attr, Expr, ListExpr, Record
 
@@ -80,7 +80,7 @@ def _channels(name: str, settings: Settings, checker: Checker) -> tuple[float, .
         wanted = "three numbers, of red, green and blue, or one, of grey pictures"
         checker.report(wrong_type(wanted, "something else", attr.value.span))
         return None
-    if name == "std" and min(numbers) <= 0:
+    if name == "std" and min(numbers) < LEAST:
         checker.report(not_positive(attr.value.span))
         return None
     return numbers

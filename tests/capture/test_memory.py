@@ -17,6 +17,7 @@ def graph_of(forward, inputs=1):
         def __init__(self):
             super().__init__()
             self.relu = nn.ReLU(inplace=True)
+            self.pad = nn.ZeroPad2d(1)
 
     Net.forward = forward
     return trace(Net().eval(), tuple(torch.randn(3, 4) for _ in range(inputs)), {}).module
@@ -106,3 +107,31 @@ def test_a_unit_writes_to_a_copy_of_what_comes_in(write):
     assert torch.equal(a, kept[0])
     assert torch.equal(b, kept[1])
     assert torch.equal(made, module(a.clone(), b.clone()))
+
+
+@pytest.mark.parametrize(
+    ("write", "targets"),
+    [
+        (lambda x, y: torch.clamp_(min=y, input=x), {"x"}),
+        (lambda x, y: torch.clamp_(x, min=y), {"x"}),
+        (lambda x, y: torch._foreach_add_([x, y], 1), {"x", "y"}),
+    ],
+)
+def test_what_is_written_to_is_told_from_what_is_read(write, targets):
+    def forward(self, x, y):
+        write(x, y)
+        return x + y
+
+    module = graph_of(forward, 2)
+    (wrote,) = (n for n in module.graph.nodes if written_memory(module, n))
+    assert names(written_memory(module, wrote)) == targets
+
+
+def test_a_cast_to_another_type_makes_memory_and_padding_does():
+    def forward(self, x):
+        return (x > 0).float(), nn.functional.pad(x, (1, 1)), self.pad(x)
+
+    module = graph_of(forward)
+    for made in module.graph.nodes:
+        if made.op.startswith("call"):
+            assert makes_memory(module, made), made.name

@@ -1,5 +1,6 @@
 """``images:`` data: pictures of a folder, and what they go through."""
 
+import json
 import sys
 from itertools import pairwise
 
@@ -10,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, BitImageProcessor, ViTImageProcessor
 
+from qcompile.data.image_folder import SUFFIXES
 from qcompile.data.image_processing import processed
-from qcompile.data.images import SUFFIXES, ImageSource
+from qcompile.data.images import FORMATS, ImageSource
 from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data
 from qcompile.diagnostics.codes import Code
@@ -59,7 +61,7 @@ def problem(project, reading=EIGHT):
 
 def test_pictures_are_in_the_order_of_their_names_and_have_no_labels(save):
     source = opened(save("b.png", "a.png", "c.bmp"))
-    assert source.files == ("a.png", "b.png", "c.bmp")
+    assert source.listed.files == ("a.png", "b.png", "c.bmp")
     assert source.labels is None
     batch = source.read([2, 0])
     assert isinstance(batch, Tensor)
@@ -73,36 +75,111 @@ def test_pictures_are_in_the_order_of_their_names_and_have_no_labels(save):
 def test_folders_are_classes_in_the_order_of_their_names(save):
     source = opened(save("cat/a.png", "cat/old/b.png", "ant/z.png"))
     _, labels = source.read(range(len(source)))
-    assert source.files == ("ant/z.png", "cat/a.png", "cat/old/b.png")
+    assert source.listed.files == ("ant/z.png", "cat/a.png", "cat/old/b.png")
     assert labels.tolist() == [0, 1, 1]
-    assert (source.labels, source.ordered_classes) == ("label", 2)
+    assert (source.labels, source.listed.ordered_classes) == ("label", 2)
 
 
 def test_folders_that_are_called_by_numbers_are_these_classes(save):
-    source = opened(save("10/a.png", "7/a.png", "007/a.png"))
+    source = opened(save("10/a.png", "7/a.png", "7/old/b.png"))
     _, labels = source.read(range(len(source)))
-    assert labels.tolist() == [7, 10, 7]
-    assert source.ordered_classes is None
+    assert labels.tolist() == [10, 7, 7]
+    assert source.listed.ordered_classes is None
 
 
 def test_hidden_and_other_files_are_no_pictures(save):
-    project = save("cat/a.png", "cat/._a.png", ".thumbnails/a.png")
+    project = save("cat/a.png", "cat/._a.png", ".thumbnails/a.png", "cat/.checkpoints/a.png")
     (project / "pictures" / "classes.txt").write_text("cat")
-    (project / "pictures" / "empty").mkdir()
     source = opened(project)
-    assert source.files == ("cat/a.png",)
-    assert source.ordered_classes == 1
+    assert source.listed.files == ("cat/a.png",)
+    assert source.listed.ordered_classes == 1
 
 
 def test_a_link_to_a_folder_is_a_class(save):
     project = save("cat/a.png")
     (project / "pictures" / "dog").symlink_to(project / "pictures" / "cat")
-    assert opened(project).files == ("cat/a.png", "dog/a.png")
+    assert opened(project).listed.files == ("cat/a.png", "dog/a.png")
+
+
+def test_a_link_to_the_folder_itself_is_none(save):
+    project = save("cat/a.png")
+    (project / "pictures" / "me").symlink_to(project / "pictures")
+    assert opened(project).listed.files == ("cat/a.png",)
 
 
 def test_every_suffix_is_one_that_pillow_reads():
     known = Image.registered_extensions()
-    assert {known[suffix] for suffix in SUFFIXES} <= set(Image.OPEN)
+    assert {known[suffix] for suffix in SUFFIXES} <= set(FORMATS) <= set(Image.OPEN)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["1/a.png", "01/a.png"], "has two folders for one class, `01` and `1`"),
+        (["cat/a.png", "dog/a.heic"], "has no pictures in `dog`, which is a class"),
+        (["cat/a.png", "dog/.a.png"], "has no pictures in `dog`, which is a class"),
+    ],
+)
+def test_classes_that_would_change_the_numbers_of_others(project, names, words):
+    for name in names:
+        file = project / "pictures" / name
+        file.parent.mkdir(parents=True)
+        picture().save(file, format="PNG")
+    found = problem(project)
+    assert found.code is Code.DATA_REFERENCE
+    assert words in found.message
+
+
+def test_names_beyond_nine_digits_are_no_numbers(save):
+    source = opened(save("20231130123456789012/a.png"))
+    assert source.listed.classes == (0,)
+    assert source.listed.ordered_classes == 1
+
+
+def labelled(project, numbers):
+    (project / "model").mkdir()
+    (project / "model" / "config.json").write_text(json.dumps({"label2id": numbers}))
+    return Reading("hf:model", images=EIGHT.images)
+
+
+def test_a_model_numbers_the_names_of_its_classes(save):
+    project = save("ape/a.png", "zebra/a.png")
+    source = opened(project, labelled(project, {"zebra": 0, "ape": 1, "cat": 2}))
+    assert source.listed.classes == (1, 0)
+    assert source.listed.ordered_classes is None
+
+
+def test_a_class_that_the_model_does_not_name(save):
+    project = save("ape/a.png", "zebr/a.png")
+    found = problem(project, labelled(project, {"zebra": 0, "ape": 1}))
+    assert "has a folder `zebr`, and the model has no class of that name" in found.message
+    assert found.help == "did you mean `zebra`?"
+
+
+@pytest.mark.parametrize("numbers", [{"LABEL_0": 0, "LABEL_1": 1}, {}, None, [1], {"ape": "x"}])
+def test_names_that_tell_nothing_leave_the_order(save, numbers):
+    project = save("ape/a.png", "zebra/a.png")
+    assert opened(project, labelled(project, numbers)).listed.ordered_classes == 2
+
+
+def test_a_name_that_no_folder_can_have(project):
+    source, problems = open_data(f"images:{'x' * 300}", project, reading=EIGHT)
+    assert source is None
+    assert problems[0].code is Code.DATA_REFERENCE
+
+
+def test_a_format_that_would_start_another_program_is_not_read(save):
+    project = save("a.png")
+    text = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    (project / "pictures" / "a.png").write_bytes(text)
+    (note,) = problem(project).notes
+    assert "UnidentifiedImageError" in note
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(save):
+    project = save("a\nb.png")
+    (project / "pictures" / "a\nb.png").write_bytes(b"")
+    assert "`a?b.png`" in problem(project).message
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])

@@ -115,8 +115,15 @@ def test_some_of_the_classes_cannot_be_numbered_by_their_order(folder, artifact)
     result = invoke(folder, "eval", artifact.name, "--data", "images:some")
     assert result.exit_code == 1
     assert "`images:some` has 2 folders, the model 10 outputs" in " ".join(result.output.split())
-    shutil.copytree(folder / "test" / "3", folder / "numbered" / "3")
+    for number in (0, 1):
+        shutil.copytree(folder / "test" / str(number), folder / "numbered" / str(number))
     assert invoke(folder, "eval", artifact.name, "--data", "images:numbered").exit_code == 0
+
+
+def test_pictures_without_classes_have_no_labels(folder, artifact):
+    result = invoke(folder, "eval", artifact.name, "--data", "images:calib", "--metric", "top1")
+    assert result.exit_code == 1
+    assert "`top1` needs labels" in result.output
 
 
 def test_a_class_that_the_model_does_not_have(folder, artifact):
@@ -136,7 +143,10 @@ def test_a_folder_of_hugging_face_brings_what_pictures_go_through(folder):
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "image_size": 16, "patch_size": 8}
     heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_channels": 3}
-    model = ViTForImageClassification(ViTConfig(**sizes, **heads, num_labels=10))
+    config = ViTConfig(**sizes, **heads, num_labels=10)
+    config.id2label = {place: str(9 - place) for place in range(10)}
+    config.label2id = {name: place for place, name in config.id2label.items()}
+    model = ViTForImageClassification(config).eval()
     model.save_pretrained(folder / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
     result = invoke(folder, "init", "hf:vit", "-o", "vit.qrecipe")
@@ -149,4 +159,10 @@ def test_a_folder_of_hugging_face_brings_what_pictures_go_through(folder):
     assert result.exit_code == 0, result.output
     result = invoke(folder, "eval", "vit-out", "--float")
     assert result.exit_code == 0, result.output
-    assert "top1" in result.output
+    files = sorted((folder / "test").rglob("*.png"))
+    processor = ViTImageProcessor(size={"height": 16, "width": 16})
+    images = processor([Image.open(file).convert("RGB") for file in files], return_tensors="pt")
+    with torch.no_grad():
+        decided = model(images["pixel_values"]).logits.argmax(-1)
+    right = sum(str(9 - int(d)) == f.parent.name for d, f in zip(decided, files, strict=True))
+    assert f"{right / COUNT:.4f}" in result.output  # of the float model
