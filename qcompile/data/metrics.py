@@ -35,6 +35,14 @@ class Outcome:
     reference: object | None
     labels: Tensor | None
     batch: Batch
+    mask: Tensor | None = None
+    """``bool[samples, positions]``, false for padding, which no metric of ours counts."""
+
+    def own(self, value: Tensor) -> Tensor:
+        """``[samples, positions, ...]`` without padding, as ``[n, ...]``; others as they are."""
+        if self.mask is None or value.shape[:2] != self.mask.shape:
+            return value
+        return value[self.mask]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,8 @@ def unmeasurable(metric: str, reason: str, way_out: str | None = None) -> Diagno
 def _top(k: int, name: str) -> Callable[[Outcome], tuple[float, int]]:
     def measure(outcome: Outcome) -> tuple[float, int]:
         logits, labels = _logits(name, outcome.outputs), _labels(name, outcome.labels)
+        if logits.dim() > 2:
+            logits, labels = outcome.own(logits), outcome.own(labels)
         if labels.shape != logits.shape[:-1]:
             reason = f"needs one label for each of {list(logits.shape)}, not {list(labels.shape)}"
             raise CompileError([unmeasurable(name, reason)])
@@ -138,22 +148,24 @@ def _top(k: int, name: str) -> Callable[[Outcome], tuple[float, int]]:
 
 def _agreement(outcome: Outcome) -> tuple[float, int]:
     ours, theirs = _pair("agreement", outcome)
+    if ours.dim() > 2:
+        ours, theirs = outcome.own(ours), outcome.own(theirs)
     equal = ours.argmax(-1) == theirs.argmax(-1)
     return float(equal.sum()), equal.numel()
 
 
 def _cosine(outcome: Outcome) -> tuple[float, int]:
     """Over each sample as one vector."""
-    ours, theirs = _pair("cosine", outcome)
-    similarity = F.cosine_similarity(_vectors(ours), _vectors(theirs), dim=1)
+    ours, theirs = (_vectors(one, outcome.mask) for one in _pair("cosine", outcome))
+    similarity = F.cosine_similarity(ours, theirs, dim=1)
     return float(similarity.sum()), similarity.numel()
 
 
 def _sqnr(outcome: Outcome) -> tuple[float, int]:
     """``10 log10(|reference|^2 / |outputs - reference|^2)`` of each sample, at most 150 dB."""
-    ours, theirs = _pair("sqnr", outcome)
-    signal = _vectors(theirs).square().sum(1)
-    noise = (_vectors(ours) - _vectors(theirs)).square().sum(1)
+    ours, theirs = (_vectors(one, outcome.mask) for one in _pair("sqnr", outcome))
+    signal = theirs.square().sum(1)
+    noise = (ours - theirs).square().sum(1)
     ratio = torch.where(noise == 0, torch.inf, 10 * torch.log10(signal / noise))
     return float(ratio.clamp(max=EXACT_DB).sum()), ratio.numel()
 
@@ -167,7 +179,11 @@ def _perplexity(outcome: Outcome) -> tuple[float, int]:
         raise CompileError([unmeasurable(name, f"{reason} and {list(labels.shape)}")])
     if labels.shape[1] < 2:
         raise CompileError([unmeasurable(name, "needs two tokens of a text", "raise `seq_len`")])
-    following = labels[:, 1:].flatten()
+    following = labels[:, 1:]
+    if outcome.mask is not None and outcome.mask.shape == labels.shape:
+        own = outcome.mask[:, 1:] & outcome.mask[:, :-1]  # padding may come first
+        following = following.masked_fill(~own, IGNORED_LABEL)
+    following = following.flatten()
     loss = F.cross_entropy(
         logits[:, :-1].flatten(0, 1).double(),
         following,
@@ -224,8 +240,12 @@ def _labels(name: str, labels: Tensor | None) -> Tensor:
     return labels
 
 
-def _vectors(outputs: Tensor) -> Tensor:
-    return outputs.detach().double().reshape(outputs.shape[0], -1)
+def _vectors(outputs: Tensor, mask: Tensor | None) -> Tensor:
+    """A sample is a vector; padding is zero in it."""
+    found = outputs.detach().double()
+    if mask is not None and found.dim() > 2 and found.shape[:2] == mask.shape:
+        found = found * mask.view(*mask.shape, *[1] * (found.dim() - 2))
+    return found.reshape(outputs.shape[0], -1)
 
 
 def _first(values: Sequence[object]) -> Tensor | None:

@@ -141,6 +141,7 @@ class Code(Enum):
     SPLIT_BLOCK = ("QR716", "split-block", Severity.ERROR)
     GROUPS = ("QR717", "groups-do-not-fit", Severity.ERROR)
     FLIP = ("QR718", "nothing-to-flip", Severity.ERROR)
+    MASK = ("QR719", "mask-does-not-fit", Severity.ERROR)
     PREVIEW = ("QR720", "preview-is-no-plan", Severity.ERROR)
     REVISION = ("QR721", "revision-not-readable", Severity.ERROR)
 

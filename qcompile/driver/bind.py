@@ -24,6 +24,7 @@ from qcompile.capture.unit import Unit
 from qcompile.data.batches import model_arguments, split_off
 from qcompile.data.groups import lacks_groups
 from qcompile.data.input_check import InputSpec, expected_inputs
+from qcompile.data.masks import without_mask
 from qcompile.data.model_source import LoadedModel, load_empty_model, load_model
 from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data
@@ -274,8 +275,8 @@ def _example(
         if problem is not None:
             raise CompileError([problem])
         rows, _ = split_off(rows, groups)
-    args, kwargs = model_arguments(split_off(rows, labels)[0])
-    return Example(args, kwargs)
+    inputs = without_mask(split_off(rows, labels)[0], recipe.calibration.mask, loaded.module)
+    return Example(*model_arguments(inputs))
 
 
 def _tunes(

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, fx
 
 from qcompile.data.batches import split_off
@@ -16,6 +17,8 @@ from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.batches import placeholder_batches
 from qcompile.driver.bind import Bound
+from qcompile.driver.padding import masked, padding
+from qcompile.passes.padding import Padding
 from qcompile.policy.core import DataPlan
 from qcompile.policy.recipe import Calibration as Asked
 
@@ -28,6 +31,7 @@ class Calibration:
     plan: DataPlan
     batches: tuple[dict[str, Tensor], ...]
     """By placeholder of the graph, without labels."""
+    padding: Padding
     diagnostics: tuple[Diagnostic, ...]
 
     @property
@@ -58,11 +62,13 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
     problems.extend(found)
     if selected is None:
         raise CompileError(problems)
+    selected, masks = masked(reference, selected, asked.mask, bound)
     if asked.flip is not None:
         problem = unfit_flips(reference, split_off(selected.batches[0], labels)[0], size)
         problems += [] if problem is None else [problem]
         flipped = (with_flips(batch, asked.flip) for batch in selected.batches)
         selected = replace(selected, batches=tuple(flipped))
+        masks = [torch.cat([mask, mask]) for mask in masks]
     inputs = split_off(selected.batches[0], labels)[0]
     problems.extend(check_batch(inputs, bound.expected))
     if not has_errors(problems):
@@ -71,9 +77,11 @@ def calibration(bound: Bound, data: object | None) -> Calibration | None:
         problems += [] if reason is None else [other_sizes(reference, reason)]
     if has_errors(problems):
         raise CompileError(problems)
+    batches = _batches(bound.graph, selected, labels)
     return Calibration(
         plan=_plan(reference, selected, size, asked),
-        batches=_batches(bound.graph, selected, labels),
+        batches=batches,
+        padding=padding(reference, asked.mask, bound, batches, masks),
         diagnostics=tuple(problems),
     )
 
@@ -107,6 +115,7 @@ def _plan(reference: str, selected: CalibrationSet, batch: int, asked: Asked) ->
         sha256=selected.sha256,
         groups=selected.groups,
         flip=asked.flip,
+        mask=asked.mask,
         seq_len=asked.seq_len,
     )
 

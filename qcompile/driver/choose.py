@@ -24,6 +24,7 @@ from qcompile.driver.tunes import tunings_by_key
 from qcompile.methods.presets import preset
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.loss_increase import Candidates, loss_increases
+from qcompile.passes.padding import Padding
 from qcompile.passes.prepare import prepare
 from qcompile.policy.choice import ChoicePlan, GroupPlan, RungPlan
 from qcompile.policy.choice_limits import choice_limits
@@ -76,7 +77,8 @@ def choose(
         for group in groups
     ]
     batches = _first(used.batches)
-    losses = {**known, **_measured(bound, ladders, known, batches, progress)}
+    padding = used.padding.first(len(batches))
+    losses = {**known, **_measured(bound, ladders, known, batches, padding, progress)}
     by_rung = [tuple(losses[name] for name in ladder.candidates) for ladder in ladders]
     found = allot(budget, bound, groups, by_rung)
     schemes = {
@@ -155,6 +157,7 @@ def _measured(
     ladders: Sequence[_Ladder],
     known: Mapping[str, float],
     batches: Sequence[dict[str, Tensor]],
+    padding: Padding,
     progress: Progress,
 ) -> dict[str, float]:
     """Of all candidates that are not known, by candidate: the sum over the sites of a group."""
@@ -168,7 +171,7 @@ def _measured(
     if not asked:
         return {}
     sites = {plan.node: plan for plan in bound.planned}
-    steps = prepare(bound.graph, bound.transforms, sites, batches, DEVICE)
+    steps = prepare(bound.graph, bound.transforms, sites, batches, DEVICE, padding)
     found = loss_increases(
         steps[-1].module if steps else bound.graph,
         bound.units,
@@ -177,6 +180,7 @@ def _measured(
         seed=bound.recipe.tuning.seed or 0,
         device=DEVICE,
         progress=partial(_tell, progress, iter(range(1, len(asked) + 1)), len(asked)),
+        padding=padding,
     )
     losses: dict[str, float] = {}
     for ladder in ladders:

@@ -81,6 +81,7 @@ def _of_plan(name: str, core: PlanCore) -> Side:
             "sha256": core.data.sha256,
             "groups": core.data.groups.tensor if core.data.groups else None,
             "flip": core.data.flip,
+            "mask": core.data.mask,
         }
     return Side(name, core, data)
 
@@ -103,6 +104,7 @@ def _of_recipe(name: str, checked: Checked, asked: Compare) -> Side:
             "batch": recipe.tuning.batch if learned else recipe.calibration.batch,
             "groups": recipe.calibration.groups,
             "flip": recipe.calibration.flip,
+            "mask": recipe.calibration.mask,
         }
     return Side(name, make_plan(bound).plan.core, data, lost, _budget(bound))
 

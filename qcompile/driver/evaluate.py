@@ -32,6 +32,7 @@ def evaluate(
     reference: nn.Module | None = None,
     batch: int | None = None,
     labels: str | None = None,
+    mask: str | None = None,
     seq_len: int | None = None,
     root: str | Path = ".",
     trusted: frozenset[str] = frozenset(),
@@ -41,10 +42,11 @@ def evaluate(
 
     An artifact is measured as its simulation. It brings the ``evaluate`` blocks of its recipe;
     ``data`` and ``metrics`` replace them. A module needs both. ``reference`` is the float model
-    that ``agreement``, ``cosine`` and ``sqnr`` compare with; ``seq_len`` the most token ids of a
-    sample of ``data``. Raises ``CompileError`` when data and model do not fit.
+    that ``agreement``, ``cosine`` and ``sqnr`` compare with. Of ``data``, ``labels`` and ``mask``
+    name tensors of a batch, and ``seq_len`` is the most token ids of a sample. Raises
+    ``CompileError`` when data and model do not fit.
     """
-    asked = _asked(model, metrics, data, batch, labels, seq_len)
+    asked = _asked(model, metrics, data, batch, labels, mask, seq_len)
     reading = Reading() if isinstance(model, nn.Module) else _reading(plan_of(model).core)
     module = model if isinstance(model, nn.Module) else load(model, REFERENCE)
     module = module.to(device).eval()
@@ -72,10 +74,11 @@ def compare(
         device = str(lowered.device)
     root = _recipe_folder(artifact)
     reference: nn.Module | None = None
-    asked = _asked(artifact, metrics, data, batch, None, seq_len)
+    asked = _asked(artifact, metrics, data, batch, None, None, seq_len)
     if with_float and asked:
         reference = _float_model(artifact, root, trusted).to(device)
-        asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
+        if not any(item.metric == "agreement" for item in asked):
+            asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
     module = load(artifact, REFERENCE).to(device) if lowered is None else lowered.module
     reading = _reading(plan_of(artifact).core)
     return measure_all(module, reference, asked, root, trusted, device, reading)
@@ -125,6 +128,7 @@ def _asked(
     data: str | None,
     batch: int | None,
     labels: str | None,
+    mask: str | None,
     seq_len: int | None,
 ) -> list[EvaluationPlan]:
     stored = () if isinstance(model, nn.Module) else plan_of(model).core.evaluations
@@ -144,7 +148,12 @@ def _asked(
     names = metrics if metrics is not None else (usual,)
     return [
         EvaluationPlan(
-            metric=name, reference=data, batch=batch or 100, labels=labels, seq_len=seq_len
+            metric=name,
+            reference=data,
+            batch=batch or 100,
+            labels=labels,
+            mask=mask,
+            seq_len=seq_len,
         )
         for name in names
     ]

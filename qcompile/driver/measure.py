@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from qcompile.data.batches import model_arguments, rows, slice_rows, split_off
+from qcompile.data.batches import Batch, model_arguments, rows, slice_rows, split_off
 from qcompile.data.images import ImageSource
 from qcompile.data.input_check import does_not_fit
+from qcompile.data.masks import captured_without, mask_of, names, takes, unfit_mask, without_mask
 from qcompile.data.metrics import (
     Metric,
     Outcome,
@@ -57,6 +58,7 @@ def measure_all(
     """
     found: list[Evaluation] = []
     for group in by_data(asked):
+        _check_mask(module, reference, group[0])
         of_group = replace(reading, length=group[0].seq_len)
         source, problems = open_data(group[0].reference, root, trusted, of_group)
         if source is None:
@@ -101,7 +103,7 @@ def _measure(
             batch = slice_rows(batch, 0, limit - seen)
             seen += rows(batch)
             inputs, target = split_off(batch, labels)
-            args, kwargs = model_arguments(inputs)
+            args, kwargs = model_arguments(without_mask(inputs, first.mask, module))
             args = tuple(value.to(device) for value in args)
             kwargs = {name: value.to(device) for name, value in kwargs.items()}
             outcome = Outcome(
@@ -109,8 +111,10 @@ def _measure(
                 reference=None if reference is None else reference(*args, **kwargs),
                 labels=None if target is None else target.to(device),
                 batch=batch,
+                mask=None if first.mask is None else _mask(batch, first.mask, data).to(device),
             )
             _check_classes(source, outcome, metrics)
+            _check_positions(outcome, data)
             ours = [t.plus(m.measure(outcome)) for t, m in zip(ours, metrics, strict=True)]
             if reference is not None:
                 outcome = replace(outcome, outputs=outcome.reference)
@@ -141,6 +145,41 @@ def _check_classes(source: DataSource, outcome: Outcome, metrics: Sequence[Metri
         reason = f"cannot tell classes: {there}, the model {outputs.shape[-1]} outputs"
         way_out = "name each folder by the number of its class, counted from 0"
         raise CompileError([unmeasurable(asked, reason, way_out)])
+
+
+def _check_positions(outcome: Outcome, data: str) -> None:
+    """What has neither its positions second nor none is not guessed at."""
+    outputs, mask = primary_output(outcome.outputs), outcome.mask
+    if outputs is None or mask is None:
+        return
+    samples, positions = mask.shape
+    apart = outputs.dim() > 2 and outputs.shape[:2] == mask.shape
+    none = outputs.dim() in (1, 2) and outputs.shape[0] == samples and samples > 0
+    if not apart and not (none and (outputs.dim() == 1 or outputs.shape[1] != positions)):
+        raise CompileError([unclear_outputs(data, outputs.shape)])
+
+
+def _check_mask(module: nn.Module, reference: nn.Module | None, asked: EvaluationPlan) -> None:
+    """Without its mask the model would look at the padding, and nobody would see it."""
+    name = asked.mask
+    if name is None or reference is None or takes(module, name):
+        return
+    if names(reference, name):
+        raise CompileError([captured_without(asked.reference, name)])
+
+
+def _mask(batch: Batch, name: str, data: str) -> Tensor:
+    found = mask_of(batch, name, data)
+    if isinstance(found, Diagnostic):
+        raise CompileError([found])
+    return found
+
+
+def unclear_outputs(data: str, shape: Sequence[int]) -> Diagnostic:
+    """QR719: some of them are of padding."""
+    what = f"is masked, and where outputs {[*shape]} have their positions cannot be told"
+    way_out = "let the model return [samples, tokens, ...], or one row a sample"
+    return unfit_mask(data, "outputs", what, way_out)
 
 
 def _outputs(

@@ -247,6 +247,7 @@ def evaluations(recipe: Recipe) -> tuple[EvaluationPlan, ...]:
             batch=item.batch,
             samples=item.samples,
             labels=item.labels,
+            mask=item.mask,
             seq_len=item.seq_len,
         )
         for item in recipe.evaluations

@@ -8,6 +8,7 @@ from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.plan import Planned
+from qcompile.passes.padding import NO_PADDING
 from qcompile.passes.prepare import prepare
 from qcompile.passes.rescale import RescaledModel
 
@@ -21,9 +22,10 @@ def prepared(planned: Planned, device: torch.device) -> tuple[Planned, tuple[Res
     Raises ``CompileError`` (QR911).
     """
     core, graph = planned.plan.core, planned.bound.graph
-    batches = planned.calibration.batches if planned.calibration else ()
+    used = planned.calibration
+    batches, padding = (used.batches, used.padding) if used else ((), NO_PADDING)
     sites = {site.node: site for site in core.sites}
-    steps = prepare(graph, core.transforms, sites, batches, device)
+    steps = prepare(graph, core.transforms, sites, batches, device, padding)
     for found in steps:
         if not found.difference <= max(TOLERANCE, 32 * found.resolution):
             raise CompileError([function_changed(found)])

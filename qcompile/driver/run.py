@@ -42,6 +42,7 @@ from qcompile.driver.tunes import tunings_by_node
 from qcompile.emit.artifact import write_artifact
 from qcompile.emit.lower.exact import simulation
 from qcompile.emit.materialize import materialize
+from qcompile.passes.padding import NO_PADDING
 from qcompile.passes.sweep import UnitOutcome, sweep
 from qcompile.passes.sweep_progress import SweepStep
 from qcompile.passes.sweep_state import ChainState
@@ -240,6 +241,7 @@ def _sweep(planned: Planned, state: RunState, options: RunOptions, started: floa
         seed=core.seed,
         device=torch.device(options.device),
         judging=planned.calibration.judging if planned.calibration else None,
+        padding=planned.calibration.padding if planned.calibration else NO_PADDING,
         start=outcomes[-1].state if outcomes else None,
         progress=listen,
     )

@@ -20,6 +20,7 @@ from qcompile.capture.balance import ChannelBalance
 from qcompile.capture.copying import own_graph, replace_leaf, with_weight
 from qcompile.capture.rotation import BlockRotation, rotated
 from qcompile.compat.submodules import module_at
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.rescale import Moved, RescaledModel, judged, watch
 from qcompile.policy.rotation import LOOKED_AT, ROTATE
 
@@ -56,6 +57,7 @@ def balanced(
     shifting: frozenset[str],
     batches: Sequence[Batch],
     device: torch.device,
+    padding: Padding = NO_PADDING,
 ) -> RescaledModel | None:
     """``module`` with its balances set and its layers changed with them; it stays as it was.
 
@@ -65,7 +67,7 @@ def balanced(
     places = balances(module)
     if not places:
         return None
-    seen = _seen(module, places, batches[:LOOKED_AT], device)
+    seen = _seen(module, places, batches[:LOOKED_AT], device, padding)
     result = own_graph(module)
     moved: list[Moved] = []
     for place in places:
@@ -126,7 +128,11 @@ class _Channels:
 
 
 def _seen(
-    module: fx.GraphModule, places: Sequence[Place], batches: Sequence[Batch], device: torch.device
+    module: fx.GraphModule,
+    places: Sequence[Place],
+    batches: Sequence[Batch],
+    device: torch.device,
+    padding: Padding,
 ) -> dict[str, _Channels]:
     """What arrives at each balance in the float model."""
     sums = {place.node: _Sums(_features(module, place)) for place in places}
@@ -135,7 +141,7 @@ def _seen(
     def see(name: str, value: Tensor) -> None:  # the balance is the identity yet
         sums[name].add(value)
 
-    watch(there, sums.keys(), batches, device, see)
+    watch(there, sums.keys(), batches, device, see, padding)
     return {name: one.channels() for name, one in sums.items()}
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.capture.operations import mutates
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.sweep_node import attribute, operation
 from qcompile.passes.sweep_values import Value, map_tensors
 from qcompile.passes.tail import Tail
@@ -95,6 +96,7 @@ class Block:
         default_factory=dict[str, Mapping[str, Tensor]]
     )
     """Float parameters of norms that may be learned, as the model has them: by node and path."""
+    padding: Padding = NO_PADDING
 
     @property
     def solved(self) -> tuple[SolvedWeight, ...]:

@@ -38,6 +38,7 @@ def error(block: Block, choice: Choice | None, numbers: Sequence[int]) -> float:
     for number in numbers:
         target = block.targets[number].float()
         found = block.run(choice, block.batch(number)).float()
+        target, found = (block.padding.kept(one, block.output, number) for one in (target, found))
         distance += float((found - target).square().sum(dtype=torch.float64))
         power += float(target.square().sum(dtype=torch.float64))
     return distance / power if power else distance

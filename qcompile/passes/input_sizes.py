@@ -9,7 +9,7 @@ from torch import Tensor
 from qcompile.passes.block import Block, Choice
 from qcompile.passes.layer_form import layer_form
 from qcompile.passes.sweep_node import occurrences
-from qcompile.quant.geometry import rows, weight_of_rows, weight_rows
+from qcompile.quant.geometry import Dense, rows, weight_of_rows, weight_rows
 
 
 @torch.no_grad()
@@ -27,7 +27,10 @@ def input_sizes(block: Block, choice: Choice, numbers: Sequence[int]) -> dict[st
             form = layer_form(block.module, node)
             if solved is None or form is None:
                 continue
-            x = cast("Tensor", values[occurrences(node)[form.input].name])
+            source = occurrences(node)[form.input].name
+            x = cast("Tensor", values[source])
+            if isinstance(form.geometry, Dense):
+                x = block.padding.kept_rows(x, source, number)
             power = rows(x.float(), form.geometry).square().mean(1, keepdim=True)
             shape = tuple(solved.weight.shape)
             spread = power.expand_as(weight_rows(solved.weight, form.geometry))

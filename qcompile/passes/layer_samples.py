@@ -12,6 +12,7 @@ from qcompile.passes.site_context import SiteContext, quantized_operand
 from qcompile.passes.sweep_node import occurrences
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
+from qcompile.quant.geometry import Dense
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +38,8 @@ class LayerSamples:
             quantized = cast("Tensor", streams.quantized_values(skip)[batch])
             if plain.shape == wanted.shape:
                 wanted = wanted + self.residual.correction(plain, quantized, self.form)
-        return self._input(batch), wanted
+        given = self._own(self._input(batch), self._source.name, batch)
+        return given, self._own(wanted, self.node.name, batch)
 
     @property
     def plain_input(self) -> Callable[[int], Tensor] | None:
@@ -45,8 +47,23 @@ class LayerSamples:
         return None if self.residual is not None else self._plain_input
 
     def _plain_input(self, batch: int) -> Tensor:
-        first = occurrences(self.node)[self.form.input]
-        return cast("Tensor", self.context.streams.float_values(first.name)[batch])
+        name = self._source.name
+        value = cast("Tensor", self.context.streams.float_values(name)[batch])
+        return self._own(value, name, batch)
+
+    @property
+    def _source(self) -> fx.Node:
+        """Whose value is multiplied."""
+        return occurrences(self.node)[self.form.input]
+
+    def _own(self, value: Tensor, name: str, batch: int) -> Tensor:
+        """Rows that are no padding; an image has none."""
+        padding = self.context.padding
+        return padding.kept_rows(value, name, batch) if self._has_rows else value
+
+    @property
+    def _has_rows(self) -> bool:
+        return isinstance(self.form.geometry, Dense)
 
     @property
     def importance(self) -> Tensor | None:
@@ -56,10 +73,9 @@ class LayerSamples:
         return self.residual.gain.double().square()
 
     def _input(self, batch: int) -> Tensor:
-        place = self.form.input
-        first = occurrences(self.node)[place]
         streams, quantizers = self.context.streams, self.quantizers
-        return cast("Tensor", quantized_operand(streams, quantizers, batch, place, first))
+        made = quantized_operand(streams, quantizers, batch, self.form.input, self._source)
+        return cast("Tensor", made)
 
 
 def layer_samples(

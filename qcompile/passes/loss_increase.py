@@ -22,6 +22,7 @@ from qcompile.capture.operations import mutates
 from qcompile.capture.unit import Unit
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.graph_inputs import graph_inputs
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.site_context import SiteContext
 from qcompile.passes.sweep_guard import check_finite
 from qcompile.passes.sweep_node import operation
@@ -59,6 +60,7 @@ def loss_increases(
     seed: int,
     device: torch.device,
     progress: Progress,
+    padding: Padding = NO_PADDING,
 ) -> dict[str, tuple[float, ...]]:
     """By node and plan, in nats a row of the output; ``asked`` is by node.
 
@@ -67,7 +69,7 @@ def loss_increases(
     model, and behind each asked node the rest of it once for each plan: nothing in front of a node
     is run again. The module is only read.
     """
-    walk = _Walk(module, units, batches, device, seed)
+    walk = _Walk(module, units, batches, device, seed, padding)
     found: dict[str, tuple[float, ...]] = {}
     for name in walk.order:
         candidates = asked.get(name)
@@ -109,10 +111,12 @@ class _Walk:
         batches: Sequence[Batch],
         device: torch.device,
         seed: int,
+        padding: Padding,
     ) -> None:
         self._module = module
         self._device = device
         self._seed = seed
+        self._padding = padding
         self._nodes = {node.name: node for node in module.graph.nodes}
         self._lifetimes = Lifetimes(self._nodes.values(), units)
         self._streams = Streams()
@@ -142,8 +146,9 @@ class _Walk:
             return (0.0,) * len(candidates.plans)
         plain = self._values(node, self._unspoilt(node))
         if not self._wanted:
-            self._wanted = [tail(cast("Tensor", value), at) for at, value in enumerate(plain)]
-            check_finite(self._wanted, self._sizes, unit=OUTPUT, stream="float", masks_allowed=True)
+            wanted = [tail(cast("Tensor", value), at) for at, value in enumerate(plain)]
+            check_finite(wanted, self._sizes, unit=OUTPUT, stream="float", masks_allowed=True)
+            self._wanted = self._own(tail, wanted)
         return tuple(
             self._cost(node, plan, candidates.tuning, plain, tail) if plan.tensors else 0.0
             for plan in candidates.plans
@@ -159,11 +164,16 @@ class _Walk:
             fitted=self._count,
             tuning=tuning,
             generator=torch.Generator(self._device).manual_seed(self._seed),
+            padding=self._padding,
         )
         fitted = plain if tuning.uses_moments and plan.has_weight else ()
         result = quantize_site(context, node, plan, {}, fitted)
         found = [tail(cast("Tensor", result.value(at)), at) for at in range(self._count)]
-        return increase(found, self._wanted)
+        return increase(self._own(tail, found), self._wanted)
+
+    def _own(self, tail: Tail, outputs: Sequence[Tensor]) -> list[Tensor]:
+        kept = self._padding.kept
+        return [kept(value, tail.end, at) for at, value in enumerate(outputs)]
 
     def _values(self, node: fx.Node, streams: Streams) -> list[Value]:
         run = operation(self._module, node, self._device, {})

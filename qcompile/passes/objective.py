@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qcompile.methods.axes import LossTerm
 from qcompile.passes.block import Block, Choice
-from qcompile.passes.sensitivity import curvatures, gradients
+from qcompile.passes.sensitivity import OwnOutputs, curvatures, gradients
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.losses.pair import Pair
 from qcompile.quant.losses.registry import Loss, loss
@@ -93,13 +93,21 @@ class Objective:
     def _pair(
         self, row: Loss, found: Tensor | None, seen: Tensor | None, fed: Fed, number: int
     ) -> Pair:
+        padding, block = self.block.padding, self.block
         if row.sees == "network":
             assert seen is not None
-            assert self.block.tail is not None
-            return Pair(self.block.tail(seen, number), self._decision(number))
+            assert block.tail is not None
+            own = OwnOutputs(block.tail, padding, number)
+            return Pair(own(block.tail(seen, number)), own(self._decision(number)))
         assert found is not None
         weights = self._sensitivities.get(row.sees)
-        return Pair(found.float(), fed.target.float(), None if weights is None else weights[number])
+        take = padding.silenced if row.by_sample or weights is not None else padding.kept
+        one, other = found.float(), fed.target.float()
+        return Pair(
+            take(one, block.output, number),
+            take(other, block.output, number),
+            None if weights is None else weights[number],
+        )
 
     def _decision(self, number: int) -> Tensor:
         """The float network's output, found once."""
@@ -119,9 +127,11 @@ class Objective:
             with torch.no_grad():
                 count = range(len(self.block.targets))
                 at = [self.block.run(start, self.block.batch(number)) for number in count]
-            found["gradient"] = gradients(self.block.tail, at, self.block.targets)
+            targets, padding = self.block.targets, self.block.padding
+            found["gradient"] = gradients(self.block.tail, at, targets, padding)
         if "curvature" in views:
-            found["curvature"] = curvatures(self.block.tail, self.block.targets)
+            targets, padding = self.block.targets, self.block.padding
+            found["curvature"] = curvatures(self.block.tail, targets, padding)
         return found
 
 

@@ -14,10 +14,9 @@ from qcompile.passes.layer_samples import LayerSamples, layer_samples
 from qcompile.passes.site_context import SiteContext
 from qcompile.passes.sweep_node import attribute
 from qcompile.passes.sweep_operands import Operand
-from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value
 from qcompile.policy.core import SitePlan
-from qcompile.policy.scheme import has_range_to_choose
+from qcompile.policy.scheme import PerChannel, has_range_to_choose
 from qcompile.quant.activation_quantizer import ActivationQuantizer, fit
 from qcompile.quant.fake_quantize import stored_grid
 from qcompile.quant.geometry import Convolution, output_rows, rows, weight_rows
@@ -68,7 +67,9 @@ def fit_operands(
     found: dict[str, ActivationQuantizer] = {}
     note = ""
     for group in groups.values():
-        values = [value for one in group for value in _values(context.streams, one.node)]
+        channels = group[0].plan.spec.granularity
+        axis = channels.axis if isinstance(channels, PerChannel) else None
+        values = [value for one in group for value in _values(context, one.node, axis)]
         quantizer = fit(values, group[0].plan.spec, group[0].plan.block_axis)
         error = _output_error(context, node, site, group[0], plain)
         if isinstance(error, OutputError):
@@ -119,8 +120,13 @@ def _output_error(
     return OutputError(matrix, held, gain, way)
 
 
-def _values(streams: Streams, node: str) -> list[Tensor]:
-    return [cast("Tensor", value) for value in streams.quantized_values(node)]
+def _values(context: SiteContext, name: str, axis: int | None) -> list[Tensor]:
+    """Without padding; ``axis`` is that of the channels, if each has a range of its own."""
+    padding = context.padding
+    values = [cast("Tensor", value) for value in context.streams.quantized_values(name)]
+    by_position = bool(values) and padding.shares(axis, values[0], name)
+    own = padding.silenced if by_position else padding.kept
+    return [own(value, name, batch) for batch, value in enumerate(values)]
 
 
 def _drawn(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.passes.balance import balanced
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.rescale import RescaledModel, rescaled
 from qcompile.policy.core import SitePlan, TransformPlan
 
@@ -16,12 +17,15 @@ def prepare(
     sites: Mapping[str, SitePlan],
     batches: Sequence[Mapping[str, Tensor]],
     device: torch.device,
+    padding: Padding = NO_PADDING,
 ) -> tuple[RescaledModel, ...]:
     """Step by step; the last one's module is the one to be quantized, ``module`` without any.
 
     ``sites`` are by node name.
     """
-    scaled = rescaled(module, transforms, sites, batches, device)
+    scaled = rescaled(module, transforms, sites, batches, device, padding)
     rewritten = frozenset(path for item in transforms for path in item.parameters)
-    even = balanced(module if scaled is None else scaled.module, rewritten, batches, device)
+    even = balanced(
+        module if scaled is None else scaled.module, rewritten, batches, device, padding
+    )
     return tuple(step for step in (scaled, even) if step is not None)

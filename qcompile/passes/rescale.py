@@ -19,6 +19,7 @@ from qcompile.capture.copying import own_graph, replace_leaf
 from qcompile.capture.leaves import build_leaf, constructor_arguments
 from qcompile.compat.heap import give_back_freed
 from qcompile.passes.norm_statistics import scale_statistics
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.sweep_values import map_tensors, relative_error, tensors_in
 from qcompile.policy.core import SitePlan, TensorPlan, TransformPlan
 from qcompile.quant.rescalings.channels import Channels, Rescaled, Situation, Weight
@@ -58,6 +59,7 @@ def rescaled(
     sites: Mapping[str, SitePlan],
     batches: Sequence[Batch],
     device: torch.device,
+    padding: Padding = NO_PADDING,
 ) -> RescaledModel | None:
     """``module`` with its parameters replaced; it stays as it was. ``None`` if nothing is asked.
 
@@ -68,7 +70,7 @@ def rescaled(
         return None
     places = {item.value: item for item in exchanges(module)}
     there = module if device.type == "cpu" else deepcopy(module).to(device)
-    seen = _figures(there, [places[str(item.value)] for item in asked], batches, device)
+    seen = _figures(there, [places[str(item.value)] for item in asked], batches, device, padding)
     del there
     work = _Work(module, sites, seen)
     moved: list[Moved] = []
@@ -165,6 +167,7 @@ def _figures(
     places: Sequence[Exchange],
     batches: Sequence[Batch],
     device: torch.device,
+    padding: Padding,
 ) -> dict[str, Channels]:
     axes = {place.value: place.axis for place in places}
     tallies = {place.value: Tally(len(batches), place.channels) for place in places}
@@ -172,7 +175,7 @@ def _figures(
     def see(name: str, value: Tensor) -> None:
         tallies[name].add(value.cpu(), axes[name])
 
-    watch(module, axes.keys(), batches, device, see)
+    watch(module, axes.keys(), batches, device, see, padding)
     return {name: tally.channels() for name, tally in tallies.items()}
 
 
@@ -182,19 +185,24 @@ def watch(
     batches: Sequence[Batch],
     device: torch.device,
     see: Callable[[str, Tensor], None],
+    padding: Padding,
 ) -> None:
     """Run ``module``, which is on ``device``; ``see`` is given the values of some nodes."""
 
     class Watch(fx.Interpreter):
+        batch = 0
+
         def run_node(self, n: fx.Node) -> object:
             value = cast("object", super().run_node(n))
             if n.name in names:
-                see(n.name, cast("Tensor", value))
+                see(n.name, padding.kept(cast("Tensor", value), n.name, self.batch))
             return value
 
-    for batch in batches:
+    for number, batch in enumerate(batches):
         arguments = map_tensors(tuple(_arguments(module, batch)), lambda t: t.to(device))
-        Watch(module).run(*cast("tuple[object, ...]", arguments))
+        interpreter = Watch(module)
+        interpreter.batch = number
+        interpreter.run(*cast("tuple[object, ...]", arguments))
         give_back_freed()
 
 

@@ -21,9 +21,10 @@ from qcompile.capture.operations import mutates
 from qcompile.capture.unit import Unit
 from qcompile.data.metrics import primary_output
 from qcompile.passes.layer_form import layer_form
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.sweep_node import Operation, operation
 from qcompile.passes.sweep_values import Value, map_tensors, tensors_in
-from qcompile.quant.geometry import output_rows
+from qcompile.quant.geometry import Dense, output_rows
 
 SAMPLES = 4
 """Of a batch that are run at once: a unit's backward pass holds all of its values."""
@@ -40,6 +41,7 @@ def row_importance(
     batches: Sequence[Batch],
     device: torch.device,
     generator: torch.Generator,
+    padding: Padding = NO_PADDING,
 ) -> dict[str, list[Tensor]]:
     """By node and batch, ``[1, rows]`` as ``geometry.rows`` has them; mean 1 over all batches.
 
@@ -54,18 +56,22 @@ def row_importance(
     walk = _Walk(module, units, frozenset(geometries), device)
     size = SAMPLES if _takes_any_batch(module) else None
     found: dict[str, list[Tensor]] = {name: [] for name in geometries}
-    for batch in batches:
+    for number, batch in enumerate(batches):
         parts: dict[str, list[Tensor]] = {}
-        for piece in _pieces(batch, size):
+        for place, piece in enumerate(_pieces(batch, size)):
+            own = padding.of_samples(number, place, size)
             try:
-                gradients = walk.gradients(piece, generator)
+                gradients = walk.gradients(piece, generator, own)
             except RuntimeError as problem:
                 if not _is_about_derivatives(problem):
                     raise
                 return {}
             for name, gradient in gradients.items():
-                rows = output_rows(gradient.float().square(), geometries[name])
-                parts.setdefault(name, []).append(rows.mean((0, 2)))
+                geometry = geometries[name]
+                rows = output_rows(gradient.float().square(), geometry).mean((0, 2))
+                if isinstance(geometry, Dense):
+                    rows = own.kept_weights(rows[None], gradient, name, 0)[0]
+                parts.setdefault(name, []).append(rows)
         for name, rows in parts.items():
             found[name].append(torch.cat(rows)[None])
     complete = {name: rows for name, rows in found.items() if len(rows) == len(batches)}
@@ -112,14 +118,17 @@ class _Walk:
             for unit in units
         ]
 
-    def gradients(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Of ``r z`` by the outputs of the watched nodes."""
+    def gradients(
+        self, batch: Batch, generator: torch.Generator, padding: Padding
+    ) -> dict[str, Tensor]:
+        """Of ``r z`` by the outputs of the watched nodes; ``padding`` is of this batch alone."""
         if self._end is None:
             return {}
         with torch.no_grad():
             between = self._forwards(batch)
         outcome = cast("Tensor", primary_output(between[self._end]))
         direction = torch.randn(outcome.shape, generator=generator, device=self._device)
+        direction = padding.silenced(direction, self._end, 0)
         arrived: dict[str, list[Tensor]] = {}
         watched: dict[str, Tensor] = {}
         for stretch in reversed(self._stretches):

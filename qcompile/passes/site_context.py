@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.methods.tuning import Tuning
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.sweep_streams import Streams
 from qcompile.passes.sweep_values import Value
 from qcompile.quant.activation_quantizer import ActivationQuantizer
@@ -26,6 +27,7 @@ class SiteContext:
     """How many of these, the last, take no part in a fit; ``None``: one in eight."""
     row_weights: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
     """By node and batch, ``[1, rows]``: how much an error of a layer's output counts."""
+    padding: Padding = NO_PADDING
 
 
 def quantized_operand(

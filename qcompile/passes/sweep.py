@@ -22,6 +22,7 @@ from qcompile.methods.tuning import Tuning
 from qcompile.passes.block import Block, first_batches
 from qcompile.passes.graph_inputs import graph_inputs
 from qcompile.passes.held_out import leading
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.reconstruct import Account, Tick, reconstruct, tick_steps
 from qcompile.passes.row_importance import row_importance
 from qcompile.passes.solvers import unit_seed
@@ -32,13 +33,7 @@ from qcompile.passes.sweep_result import Recomputed, ResultFigures
 from qcompile.passes.sweep_site import SiteContext, SiteFigures, quantize_site, weight_names
 from qcompile.passes.sweep_state import ChainState, chain_state, restored
 from qcompile.passes.sweep_streams import Streams
-from qcompile.passes.sweep_values import (
-    Value,
-    batch_size,
-    floats_in,
-    map_tensors,
-    relative_error,
-)
+from qcompile.passes.sweep_values import Value, batch_size, floats_in, map_tensors
 from qcompile.passes.sweep_work import Inputs, UnitWork
 from qcompile.passes.tail import Tail, tail_behind
 from qcompile.policy.core import SitePlan, TensorPlan
@@ -80,6 +75,7 @@ def sweep(
     seed: int,
     device: torch.device,
     judging: int | None = None,
+    padding: Padding = NO_PADDING,
     start: ChainState | None = None,
     progress: Progress | None = None,
 ) -> Iterator[UnitOutcome]:
@@ -87,11 +83,23 @@ def sweep(
 
     ``tunings`` are those of single sites, by node name; they agree in a unit that is learned whole.
     ``norms`` are paths of the parameters of norms that are learned with a unit, by its name.
-    ``judging`` batches, the last, take no part in a fit; ``None``: one in eight.
+    ``judging`` batches, the last, take no part in a fit; ``None``: one in eight. Positions that
+    are ``padding`` are in no range, no fit and no error.
     The module is only read. Going on from a saved state gives the bits of an unbroken sweep.
     """
     walk = _Walk(
-        module, units, sites, batches, tuning, tunings, norms, seed, device, judging, progress
+        module,
+        units,
+        sites,
+        batches,
+        tuning,
+        tunings,
+        norms,
+        seed,
+        device,
+        judging,
+        padding,
+        progress,
     )
     first = 0
     walk.weigh_rows()
@@ -109,43 +117,33 @@ def sweep(
         del outcome  # its state holds values that the next unit lets go of
 
 
+@dataclass(eq=False)
 class _Walk:
     """The state of one sweep. Values are held from the node that makes them to their last use."""
 
-    def __init__(
-        self,
-        module: fx.GraphModule,
-        units: Sequence[Unit],
-        sites: Mapping[str, SitePlan],
-        batches: Sequence[Batch],
-        tuning: Tuning,
-        tunings: Mapping[str, Tuning],
-        norms: Mapping[str, Sequence[str]],
-        seed: int,
-        device: torch.device,
-        judging: int | None,
-        progress: Progress | None,
-    ) -> None:
-        self.module = module
-        self.units = units
-        self.sites = sites
-        self.batches = batches
-        self.tuning = tuning
-        self.tunings = tunings
-        self.norms = norms
-        self.seed = seed
-        self.device = device
-        self.judging = judging
-        self.progress = progress
-        self.nodes = {node.name: node for node in module.graph.nodes}
-        self.lifetimes = Lifetimes(self.nodes.values(), units)
-        self.total = sum(self._pieces(unit) for unit in units)
+    module: fx.GraphModule
+    units: Sequence[Unit]
+    sites: Mapping[str, SitePlan]
+    batches: Sequence[Batch]
+    tuning: Tuning
+    tunings: Mapping[str, Tuning]
+    norms: Mapping[str, Sequence[str]]
+    seed: int
+    device: torch.device
+    judging: int | None
+    padding: Padding
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        self.nodes = {node.name: node for node in self.module.graph.nodes}
+        self.lifetimes = Lifetimes(self.nodes.values(), self.units)
+        self.total = sum(self._pieces(unit) for unit in self.units)
         self.done = 0
         self.storage_last_use = self._storage_last_use()
         self.streams = Streams()
         self.weights: dict[str, tuple[StoredWeight, TensorPlan]] = {}
         """By storage: kept as long as a later site uses the same weight."""
-        self.batch_sizes = [batch_size(batch) for batch in batches]
+        self.batch_sizes = [batch_size(batch) for batch in self.batches]
         self.row_weights: Mapping[str, Sequence[Tensor]] = {}
         self.results: dict[str, ResultFigures] = {}
         """Of nodes of the unit that nothing reads and nothing is learned from: not held."""
@@ -160,9 +158,8 @@ class _Walk:
         ]
         if names:
             generator = torch.Generator(self.device).manual_seed(unit_seed(self.seed, ROWS))
-            self.row_weights = row_importance(
-                self.module, self.units, names, self.batches, self.device, generator
-            )
+            given = (self.module, self.units, names, self.batches, self.device)
+            self.row_weights = row_importance(*given, generator, self.padding)
 
     def begin(self) -> None:
         """Put the batches into the streams, and what is computed from their sizes alone.
@@ -197,6 +194,7 @@ class _Walk:
             generator=generator,
             judging=self.judging,
             row_weights=self.row_weights,
+            padding=self.padding,
         )
         self._check_inputs(unit)
         whole = self._learned_whole(unit)
@@ -297,6 +295,7 @@ class _Walk:
             targets=[cast("Tensor", value) for value in self.streams.float_values(output)],
             tail=self._tail(tuning, output),
             norms=work.norms_of(nodes),
+            padding=self.padding,
         )
         if not block.solved:
             return
@@ -401,10 +400,7 @@ class _Walk:
     def _error(self, name: str) -> float | None:
         if name in self.results:
             return self.results[name].error
-        if self.streams.is_shared(name):
-            return 0.0 if floats_in(self.streams.float_values(name)) else None
-        found = floats_in(self.streams.quantized_values(name))
-        return relative_error(found, floats_in(self.streams.float_values(name)))
+        return self.streams.error(name, self.padding)
 
     def _main_output(self, unit: Unit) -> str | None:
         """The output made last that holds floating-point numbers; the others are side values."""
@@ -418,7 +414,7 @@ class _Walk:
 
     def _unread(self, unit: Unit) -> dict[str, ResultFigures]:
         return {
-            name: ResultFigures(unit.name, self.batch_sizes)
+            name: ResultFigures(unit.name, name, self.batch_sizes, self.padding)
             for name in unit.nodes
             if is_result(self.nodes[name])
             and not (name in self.sites and self._tuning_of(name).learns)

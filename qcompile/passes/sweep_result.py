@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from torch import Tensor
+
 from qcompile.diagnostics.failure import CompileError
+from qcompile.passes.padding import NO_PADDING, Padding
 from qcompile.passes.sweep_guard import check_finite
 from qcompile.passes.sweep_values import Distance, Value, floats_in
 
@@ -16,10 +19,14 @@ from qcompile.passes.sweep_values import Distance, Value, floats_in
 class ResultFigures:
     """Of one node, batch by batch: how far apart its streams are, and whether they are finite."""
 
-    def __init__(self, unit: str, batch_sizes: Sequence[int]) -> None:
+    def __init__(
+        self, unit: str, name: str, batch_sizes: Sequence[int], padding: Padding = NO_PADDING
+    ) -> None:
         self.has_floats = False
         self._unit = unit
         self._sizes = batch_sizes
+        self._name = name
+        self._padding = padding
         self._distance = Distance()
         self._is_shared = True
         self._problems: dict[tuple[str, bool], CompileError] = {}
@@ -37,9 +44,13 @@ class ResultFigures:
         self.has_floats |= bool(wanted)
         if quantized is not plain:
             self._is_shared = False
-            self._distance.add(floats_in([quantized]), wanted)
+            found = floats_in([quantized])
+            self._distance.add(self._own(found, batch), self._own(wanted, batch))
             self._look(batch, "quantized", quantized)
         self._look(batch, "float", plain)
+
+    def _own(self, values: list[Tensor], batch: int) -> list[Tensor]:
+        return [self._padding.kept(value, self._name, batch) for value in values]
 
     def check(self, *, masks_allowed: bool) -> None:
         """Raise QR904 if a batch was not finite, in the float model first; see ``check_finite``."""

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from qcompile.passes.sweep_values import Value, map_tensors
+from qcompile.passes.padding import Padding
+from qcompile.passes.sweep_values import Distance, Value, floats_in, map_tensors
 
 
 class Streams:
@@ -41,6 +42,20 @@ class Streams:
     def put_quantized(self, name: str, values: list[Value]) -> None:
         """Replace the quantized stream of a live node."""
         self._quantized[name] = values
+
+    def error(self, name: str, padding: Padding) -> float | None:
+        """``sum |q - f|^2 / sum |f|^2`` of a live node; ``None`` where it is undefined."""
+        if self.is_shared(name):
+            return 0.0 if floats_in(self._float[name]) else None
+        distance = Distance()
+        pairs = zip(self._quantized[name], self._float[name], strict=True)
+        for batch, pair in enumerate(pairs):
+            found, wanted = (
+                [padding.kept(tensor, name, batch) for tensor in floats_in([value])]
+                for value in pair
+            )
+            distance.add(found, wanted)
+        return distance.relative
 
     def split(self, name: str) -> None:
         """Give a shared node a second copy, before an operation changes the two in place."""

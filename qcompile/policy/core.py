@@ -143,6 +143,8 @@ class DataPlan(Frozen):
     """Written only where the recipe names them, so that plans without keep their hash."""
     flip: Flip | None = Field(default=None, exclude_if=lambda flip: flip is None)
     """Each batch is half of images, half of their mirror images. Written where there are any."""
+    mask: str | None = Field(default=None, exclude_if=lambda mask: mask is None)
+    """Name of the tensor that says which positions are padding. The same."""
     seq_len: int | None = Field(default=None, exclude_if=lambda length: length is None)
     """The same."""
 
@@ -153,6 +155,7 @@ class EvaluationPlan(Frozen):
     batch: int
     samples: int | None = None
     labels: str | None = None
+    mask: str | None = Field(default=None, exclude_if=lambda mask: mask is None)
     seq_len: int | None = Field(default=None, exclude_if=lambda length: length is None)
     """Written only where the recipe names it, so that plans without keep their hash."""
 

@@ -24,7 +24,7 @@ CALIBRATE = (
     Attribute("labels", Shape.TEXT),
     Attribute("groups", Shape.TEXT),
     Attribute("flip", Shape.WORD, choices=get_args(Flip)),
-    Attribute("mask", Shape.TEXT, carried_out=False),
+    Attribute("mask", Shape.TEXT),
     Attribute("seq_len", Shape.INTEGER, low=1),
 )
 EVALUATE = (
@@ -32,7 +32,7 @@ EVALUATE = (
     Attribute("batch", Shape.INTEGER, low=1),
     Attribute("samples", Shape.INTEGER, low=1),
     Attribute("labels", Shape.TEXT),
-    Attribute("mask", Shape.TEXT, carried_out=False),
+    Attribute("mask", Shape.TEXT),
     Attribute("seq_len", Shape.INTEGER, low=1),
 )
 METRICS = ("top1", "top5", "agreement", "perplexity", "cosine", "sqnr")
@@ -55,6 +55,7 @@ def lower_calibrate(node: CalibrateBlock, checker: Checker) -> Calibration | Non
         labels=settings.text("labels"),
         groups=settings.text("groups"),
         flip=cast("Flip | None", settings.text("flip")),
+        mask=settings.text("mask"),
         seq_len=settings.integer("seq_len"),
         span=node.span,
         reference_span=attr.value.span,
@@ -88,6 +89,7 @@ def _evaluation(node: EvaluateBlock, checker: Checker) -> Evaluation | None:
         batch=settings.integer("batch") or DEFAULT_BATCH,
         samples=settings.integer("samples"),
         labels=settings.text("labels"),
+        mask=settings.text("mask"),
         seq_len=settings.integer("seq_len"),
         span=node.span,
     )

@@ -166,6 +166,8 @@ class Calibration:
     """Name of the tensor that says of which group a sample is."""
     flip: Flip | None
     """Mirror images are looked at, too."""
+    mask: str | None
+    """Name of the tensor that says which positions are padding."""
     seq_len: int | None
     span: Span
     """The whole statement."""
@@ -179,6 +181,7 @@ class Evaluation:
     batch: int
     samples: int | None
     labels: str | None
+    mask: str | None
     seq_len: int | None
     span: Span
 

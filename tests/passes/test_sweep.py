@@ -390,7 +390,7 @@ def test_an_output_that_is_the_float_one_has_no_error():
 @pytest.mark.parametrize(("value", "allowed"), [(math.inf, True), (math.nan, False)])
 def test_an_output_that_is_not_finite_is_found_behind_the_batch_it_is_in(value, allowed):
     """Side values may be masks of infinities; whether it is one is known later."""
-    figures = ResultFigures("u", [2, 2])
+    figures = ResultFigures("u", "node", [2, 2])
     bad = torch.tensor([[0.0], [value]])
     figures.see(0, torch.ones(2, 1), torch.ones(2, 1))
     figures.see(1, torch.ones(2, 1), bad)

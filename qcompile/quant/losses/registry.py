@@ -27,6 +27,8 @@ class Loss:
     """A mean over samples, so that the size of a batch does not show."""
     weight: float = 1.0
     """In a sum, unless the term says another."""
+    by_sample: bool = False
+    """A sample's is no sum over its elements, so that these have to stay together."""
 
 
 LOSSES = (
@@ -34,9 +36,9 @@ LOSSES = (
     Loss("l1", "output", l1),
     Loss("huber", "output", huber),
     Loss("trimmed", "output", trimmed),
-    Loss("cosine", "output", cosine),
+    Loss("cosine", "output", cosine, by_sample=True),
     Loss("fisher", "gradient", fisher),
-    Loss("fisher_full", "gradient", fisher_full),
+    Loss("fisher_full", "gradient", fisher_full, by_sample=True),
     Loss("perturbation", "curvature", perturbation),
     Loss("prediction", "network", prediction, weight=10.0),
     Loss("kl", "network", kl),
