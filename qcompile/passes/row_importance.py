@@ -8,7 +8,7 @@ adds to the squared error of ``z``, and the Fisher matrix of ``z`` with unit noi
 gradient, and few samples would decide all.) The mean of ``g^2`` over a row is its importance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -54,7 +54,8 @@ def row_importance(
     forms = {n.name: layer_form(module, n) for n in module.graph.nodes if n.name in wanted}
     geometries = {name: form.geometry for name, form in forms.items() if form is not None}
     walk = _Walk(module, units, frozenset(geometries), device)
-    size = SAMPLES if _takes_any_batch(module) else None
+    by_pieces = _takes_any_batch(module) and _have_samples_first(module, geometries)
+    size = SAMPLES if by_pieces else None
     found: dict[str, list[Tensor]] = {name: [] for name in geometries}
     for number, batch in enumerate(batches):
         parts: dict[str, list[Tensor]] = {}
@@ -223,6 +224,14 @@ def _takes_any_batch(module: fx.GraphModule) -> bool:
     """The model was not traced for batches of one size."""
     shapes = [facts(node).shape for node in module.graph.find_nodes(op="placeholder")]
     return not any(shape and isinstance(shape[0], int) for shape in shapes)
+
+
+def _have_samples_first(module: fx.GraphModule, names: Collection[str]) -> bool:
+    """Else rows of pieces, one behind the other, would not be those of the whole in their order."""
+    shapes = [facts(node).shape for node in module.graph.find_nodes(op="placeholder")]
+    samples = {shape[0] for shape in shapes if shape}
+    own = [facts(node).shape for node in module.graph.nodes if node.name in names]
+    return all(shape is None or shape[:1] == () or shape[0] in samples for shape in own)
 
 
 def _pieces(batch: Batch, size: int | None) -> list[Batch]:

@@ -5,6 +5,7 @@ import torch
 from torch import fx, nn
 
 from qcompile.capture.node_meta import NodeFacts, set_facts
+from qcompile.capture.trace import trace
 from qcompile.capture.unit import Unit
 from qcompile.passes.row_importance import EVEN, SAMPLES, row_importance
 from tests.passes.deep import CPU, LAYERS, UNITS, deep
@@ -211,3 +212,26 @@ def test_gradients_without_end_leave_rows_alike():
     names = tuple(node.name for node in module.graph.nodes if node.op.startswith("call_"))
     units = (Unit("u", names, ("x",), names[-1:], False),)
     assert found(module, units, ["layer"], [{"x": torch.zeros(3, 4)}]) == {}
+
+
+class PositionsFirst(nn.Module):
+    """A layer as those of torch's attention, whose outputs count as each sample says."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x, factor):
+        return self.layer(x.transpose(0, 1)).transpose(0, 1) * factor[:, None, None]
+
+
+def test_rows_of_positions_stay_in_their_order():
+    samples, positions = 2 * SAMPLES + 1, 200
+    x, factor = torch.randn(samples, positions, 6), torch.arange(1.0, samples + 1)
+    module = trace(PositionsFirst().eval(), (x, factor), {}).module
+    names = tuple(n.name for n in module.graph.nodes if n.op.startswith("call"))
+    units = [Unit("all", names, ("x", "factor"), names[-1:], is_block=False)]
+    (rows,) = found(module, units, ["layer"], [{"x": x, "factor": factor}])["layer"]
+    by_sample = rows.view(positions, samples).mean(0) - EVEN
+    wanted = (1 - EVEN) * factor.square() / factor.square().mean()
+    assert torch.allclose(by_sample, wanted, rtol=0.2)
