@@ -16,6 +16,7 @@ from qcompile.cli.options import device_option, json_option, target_option, trus
 @click.option("--metric", "metrics", multiple=True, help="Instead of the metrics of the recipe.")
 @click.option("--batch", type=click.IntRange(min=1))
 @click.option("--seq-len", type=click.IntRange(min=1), help="The most token ids of a sample.")
+@click.option("--mask", metavar="NAME", help="The tensor of a batch that tells padding.")
 @click.option("--float", "with_float", is_flag=True, help="Measure the float model beside it.")
 @target_option
 @json_option
@@ -27,6 +28,7 @@ def command(
     metrics: tuple[str, ...],
     batch: int | None,
     seq_len: int | None,
+    mask: str | None,
     with_float: bool,
     target: str | None,
     as_json: bool,
@@ -47,6 +49,7 @@ def command(
         data=data,
         batch=batch,
         seq_len=seq_len,
+        mask=mask,
         with_float=with_float,
         lowered=lowered,
         trusted=frozenset(trust),

@@ -60,6 +60,7 @@ def compare(
     data: str | None = None,
     batch: int | None = None,
     seq_len: int | None = None,
+    mask: str | None = None,
     with_float: bool = False,
     lowered: Lowering | None = None,
     trusted: frozenset[str] = frozenset(),
@@ -74,7 +75,7 @@ def compare(
         device = str(lowered.device)
     root = _recipe_folder(artifact)
     reference: nn.Module | None = None
-    asked = _asked(artifact, metrics, data, batch, None, None, seq_len)
+    asked = _asked(artifact, metrics, data, batch, None, mask, seq_len)
     if with_float and asked:
         reference = _float_model(artifact, root, trusted).to(device)
         if not any(item.metric == "agreement" for item in asked):
@@ -134,7 +135,13 @@ def _asked(
     stored = () if isinstance(model, nn.Module) else plan_of(model).core.evaluations
     if data is None:
         wanted = [
-            e.model_copy(update={"batch": batch or e.batch, "seq_len": seq_len or e.seq_len})
+            e.model_copy(
+                update={
+                    "batch": batch or e.batch,
+                    "seq_len": seq_len or e.seq_len,
+                    "mask": mask or e.mask,
+                }
+            )
             for e in stored
         ]
         if metrics is None:

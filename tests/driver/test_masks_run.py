@@ -201,6 +201,17 @@ def words():
     torch.manual_seed(0)
     return Words().eval()
 """
+BARE = """
+from factories import padded, texts
+
+
+def texts_only():
+    return {name: value for name, value in texts().items() if name != "label"}
+
+
+def padded_only():
+    return {name: value for name, value in padded().items() if name != "label"}
+"""
 INPUTS = " {\n  inputs = { ids = int64[batch, seq], attention_mask = int64[batch, seq] }\n}"
 SCHEMES = """scheme w8 { weight int8 }
 scheme w4 { weight int4 }
@@ -341,6 +352,24 @@ def test_figures_are_of_own_positions(folder):
     blind = qcompile.evaluate(artifact, reference=reference, data="factories:padded", **given)
     assert [one.value for one in masked] == pytest.approx([one.value for one in plain], rel=1e-5)
     assert [one.value for one in blind] != pytest.approx([one.value for one in plain], rel=1e-3)
+
+
+def test_the_command_is_told_of_the_mask_of_other_data(folder):
+    run(folder, "told", "padded", MASK, "")
+    (folder / "bare.py").write_text(BARE)
+    shown = []
+    for data, arguments in (
+        ("texts", ()),
+        ("padded", ("--mask", "attention_mask")),
+        ("padded", ()),
+    ):
+        given = ["eval", "told", "--float", "--data", f"bare:{data}_only", "--metric", "agreement"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            result = CliRunner().invoke(main, [*given, *arguments])
+        assert result.exit_code == 0, result.output
+        shown.append(result.output.split()[1])
+    assert shown[0] == shown[1] != shown[2]
 
 
 def test_the_plan_names_the_mask_and_differs_by_it(folder):
