@@ -103,10 +103,8 @@ def _targets(node: fx.Node) -> Sequence[fx.Node]:
 
     All inputs, where that is none: a call by names of its own.
     """
-    named = (node.kwargs.get(name) for name in ("out", "input", "self"))
-    written = next((item for item in named if item is not None), None)
-    if node.kwargs.get("out") is None and node.args:
-        written = node.args[0]
+    given = (node.kwargs.get("out"), *node.args[:1], *map(node.kwargs.get, ("input", "self")))
+    written = next((item for item in given if item is not None), None)
     found: list[fx.Node] = []
     map_arg(written, lambda used: found.append(used) or used)
     return found or node.all_input_nodes

@@ -66,7 +66,7 @@ def tail_behind(
         return None
     needed = {end.name}
     sides: set[str] = set()
-    read = memory_of(module, end)
+    read = set(memory_of(module, end))
     is_behind = True
     for node in reversed(module.graph.nodes):
         is_behind = is_behind and node.name != start
