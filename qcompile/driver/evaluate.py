@@ -78,8 +78,8 @@ def compare(
     asked = _asked(artifact, metrics, data, batch, None, mask, seq_len)
     if with_float and asked:
         reference = _float_model(artifact, root, trusted).to(device)
-        if not any(item.metric == "agreement" for item in asked):
-            asked = [*asked, asked[0].model_copy(update={"metric": "agreement"})]
+        agreement = asked[0].model_copy(update={"metric": "agreement"})
+        asked = asked if agreement in asked else [*asked, agreement]
     module = load(artifact, REFERENCE).to(device) if lowered is None else lowered.module
     reading = _reading(plan_of(artifact).core)
     return measure_all(module, reference, asked, root, trusted, device, reading)
