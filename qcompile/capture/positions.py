@@ -101,7 +101,7 @@ def _layout(shape: Sequence[Size], sizes: _Sizes, before: Layout | None) -> Layo
     """``before`` is that of a value that it is made of."""
     of_positions = [axis for axis, size in enumerate(shape) if size in sizes.positions]
     of_samples = [axis for axis, size in enumerate(shape) if size in sizes.samples]
-    if len(of_samples) > 1 and shape[0] == 1:
+    if len(of_samples) > 1 and of_samples[0] == 0 and shape[0] == 1:
         of_samples = [0]  # one sample: all such axes are alike
     merged = [axis for axis, size in enumerate(shape) if sizes.is_both(size)]
     if len(merged) == 1 and not of_samples and not of_positions:

@@ -1,6 +1,6 @@
 """The padding of calibration samples: their masks, and where values have what these mask."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,8 +18,8 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.bind import Bound
 from qcompile.methods.tuning import Tuning
 from qcompile.passes.layer_form import layer_form
-from qcompile.passes.padding import NO_PADDING, Padding, padding_of
-from qcompile.passes.padding_probe import Probed, probe
+from qcompile.passes.padding import NO_PADDING, Padding
+from qcompile.passes.padding_probe import SAMPLES, Probed, probe
 from qcompile.quant.geometry import Convolution
 from qcompile.quant.losses.registry import loss
 
@@ -63,12 +63,13 @@ def padding(
     inputs = _of_positions(bound, batches[most], masks[most], name)
     seeming = layouts(bound.graph, inputs, bound.seen.captured.free_axes)
     others = [key for key in inputs if _target(bound, key) != name]
-    found = probe(bound.graph, batches[most], masks[most], seeming, others)
+    samples = SAMPLES if _takes_fewer(bound, inputs) else len(masks[most])
+    found = probe(bound.graph, batches[most], masks[most], seeming, others, samples)
     known = {value: seeming[value] for value in found.padded - found.misplaced}
     problem = next(_problems(reference, name, bound, found, seeming), None)
     if problem is not None:
         raise CompileError([problem])
-    return padding_of(masks, known)
+    return Padding(tuple(masks), known)
 
 
 def _of_positions(
@@ -96,9 +97,10 @@ def _of_positions(
 
 
 def _is_tied(bound: Bound, batch: Mapping[str, Tensor], key: str) -> bool:
-    """Whether the model takes no other length of this input alone; tried on one sample."""
-    one = {name: value[:1].clone() for name, value in batch.items()}
-    longer = {**one, key: torch.cat([one[key], one[key][:, -1:]], 1)}
+    """Whether the model takes no other length of this input alone; tried on few samples."""
+    samples = 1 if _takes_fewer(bound, batch) else len(batch[key])
+    few = {name: value[:samples].clone() for name, value in batch.items()}
+    longer = {**few, key: torch.cat([few[key], few[key][:, -1:]], 1)}
     shapes = {_target(bound, name): tuple(value.shape) for name, value in longer.items()}
     if bound.seen.captured.size_problem(shapes) is not None:
         return True
@@ -110,6 +112,12 @@ def _is_tied(bound: Bound, batch: Mapping[str, Tensor], key: str) -> bool:
     except (RuntimeError, IndexError, ValueError):
         return True
     return False
+
+
+def _takes_fewer(bound: Bound, names: Collection[str]) -> bool:
+    """Whether the graph holds for another number of samples than the example's."""
+    free = bound.seen.captured.free_axes
+    return all(0 in free.get(_target(bound, name), ()) for name in names)
 
 
 def _target(bound: Bound, name: str) -> str:
@@ -203,5 +211,5 @@ def misplaced_padding(reference: str, name: str, site: str) -> Diagnostic:
         reference,
         name,
         f"is masked by `{name}`, and where `{site}` has its padding cannot be told",
-        "name the mask in the model's `inputs`, with a length that may vary, or skip the layer",
+        "name the mask in the model's `inputs`, with sizes that may vary, or skip the layer",
     )

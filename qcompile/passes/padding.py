@@ -4,7 +4,7 @@ Where a value has its positions is found in the graph, see ``capture.positions``
 such as the value of a class token, is left as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -100,10 +100,3 @@ def _zeroed(value: Tensor, own: Tensor, samples: int, positions: int) -> Tensor:
 
 
 NO_PADDING = Padding()
-
-
-def padding_of(masks: Sequence[Tensor], layouts: Mapping[str, Layout]) -> Padding:
-    """Nothing to do where every position is a sample's own."""
-    if all(bool(mask.all()) for mask in masks):
-        return NO_PADDING
-    return Padding(tuple(masks), layouts)

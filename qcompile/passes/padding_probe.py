@@ -16,7 +16,6 @@ from qcompile.passes.padding import Padding
 from qcompile.passes.sweep_values import Value, floats_in
 
 SAMPLES = 4
-"""That are tried: those with the most padding."""
 CLOSE = 1e-4
 """Of the largest number: last bits may move."""
 
@@ -36,9 +35,13 @@ def probe(
     mask: Tensor,
     layouts: Mapping[str, Layout],
     inputs: Collection[str],
+    samples: int = SAMPLES,
 ) -> Probed:
-    """``inputs`` are placeholders ``[samples, positions, ...]``, the mask not among them."""
-    rows = mask.sum(1).argsort()[:SAMPLES]
+    """``inputs`` are placeholders ``[samples, positions, ...]``, the mask not among them.
+
+    Tried on as many ``samples``, those with the most padding.
+    """
+    rows = mask.sum(1).argsort()[:samples]
     padding = Padding((mask[rows],), layouts)
     given = {name: _rows(value, rows, len(mask)) for name, value in batch.items()}
     other = {n: _padded(v, mask[rows]) if n in inputs else v for n, v in given.items()}

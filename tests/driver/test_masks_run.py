@@ -430,6 +430,31 @@ def test_a_mask_that_cannot_be_kept_to_is_refused_by_the_plan(
     assert words in " ".join(result.output.split())
 
 
+def plan_of_batches(folder, model, samples, batch):
+    """Of a graph that holds for no other number of samples."""
+    text = recipe_of("padded", MASK, "", model)
+    text = text.replace("int64[batch, seq]", f"int64[{batch}, seq]")
+    text = text.replace("samples = 64\n  batch = 16", f"samples = {samples}\n  batch = {batch}")
+    text = text.replace("evaluate top1 {", f"evaluate top1 {{\n  batch = {batch}")
+    (folder / "fixed.qrecipe").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return CliRunner().invoke(main, ["plan", "fixed.qrecipe"])
+
+
+@pytest.mark.parametrize("model", ["encoder", "of_torch"])
+def test_a_graph_of_so_many_samples_is_looked_at_with_as_many(folder, model):
+    result = plan_of_batches(folder, model, 60, 20)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("model", ["encoder", "of_torch"])
+def test_samples_are_not_taken_for_the_channels_of_which_there_are_as_many(folder, model):
+    result = plan_of_batches(folder, model, 64, 16)
+    assert result.exit_code == 1, result.output
+    assert "has its padding cannot be told" in " ".join(result.output.split())
+
+
 def test_outputs_whose_positions_are_not_told_are_not_measured(folder):
     artifact = run(folder, "flat", "padded", MASK, "", "flat")
     with pytest.raises(CompileError) as caught:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qcompile.capture.positions import Layout
-from qcompile.passes.padding import NO_PADDING, Padding, padding_of
+from qcompile.passes.padding import NO_PADDING, Padding
 
 MASK = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]]).bool()
 BATCH = 1
@@ -114,12 +114,6 @@ def test_batches_and_their_parts_have_masks_of_their_own():
     assert padding.first(1).masks == padding.masks[:1]
     assert torch.equal(padding.of_samples(1, 1, 1).masks[0], MASK[1:])
     assert padding.of_samples(1, 0, None).masks[0] is MASK
-
-
-def test_masks_that_mask_nothing_are_no_padding():
-    assert padding_of([torch.ones(2, 4).bool()], {}) is NO_PADDING
-    assert padding_of([], {}) is NO_PADDING
-    assert padding_of([torch.ones(2, 4).bool(), MASK], {}).masks[1] is MASK
 
 
 def test_an_axis_of_channels_may_be_that_of_positions():
