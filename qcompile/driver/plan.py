@@ -2,17 +2,14 @@
 
 import json
 import os
-import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from qcompile.analysis.compute import compute
-from qcompile.data.project import project_around
 from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label, has_errors, in_order
@@ -26,6 +23,13 @@ from qcompile.driver.choose import NOTHING, Progress, choose, not_measurable, un
 from qcompile.driver.front import check, settled, with_expectations, with_model
 from qcompile.driver.measured import Basis, Saved, not_needed
 from qcompile.driver.open_plan import before_choosing
+from qcompile.driver.recipe_files import (
+    closure_texts,
+    names_in_plan,
+    placed,
+    placed_choice,
+    placed_tunes,
+)
 from qcompile.driver.requirements import check_measurable
 from qcompile.driver.run_forecast import expected
 from qcompile.emit.format_version import check_version
@@ -43,15 +47,12 @@ from qcompile.policy.core import (
     Plan,
     PlanCore,
     SitePlan,
-    TunePlan,
 )
 from qcompile.policy.identity import core_sha256
-from qcompile.policy.imports import LIBRARY
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Output, Recipe, on_one_line
 from qcompile.policy.resolution import Decision
-from qcompile.policy.rule_ref import RuleRef
 from qcompile.policy.rungs import Rungs
 from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
@@ -164,10 +165,7 @@ def make_plan(
     if has_errors(said):
         raise CompileError(said)
     texts = closure_texts(recipe)
-    called = [
-        PurePath(s.name).name if PurePath(s.name).is_absolute() else s.name for s in recipe.closure
-    ]
-    names = dict(zip(called, texts, strict=True))
+    names = names_in_plan(recipe, texts)
     core = PlanCore(
         language=recipe.version,
         tool=_tool(),
@@ -261,20 +259,6 @@ def output_plan(output: Output | None) -> OutputPlan:
     return OutputPlan(formats=output.exports, reports=output.reports, target=target)
 
 
-def closure_texts(recipe: Recipe) -> dict[str, str]:
-    """Every file of the recipe, itself first, under names by which they still find one another."""
-    first, *others = recipe.closure
-    name = shown_name(Path(first.name))
-    texts = {name: first.text}
-    for source in others:
-        shown = source.name
-        if not shown.startswith(LIBRARY):
-            relative = posixpath.relpath(shown, posixpath.dirname(first.name) or ".")
-            shown = posixpath.normpath(posixpath.join(posixpath.dirname(name), relative))
-        texts[shown] = source.text
-    return texts
-
-
 def saved_rungs(core: PlanCore) -> Rungs:
     """What was chosen, if anything was."""
     return Rungs({site.key: site.scheme for site in core.sites if site.scheme is not None})
@@ -283,57 +267,6 @@ def saved_rungs(core: PlanCore) -> Rungs:
 def saved_params(core: PlanCore) -> dict[str, str]:
     """The parameters of a plan, as they would be given to make it again."""
     return {item.name: argument(item.value) for item in core.params}
-
-
-def shown_name(path: Path) -> str:
-    """A recipe's name in a plan: as seen from its project's root, never a machine's path."""
-    root = project_around(path.parent).root
-    absolute = Path(os.path.abspath(path))
-    inside = absolute.is_relative_to(root)
-    return absolute.relative_to(root).as_posix() if inside else path.name
-
-
-def placed(sites: Sequence[SitePlan], names: Mapping[str, str]) -> tuple[SitePlan, ...]:
-    """The plans of ``sites`` with each rule's file called as the plan calls it."""
-    called = partial(_called, names)
-    return tuple(
-        site.model_copy(
-            update={
-                "decided_by": called(site.decided_by),
-                "tensors": tuple(
-                    tensor.model_copy(
-                        update={
-                            "decided_by": called(tensor.decided_by),
-                            "patched_by": tuple(map(called, tensor.patched_by)),
-                            "shared_by": tensor.shared_by and called(tensor.shared_by),
-                        }
-                    )
-                    for tensor in site.tensors
-                ),
-            }
-        )
-        for site in sites
-    )
-
-
-def placed_tunes(tunes: Sequence[TunePlan], names: Mapping[str, str]) -> tuple[TunePlan, ...]:
-    return tuple(
-        tune.model_copy(update={"decided_by": _called(names, tune.decided_by)}) for tune in tunes
-    )
-
-
-def placed_choice(choice: ChoicePlan | None, names: Mapping[str, str]) -> ChoicePlan | None:
-    if choice is None:
-        return None
-    groups = tuple(
-        group.model_copy(update={"decided_by": _called(names, group.decided_by)})
-        for group in choice.groups
-    )
-    return choice.model_copy(update={"groups": groups})
-
-
-def _called(names: Mapping[str, str], ref: RuleRef) -> RuleRef:
-    return replace(ref, file=names.get(ref.file, ref.file))
 
 
 def save_plan(made: Plan, path: Path) -> None:
