@@ -11,7 +11,8 @@ from qcompile.capture.blocks import find_units
 from qcompile.capture.trace import trace
 from qcompile.driver.plan import make_plan
 from qcompile.driver.progress import Progress
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 from qcompile.zoo import fashion_mnist
 from tests.bench import photo_files, seed_means
 from tests.bench.accuracy import Bench, Spent, processor_seconds, step_cost

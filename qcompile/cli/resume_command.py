@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Go on with the run whose state is in STATE (a directory below `.qcompile/runs`)."""
     from qcompile.driver.intent import read_intent
-    from qcompile.driver.run import SAVED_PLAN
+    from qcompile.driver.run_directory import SAVED_PLAN
 
     intent = read_intent(state)
     ctx.invoke(

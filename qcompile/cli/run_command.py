@@ -15,7 +15,7 @@ from qcompile.cli.options import (
     trust_option,
     work_directory_option,
 )
-from qcompile.cli.run_view import clock, shown
+from qcompile.cli.run_view import clock, goes_on, shown
 from qcompile.cli.stop_signal import stop_requests
 from qcompile.diagnostics.quantities import human_bytes
 
@@ -53,7 +53,8 @@ def command(
     """
     from qcompile.driver.choose import unheard
     from qcompile.driver.progress import StopRequestedError
-    from qcompile.driver.run import RunOptions, run_subject
+    from qcompile.driver.run import run_subject
+    from qcompile.driver.run_options import RunOptions, untold
 
     with stop_requests() as should_stop, shown(quiet) as listener:
         options = RunOptions(
@@ -64,6 +65,7 @@ def command(
             fresh=fresh,
             listener=listener,
             measuring=unheard if quiet else one_line,
+            falling_back=untold if quiet else goes_on,
             should_stop=should_stop,
         )
         try:

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.driver.progress import Listener
 from qcompile.driver.progress import Progress as Moment
 
@@ -38,6 +39,12 @@ def described(moment: Moment) -> str:
     return f"{moment.site} step {moment.step}, loss {moment.loss:.3f} of the start"
 
 
+def goes_on(why: Diagnostic) -> None:
+    """The run begins again with another plan; why is shown in full when all is over."""
+    found = "" if why.primary is None else f" ({why.primary.text})"
+    click.echo(f"{why.message}{found}", err=True)
+
+
 @contextmanager
 def _bar() -> Generator[Listener]:
     columns = (
@@ -62,12 +69,14 @@ def _bar() -> Generator[Listener]:
 
 
 def _lines() -> Listener:
-    seen: set[str] = set()
+    told = ("", -1)
 
     def listen(moment: Moment) -> None:
-        if moment.unit in seen:
+        nonlocal told
+        unit, done = told
+        told = (moment.unit, moment.done)
+        if moment.unit == unit and moment.done >= done:  # less: it begins again, falling back
             return
-        seen.add(moment.unit)
         click.echo(
             f"[{moment.done:>4}/{moment.total}] {moment.unit}   {clock(moment.seconds)} "
             f"ETA {clock(moment.eta)}",

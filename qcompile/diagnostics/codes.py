@@ -124,6 +124,7 @@ class Code(Enum):
     NOT_CHOSEN = ("QR607", "not-chosen", Severity.WARNING)
     TEST_FILE = ("QR608", "test-file", Severity.ERROR)
     NOT_REPORTED = ("QR609", "not-reported", Severity.ERROR)
+    FELL_BACK = ("QR610", "fell-back", Severity.WARNING)
 
     # 7xx blocks, data, plan
     BLOCKS = ("QR701", "blocks-overlap", Severity.ERROR)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qcompile.driver.recipes import recipe_path
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 
 DEMO = (
     (

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.diagnostics.quantities import several
 from qcompile.diagnostics.suggest import did_you_mean
 from qcompile.driver.asked_exports import check_asked
-from qcompile.driver.bind import Bound, bind
+from qcompile.driver.bind import Bound, bind, bind_seen
 from qcompile.driver.calibration import Calibration, calibration
 from qcompile.driver.choose import NOTHING, Progress, choose, not_measurable, unheard
 from qcompile.driver.front import check, settled, with_expectations, with_model
@@ -41,6 +41,7 @@ from qcompile.policy.core import (
     PLAN_FORMAT_VERSION,
     Beside,
     EvaluationPlan,
+    FallbackPlan,
     FileHash,
     OutputPlan,
     ParameterPlan,
@@ -48,11 +49,20 @@ from qcompile.policy.core import (
     PlanCore,
     SitePlan,
 )
+from qcompile.policy.fallback import (
+    changed_layers,
+    changes_nothing,
+    fallbacks,
+    of_fallback,
+    taken_fallback,
+    with_fallback,
+)
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Output, Recipe, on_one_line
 from qcompile.policy.resolution import Decision
+from qcompile.policy.run_forecast import RunForecast
 from qcompile.policy.rungs import Rungs
 from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
@@ -68,6 +78,8 @@ class Planned:
     bound: Bound
     calibration: Calibration | None
     diagnostics: tuple[Diagnostic, ...]
+    taken: RunForecast | None = None
+    """What a run is expected to take; the plan has it where it was asked for."""
 
     def trace(self, path: str) -> Decision:
         """The decision on the site ``path`` with every rule that touched it, in order."""
@@ -112,7 +124,7 @@ def plan_recipe(
     if asked.is_library or asked.policy is None:
         raise CompileError([*checked.diagnostics, nothing_to_plan(asked)])
     try:
-        recipe = with_expectations(asked, packs)
+        recipe = as_saved(with_expectations(asked, packs), saved)
         rungs = None if saved is None else saved_rungs(saved.core)
         bound = bind(recipe, trusted=trusted, preview=preview, rungs=rungs)
         choice = None if saved is None else saved.beside.choice
@@ -122,7 +134,7 @@ def plan_recipe(
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
-    return Planned(planned.plan, planned.bound, planned.calibration, tuple(warnings))
+    return replace(planned, diagnostics=tuple(warnings))
 
 
 def make_plan(
@@ -133,10 +145,12 @@ def make_plan(
     choice: ChoicePlan | None = None,
     measured: Saved | None = None,
     progress: Progress = unheard,
+    behind: RunForecast | None = None,
 ) -> Planned:
     """``choice`` is what the rungs of ``bound`` came from; where nothing is chosen yet, it is.
 
-    What ``measured`` has measured is not measured again. Raises ``CompileError``.
+    What ``measured`` has measured is not measured again. ``behind`` is what runs before this plan,
+    and counts towards the limits of the budget. Raises ``CompileError``.
     """
     recipe = bound.recipe
     document, problems = encode(bound.graph)
@@ -161,7 +175,7 @@ def make_plan(
     moved = next((item for item in bound.transforms if item.needs_data), None)
     if recipe.calibration is None and moved is not None:
         raise CompileError([no_factors(recipe, moved.name)])
-    taken, said = expected(bound, used, asked=forecast)
+    taken, said = expected(bound, used, asked=forecast, behind=behind)
     if has_errors(said):
         raise CompileError(said)
     texts = closure_texts(recipe)
@@ -183,6 +197,7 @@ def make_plan(
         transforms=bound.transforms,
         units=bound.forecast,
         sites=placed(bound.planned, names),
+        fallback=taken_fallback(recipe),
         tuning=recipe.tuning,
         tunes=placed_tunes(bound.tunes, names),
         evaluations=asked,
@@ -193,10 +208,12 @@ def make_plan(
     exports = check_asked(recipe.output, *exporting) if recipe.output else []
     if has_errors(exports):
         raise CompileError(exports)
+    instead, doubts = _fallbacks(bound, data, taken, forecast=forecast)
     beside = Beside(
         recipe_texts=texts,
         sites_total=len(bound.sites),
         requirements=tuple(on_one_line(item.span) for item in recipe.requirements),
+        fallbacks=tuple(instead),
         output=output_plan(recipe.output),
         compute=compute(bound.sites, bound.resolution, rotations(bound.graph)),
         graph=bound.facts,
@@ -210,7 +227,52 @@ def make_plan(
         raise CompileError(in_order(open_yet))
     of_data = used.diagnostics if used else ()
     warnings = [*bound.diagnostics, *open_yet, *of_data, *said, *exports]
-    return Planned(made, bound, used, tuple(in_order(warnings)))
+    return Planned(made, bound, used, tuple(in_order([*warnings, *doubts])), taken)
+
+
+def fall_back(
+    bound: Bound,
+    scheme: str,
+    data: object | None = None,
+    *,
+    forecast: bool = False,
+    behind: RunForecast | None = None,
+) -> Planned:
+    """The plan that ``else`` of a ``require`` names, instead of that of ``bound``.
+
+    ``data`` and ``behind`` as for ``make_plan``. Raises ``CompileError``.
+    """
+    recipe = with_fallback(bound.recipe, scheme)
+    try:
+        again = bind_seen(recipe, bound.seen, trusted=bound.trusted, preview=bound.is_preview)
+        return make_plan(again, data, forecast=forecast, behind=behind)
+    except CompileError as error:
+        raise CompileError([of_fallback(one, scheme) for one in error.diagnostics]) from None
+
+
+def _fallbacks(
+    bound: Bound, data: object | None, taken: RunForecast | None, *, forecast: bool
+) -> tuple[list[FallbackPlan], list[Diagnostic]]:
+    """What the run may fall back to, planned now: no mistake in it is left for later."""
+    found: list[FallbackPlan] = []
+    doubts: list[Diagnostic] = []
+    if taken_fallback(bound.recipe) is not None:
+        return found, doubts
+    for scheme, requirement in fallbacks(bound.recipe).items():
+        other = fall_back(bound, scheme, data, forecast=forecast, behind=taken)
+        changed = changed_layers(bound.planned, other.bound.planned)
+        doubts += [of_fallback(item, scheme) for item in other.diagnostics]
+        doubts += [] if changed else [changes_nothing(requirement)]
+        taken = other.taken
+        one = FallbackPlan(
+            scheme=scheme,
+            requirement=on_one_line(requirement.span),
+            layers=changed,
+            bytes_after=other.plan.core.bytes_after,
+            seconds=taken.seconds if forecast and taken is not None else None,
+        )
+        found.append(one)
+    return found, doubts
 
 
 def _basis(bound: Bound, document: GraphDocument, used: Calibration | None) -> Basis:
@@ -257,6 +319,14 @@ def output_plan(output: Output | None) -> OutputPlan:
         return OutputPlan()
     target = output.target.name if output.target else REFERENCE
     return OutputPlan(formats=output.exports, reports=output.reports, target=target)
+
+
+def as_saved(recipe: Recipe, saved: Plan | None) -> Recipe:
+    """What ``recipe`` had fallen back to when ``saved`` was made of it, it falls back to."""
+    scheme = None if saved is None else saved.core.fallback
+    if scheme is None or scheme not in fallbacks(recipe):
+        return recipe
+    return with_fallback(recipe, scheme)
 
 
 def saved_rungs(core: PlanCore) -> Rungs:

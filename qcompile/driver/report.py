@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qcompile.analysis.accumulator import sums_of_run
+from qcompile.driver.attempt import Attempt
 from qcompile.driver.plan import Planned
 from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.requirements import Judged
@@ -15,6 +16,7 @@ from qcompile.passes.sweep import UnitOutcome
 from qcompile.policy.claim import RunFigure
 from qcompile.policy.recipe import on_one_line
 from qcompile.report.run_report import (
+    AttemptReport,
     IntegerSum,
     MovedValue,
     OfThree,
@@ -37,8 +39,12 @@ def report(
     figures: Mapping[RunFigure, float],
     resumed: int,
     started: float,
+    before: Sequence[AttemptReport] = (),
 ) -> RunReport:
-    """``moved``: how the model was prepared, step by step; ``started`` as ``monotonic`` has it."""
+    """``moved``: how the model was prepared, step by step; ``started`` as ``monotonic`` has it.
+
+    ``before`` are the attempts that were given up.
+    """
     tensors = {name: tensor for outcome in outcomes for name, tensor in outcome.tensors.items()}
     return RunReport(
         run=identity,
@@ -52,6 +58,20 @@ def report(
         ),
         **_prepared(moved),
         **_required(judged, figures),
+        **_given_up(before),
+    )
+
+
+def attempt_report(given_up: Attempt, seconds: float) -> AttemptReport:
+    """Of a plan that did not hold what was required."""
+    core = given_up.planned.plan.core
+    required = _required(given_up.judged, given_up.figures)
+    return AttemptReport(
+        fallback=core.fallback,
+        bytes_after=core.bytes_after,
+        seconds=round(seconds, 3),
+        requirements=required["requirements"],
+        figures=required["figures"],
     )
 
 
@@ -86,6 +106,10 @@ def _required(judged: Sequence[Judged], figures: Mapping[RunFigure, float]) -> d
     shown = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     failed = any(why is not None for _, why in judged)
     return {"failed": failed, "requirements": rows, "figures": shown}
+
+
+def _given_up(before: Sequence[AttemptReport]) -> dict[str, Any]:
+    return {"attempts": tuple(before)} if before else {}
 
 
 def _unit(outcome: UnitOutcome) -> UnitReport:

@@ -1,86 +1,51 @@
 """The last phase: execute exactly one plan, unit by unit, and publish its artifact."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, fx
 
-from qcompile.data.input_check import does_not_fit
 from qcompile.data.project import project_around
-from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.asked_exports import check_places, write_asked
+from qcompile.driver.attempt import Attempt, attempt
 from qcompile.driver.bind import Bound, bind, bind_seen
-from qcompile.driver.checkpoint import chain_bytes, chain_of, outcome_of, result_bytes
-from qcompile.driver.choose import Progress as Measuring
-from qcompile.driver.choose import unheard
 from qcompile.driver.export import Export
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
-from qcompile.driver.intent import save_intent
 from qcompile.driver.load import identity_of, load, verify
 from qcompile.driver.plan import (
     Planned,
+    as_saved,
+    fall_back,
     make_plan,
     plan_recipe,
     read_plan,
-    save_plan,
     saved_params,
     saved_rungs,
 )
-from qcompile.driver.prepared import prepared
-from qcompile.driver.progress import Listener, Pace, StopRequestedError
-from qcompile.driver.report import report
-from qcompile.driver.requirements import Judged, judge_requirements
+from qcompile.driver.progress import StopRequestedError
+from qcompile.driver.report import attempt_report, report
 from qcompile.driver.run_account import check_account_places, write_accounts
-from qcompile.driver.tunes import tunings_by_node
+from qcompile.driver.run_directory import opened, opened_within
+from qcompile.driver.run_options import RunOptions
 from qcompile.emit.artifact import write_artifact
-from qcompile.emit.lower.exact import simulation
-from qcompile.emit.materialize import materialize
-from qcompile.passes.padding import NO_PADDING
-from qcompile.passes.sweep import UnitOutcome, sweep
-from qcompile.passes.sweep_progress import SweepStep
-from qcompile.passes.sweep_state import ChainState
 from qcompile.policy.assertion import requirement_failed
-from qcompile.policy.claim import RunFigure
 from qcompile.policy.core import OutputPlan, Plan
+from qcompile.policy.fallback import next_fallback, taken_fallback
 from qcompile.policy.identity import differences, is_a_preview, stale_plan
 from qcompile.policy.lower import NO_ARGUMENTS
 from qcompile.policy.recipe import Recipe
-from qcompile.report.run_report import RunReport
-from qcompile.store.atomic import check_free, remove_tree
-from qcompile.store.disk import Disk
+from qcompile.report.run_report import AttemptReport, RunReport
+from qcompile.store.atomic import check_free
 from qcompile.store.run_state import RunState
 from qcompile.syntax.json_form import is_json_name
 from qcompile.targets.names import REFERENCE
-
-SAVED_PLAN = "plan.json"
-
-
-def _never() -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How to run. Only ``device`` and ``threads`` may change bits of the artifact."""
-
-    work: Path = Path(".qcompile/runs")
-    device: str = "cpu"
-    threads: int | None = None
-    replace: bool = False
-    fresh: bool = False
-    """Forget the saved state of an unfinished run of this plan."""
-    listener: Listener = field(default=lambda moment: None)
-    measuring: Measuring = unheard
-    """Told of what is measured for the plan, where the subject is a recipe that chooses."""
-    should_stop: Callable[[], bool] = _never
-    disk: Disk = field(default_factory=Disk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +72,7 @@ def run(
 ) -> fx.GraphModule:
     """Execute ``plan``, write its artifact to ``output``, and return it as the simulation.
 
+    Where a ``require`` with ``else`` does not hold, that is executed instead, and written.
     The exports and reports that the recipe asks for are written beside it. ``bound`` and ``data``
     are needed where the plan was made from objects; without ``bound`` the plan's own recipe is
     bound again, with ``trusted`` packages as when it was made. Raises ``CompileError``: QR708 if
@@ -118,7 +84,7 @@ def run(
     _refuse_preview(plan, "plan")
     planned = _replanned(plan, bound, data, trusted)
     _refuse_stale(plan, planned.plan, "plan")
-    execute(planned, Path(output), options or RunOptions())
+    execute(planned, Path(output), options or RunOptions(), data)
     return load(output, REFERENCE)
 
 
@@ -158,50 +124,84 @@ def default_output(recipe: Recipe) -> Path:
     return Path("build") / Path(recipe.source.name).stem
 
 
-def execute(planned: Planned, output: Path, options: RunOptions) -> Done:
-    """Sweep, commit after each unit, publish; an unfinished run of the same plan is continued."""
+def execute(
+    planned: Planned, output: Path, options: RunOptions, data: object | None = None
+) -> Done:
+    """Sweep, commit after each unit, publish; an unfinished run of the same plan is continued.
+
+    Where a requirement does not hold, what its ``else`` names is carried out instead, and nothing
+    of the first is published. ``data`` is what the plan was made with, if not the recipe's.
+    """
     asked = planned.plan.beside.output
     _raise(_taken(output, asked, options.replace))
     started = time.monotonic()
     with threads(options.threads):
-        identity = run_identity(planned.plan, torch.device(options.device))
-        with _opened(planned.plan, identity, output, options) as state:
-            with _fitting(planned):
-                planned, moved = prepared(planned, torch.device(options.device))
-            swept = _sweep(planned, state, options, started)
-            tensors = {name: t for one in swept.outcomes for name, t in one.tensors.items()}
-            judged, figures = _judged(planned, tensors, options)
+        identity = _identity(planned, options)
+        with opened(planned.plan, identity, output, options) as state:
+            done, before, fallen = _attempts(planned, state, options, data)
+            made = replace(done.planned, diagnostics=(*planned.diagnostics, *fallen))
             told = report(
-                planned,
-                swept.outcomes,
-                identity,
-                moved=moved,
-                judged=judged,
-                figures=figures,
-                resumed=swept.resumed,
+                made,
+                done.outcomes,
+                _identity(made, options),
+                moved=done.moved,
+                judged=done.judged,
+                figures=done.figures,
+                resumed=done.resumed,
                 started=started,
+                before=before,
             )
-            _publish(planned, tensors, told, output, options)
+            _publish(made, done.tensors, told, output, options)
             exports, problems = write_asked(options.disk, output, asked.formats, options.replace)
-            account = (planned.plan, told)
+            account = (made.plan, told)
             reports, unwritten = write_accounts(
                 options.disk, output, asked.reports, account, options.replace
             )
             problems += unwritten
             problems += state.finish()
-    failed = [requirement_failed(item, why, output) for item, why in judged if why is not None]
+    failed = [requirement_failed(item, why, output) for item, why in done.judged if why is not None]
     problems = [*problems, *verify(output), *failed]
     if problems:
-        raise CompileError(problems)
+        raise CompileError([*problems, *fallen])
     return Done(
-        plan=planned.plan,
+        plan=made.plan,
         output=output,
         identity=identity_of(output),
         seconds=time.monotonic() - started,
-        diagnostics=planned.diagnostics,
+        diagnostics=made.diagnostics,
         exports=exports,
         reports=reports,
     )
+
+
+def _attempts(
+    planned: Planned, state: RunState, options: RunOptions, data: object | None
+) -> tuple[Attempt, list[AttemptReport], list[Diagnostic]]:
+    """The plan, else what it falls back to, until all holds or there is nothing left to try.
+
+    With it those before it, and why each was given up.
+    """
+    before: list[AttemptReport] = []
+    fallen: list[Diagnostic] = []
+    tried = {taken_fallback(planned.bound.recipe)}
+    began = time.monotonic()
+    done = attempt(planned, state, options)
+    while (found := next_fallback(done.judged, tried)) is not None:
+        scheme, why = found
+        before.append(attempt_report(done, time.monotonic() - began))
+        fallen.append(why)
+        options.falling_back(why)
+        del done  # its tensors: they are not held while the next plan is carried out
+        tried.add(scheme)
+        began = time.monotonic()
+        other = fall_back(planned.bound, scheme, data)
+        with opened_within(planned.plan, other.plan, _identity(other, options), options) as within:
+            done = attempt(other, within, options)
+    return done, before, fallen
+
+
+def _identity(planned: Planned, options: RunOptions) -> dict[str, str]:
+    return run_identity(planned.plan, torch.device(options.device))
 
 
 def _taken(output: Path, asked: OutputPlan, replaced: bool) -> list[Diagnostic]:
@@ -210,92 +210,6 @@ def _taken(output: Path, asked: OutputPlan, replaced: bool) -> list[Diagnostic]:
         *check_places(output, asked.formats, replaced),
         *check_account_places(output, asked.reports, replaced),
     ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Swept:
-    outcomes: tuple[UnitOutcome, ...]
-    resumed: int
-    """Units that an earlier process had committed."""
-
-
-def _sweep(planned: Planned, state: RunState, options: RunOptions, started: float) -> _Swept:
-    outcomes = list(_committed(state))
-    resumed = len(outcomes)
-    pace = Pace(started)
-
-    def listen(step: SweepStep) -> None:
-        if options.should_stop():
-            raise StopRequestedError
-        options.listener(pace.at(time.monotonic(), step))
-
-    core, bound = planned.plan.core, planned.bound
-    units = sweep(
-        bound.graph,
-        bound.units,
-        {site.node: site for site in core.sites},
-        planned.calibration.batches if planned.calibration else (),
-        tuning=core.tuning,
-        tunings=tunings_by_node(core),
-        norms={unit.name: unit.refits for unit in core.units},
-        seed=core.seed,
-        device=torch.device(options.device),
-        judging=planned.calibration.judging if planned.calibration else None,
-        padding=planned.calibration.padding if planned.calibration else NO_PADDING,
-        start=outcomes[-1].state if outcomes else None,
-        progress=listen,
-    )
-    outcomes = [_without_state(outcome) for outcome in outcomes]
-    for outcome in _within_sizes(units, planned):
-        _raise(state.commit(outcome.unit, result_bytes(outcome), chain_bytes(outcome.state)))
-        outcomes.append(_without_state(outcome))
-        del outcome  # its state are the streams: they are not held while the next unit runs
-    return _Swept(tuple(outcomes), resumed)
-
-
-def _within_sizes(units: Iterator[UnitOutcome], planned: Planned) -> Iterator[UnitOutcome]:
-    with _fitting(planned):
-        yield from units
-
-
-@contextmanager
-def _fitting(planned: Planned) -> Generator[None]:
-    """QR702 where the model stops on samples of another size than the example's.
-
-    A table of places ends somewhere, and no shape says where.
-    """
-    try:
-        yield
-    except (IndexError, RuntimeError) as error:
-        used, bound = planned.calibration, planned.bound
-        if used is None or not used.batches:
-            raise
-        example = {name: value.shape[1:] for name, value in bound.seen.example.named(bound.model)}
-        given = {name: value.shape for name, value in used.batches[0].items()}
-        if all(shape[1:] == example.get(name, shape[1:]) for name, shape in given.items()):
-            raise
-        way_out = "cut the data to what the model takes (`seq_len`)"
-        problem = does_not_fit(used.plan.reference, given.values(), str(error), way_out)
-        raise CompileError([problem]) from error
-
-
-def _without_state(outcome: UnitOutcome) -> UnitOutcome:
-    return replace(outcome, state=ChainState(outcome.unit, {}, ""))
-
-
-def _committed(state: RunState) -> Iterator[UnitOutcome]:
-    """Results of the units that are done; only the last one brings its chain."""
-    for number, unit in enumerate(state.completed, start=1):
-        chain = ChainState(unit, {}, "")
-        if number == len(state.completed):
-            chain = chain_of(_payload(state.load_chain(unit)))
-        yield outcome_of(unit, _payload(state.load(unit)), chain)
-
-
-def _payload(loaded: bytes | list[Diagnostic]) -> bytes:
-    if isinstance(loaded, list):
-        raise CompileError(loaded)
-    return loaded
 
 
 def _publish(
@@ -312,59 +226,18 @@ def _publish(
     )
 
 
-def _judged(
-    planned: Planned, tensors: Mapping[str, Tensor], options: RunOptions
-) -> tuple[tuple[Judged, ...], Mapping[RunFigure, float]]:
-    """Measured before the artifact is written, so that its report can say how it went."""
-    bound, core = planned.bound, planned.plan.core
-    if not bound.recipe.requirements:
-        return (), {}
-    quantized = simulation(materialize(bound.graph, core, tensors))
-    return judge_requirements(bound, quantized, core.evaluations, torch.device(options.device))
-
-
-def _opened(plan: Plan, identity: dict[str, str], output: Path, options: RunOptions) -> RunState:
-    directory = options.work / plan.core_sha256[:16]
-    if options.fresh:
-        _forget(directory, identity, options)
-    state = _open_state(directory, identity, options)
-    try:
-        save_plan(plan, directory / SAVED_PLAN)
-        asked = (output, options.replace, options.device, options.threads)
-        _raise(save_intent(options.disk, directory, *asked))
-    except BaseException:
-        state.close()
-        raise
-    return state
-
-
-def _forget(directory: Path, identity: dict[str, str], options: RunOptions) -> None:
-    """Remove what an earlier run left, whatever its identity; not one that is still going on."""
-    state = RunState.open(directory, identity, options.disk)
-    if isinstance(state, RunState):
-        _raise(state.finish())
-        return
-    _raise([problem for problem in state if problem.code is Code.RUN_LOCKED])
-    remove_tree(options.disk, directory)
-
-
-def _open_state(directory: Path, identity: dict[str, str], options: RunOptions) -> RunState:
-    state = RunState.open(directory, identity, options.disk)
-    if isinstance(state, list):
-        raise CompileError(state)
-    return state
-
-
 def _replanned(
     saved: Plan, bound: Bound | None, data: object | None, trusted: frozenset[str]
 ) -> Planned:
     rungs, choice = saved_rungs(saved.core), saved.beside.choice
-    if bound is not None and not bound.is_open:
+    if bound is not None and not bound.is_open and saved.core.fallback is None:
         return make_plan(bound, data, choice=choice)
     if bound is not None:
-        again = bind_seen(bound.recipe, bound.seen, trusted=bound.trusted, rungs=rungs)
+        recipe = as_saved(bound.recipe, saved)
+        again = bind_seen(recipe, bound.seen, trusted=bound.trusted, rungs=rungs)
         return make_plan(again, data, choice=choice)
-    recipe = load_recipe(_recipe_file(saved, Path.cwd()), saved_params(saved.core))
+    file = _recipe_file(saved, Path.cwd())
+    recipe = as_saved(load_recipe(file, saved_params(saved.core)), saved)
     return make_plan(bind(recipe, trusted=trusted, rungs=rungs), data, choice=choice)
 
 

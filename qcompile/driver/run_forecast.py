@@ -29,10 +29,11 @@ LOADED_BY_RUN = 28 << 20
 
 
 def expected(
-    bound: Bound, used: Calibration | None, *, asked: bool
+    bound: Bound, used: Calibration | None, *, asked: bool, behind: RunForecast | None = None
 ) -> tuple[RunForecast | None, list[Diagnostic]]:
     """The forecast and what is said of it: QR706 for this machine, QR707 for the budget.
 
+    It is of this run and of that ``behind`` which it follows in the same process.
     The machine is measured only if somebody wants to know the time. A preview is not to be run
     here, and nothing is forecast of it unless that is ``asked`` for or the budget limits the run.
     """
@@ -42,6 +43,7 @@ def expected(
         return None, []
     timed = asked or any("time" in limit.resources for limit in limits)
     forecast = run_forecast(bound, used, machine_speeds() if timed else None)
+    forecast = forecast if behind is None else forecast.behind(behind)
     if budget is None:
         return forecast, _on_this_machine(bound, forecast)
     measured = replace(bound.measured, resources=resources(forecast))

@@ -200,6 +200,9 @@ class PlanCore(Frozen):
     transforms: tuple[TransformPlan, ...]
     units: tuple[UnitPlan, ...]
     sites: tuple[SitePlan, ...]
+    fallback: str | None = Field(default=None, exclude_if=lambda scheme: scheme is None)
+    """The scheme that a ``require`` fell back to, in the place of the policy's own. Written only
+    where one did, so that plans without keep their hash."""
     tuning: Tuning
     """Of all sites that ``tunes`` does not name."""
     tunes: tuple[TunePlan, ...] = ()
@@ -234,6 +237,19 @@ class SiteCompute(Frozen):
     """Bit operations: multiply-accumulates times the bits of both factors."""
 
 
+class FallbackPlan(Frozen):
+    """What the run would make of the model instead, if a requirement does not hold."""
+
+    scheme: str
+    requirement: str
+    """The first one that names the scheme, as the recipe says it."""
+    layers: int
+    """Of those that the policy quantizes: how many would be quantized in another way."""
+    bytes_after: int
+    seconds: float | None
+    """Of all attempts up to this one, where the machine was measured."""
+
+
 class Beside(Frozen):
     """Facts that may differ from machine to machine; never hashed."""
 
@@ -243,6 +259,8 @@ class Beside(Frozen):
     sites_total: int = 0
     requirements: tuple[str, ...] = ()
     """What is looked at when the run is over, as the recipe says it."""
+    fallbacks: tuple[FallbackPlan, ...] = ()
+    """In the order of the text, which is that in which they are tried."""
     output: OutputPlan = Field(default_factory=OutputPlan)
     compute: tuple[SiteCompute, ...] = ()
     """Of every site that multiplies, planned or not."""

@@ -20,8 +20,9 @@ SHOWN = 5
 
 
 def not_executable(recipe: Recipe) -> Iterator[Diagnostic]:
-    """Of the schemes that the policy uses: slots that stay in float."""
+    """Of the schemes that the policy uses, or falls back to: slots that stay in float."""
     used = {name for rule in recipe.rules for name in rule.schemes}
+    used |= {item.otherwise for item in recipe.requirements if item.otherwise is not None}
     for name in sorted(used):
         for slot in NOT_SERVED:
             spec: Slot = getattr(recipe.schemes[name], slot)

@@ -10,9 +10,7 @@ from qcompile.policy.expression import Checker
 from qcompile.policy.lower_ladder import scheme_key
 from qcompile.policy.recipe import Assertion, Evaluation, Requirement
 from qcompile.policy.type_errors import wrong_use
-from qcompile.policy.unavailable import not_available
 from qcompile.syntax import nodes
-from qcompile.syntax.nodes import Ref
 
 REQUIRE = "require"
 
@@ -70,7 +68,7 @@ def _assertion(node: nodes.Assertion, checker: Checker) -> Assertion | None:
 
 def _requirement(node: nodes.Assertion, checker: Checker) -> Requirement | None:
     claim = checker.claim(node.expr)
-    otherwise = None if node.otherwise is None else _ladder(node.otherwise, checker)
+    otherwise = None if node.otherwise is None else scheme_key(node.otherwise, checker)
     if claim is None:
         return None
     found = list(measures(claim))
@@ -88,13 +86,6 @@ def _after_run(claim: Claim) -> list[AfterRun]:
 
 def _reason(node: nodes.Assertion) -> str | None:
     return node.reason.value if node.reason else None
-
-
-def _ladder(ref: Ref, checker: Checker) -> str | None:
-    key = scheme_key(ref, checker)
-    if key is not None:
-        checker.report(not_available("`require ... else`", ref.span, "leave `else` out"))
-    return key
 
 
 def too_early(measure: Measure, word: str) -> Diagnostic | None:

@@ -86,7 +86,14 @@ class ChooseScheme:
     schemes: tuple[str, ...]
 
 
-Action: TypeAlias = UseScheme | SkipSite | SetField | SetSite | ShareRange | ChooseScheme
+@frozen
+class FallBack:
+    """The ``else`` of a ``require`` that did not hold: takes the place of every scheme so far."""
+
+    scheme: str
+
+
+Action: TypeAlias = UseScheme | SkipSite | SetField | SetSite | ShareRange | ChooseScheme | FallBack
 
 
 @frozen
@@ -105,7 +112,7 @@ class Rule:
     def schemes(self) -> tuple[str, ...]:
         """What it gives to sites, or may give."""
         match self.action:
-            case UseScheme(name):
+            case UseScheme(name) | FallBack(name):
                 return (name,)
             case ChooseScheme(names):
                 return names
@@ -271,7 +278,7 @@ class Requirement:
 
     claim: Claim
     otherwise: str | None
-    """The scheme after ``else``."""
+    """The scheme after ``else``, which the run falls back to where the claim does not hold."""
     reason: str | None
     span: Span
 

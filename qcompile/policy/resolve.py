@@ -25,6 +25,7 @@ from qcompile.policy.nothing_quantized import nothing_quantized
 from qcompile.policy.recipe import (
     SLOTS,
     ChooseScheme,
+    FallBack,
     Recipe,
     Rule,
     SetField,
@@ -76,6 +77,11 @@ class Course:
         default_factory=dict[tuple[SlotName, Field], Rule]
     )
 
+    @property
+    def may_fall_back(self) -> bool:
+        """What is skipped stays float, and what a ``final`` line gave stays as it is."""
+        return self.state.scheme is not None and self.locked is None
+
     def violated(self, after: State) -> Rule | None:
         """The ``final`` line that would not hold in ``after``."""
         before = self.state
@@ -126,14 +132,17 @@ def resolve(
         found = _check(rule, selection)
         if not found:
             met = [courses[index] for index in sorted(selection.of(rule.selector))]
+            if isinstance(rule.action, FallBack):
+                met = [course for course in met if course.may_fall_back]
             found = _apply(rule, met, recipe, rungs)
         if found:
             faulty.add(number)
         diagnostics += found
     resolution = Resolution(tuple(_decision(courses[site.index]) for site in sites))
     own = [r for n, r in enumerate(recipe.rules) if n not in faulty and r.policy == recipe.policy]
-    # a `final` line guards what later lines say, even where they say the same
-    diagnostics += lost_rules([r for r in own if r.has_say and not r.final], resolution)
+    if not any(isinstance(rule.action, FallBack) for rule in recipe.rules):
+        # a `final` line guards what later lines say, even where they say the same
+        diagnostics += lost_rules([r for r in own if r.has_say and not r.final], resolution)
     diagnostics += doubtful_rules(own, selection)
     diagnostics += [item for r in own for item in unescaped_dots(r.selector, selection)]
     diagnostics += [] if faulty else nothing_quantized(recipe, resolution)
@@ -179,7 +188,7 @@ def _after(
     rule: Rule, course: Course, recipe: Recipe, rungs: Rungs, findings: Findings
 ) -> State | None:
     match rule.action:
-        case UseScheme(name):
+        case UseScheme(name) | FallBack(name):
             return _with_scheme(rule, recipe.schemes[name], course.site)
         case ChooseScheme(ladder):
             name = rungs.scheme(course.site.key, ladder)

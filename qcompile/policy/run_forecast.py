@@ -32,3 +32,15 @@ class RunForecast(Frozen):
     """At most, at one time: the artifact, and what an unfinished run keeps."""
     machine: dict[str, str] = Field(default_factory=dict)
     """Where the speeds were measured; empty where none were."""
+
+    def behind(self, first: "RunForecast") -> "RunForecast":
+        """Of both runs, where this one follows ``first`` in one process and its state is kept."""
+        each = (first.seconds, self.seconds)
+        seconds = [one for one in each if one is not None]
+        return self.model_copy(
+            update={
+                "seconds": sum(seconds) if len(seconds) == len(each) else None,
+                "peak_bytes": max(first.peak_bytes, self.peak_bytes),
+                "disk_bytes": first.disk_bytes + self.disk_bytes,
+            }
+        )

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from qcompile.diagnostics.quantities import duration, several
+from qcompile.diagnostics.quantities import duration, human_bytes, several
 from qcompile.report.layer_rows import decibels
-from qcompile.report.run_report import Preparation, RunReport
+from qcompile.report.run_report import Preparation, RequirementReport, RunReport
 
 SHOWN = 8
 """Warnings; the report itself has them all."""
@@ -28,13 +28,20 @@ def result_lines(report: RunReport) -> Iterator[str]:
     if report.integer_sums:
         widest = max(report.integer_sums, key=lambda one: one.bits)
         yield f"integer sums need {widest.bits} bits at most, in `{widest.site}`"
-    for item in report.requirements:
-        yield f"{'holds' if item.holds else 'FAILED'}: {item.text}" + (
-            f" (found {item.found})" if item.found else ""
-        )
+    for one in report.attempts:
+        tried = "the policy itself" if one.fallback is None else f"`{one.fallback}`"
+        size, taken = human_bytes(one.bytes_after), duration(one.seconds)
+        yield f"given up: {tried}, {size}, {taken} of the run"
+        yield from (_required(item) for item in one.requirements if not item.holds)
+    yield from map(_required, report.requirements)
     yield from (f"warning {text}" for text in report.warnings[:SHOWN])
     if len(report.warnings) > SHOWN:
         yield f"and {several(len(report.warnings) - SHOWN, 'warning')} more"
+
+
+def _required(item: RequirementReport) -> str:
+    found = f" (found {item.found})" if item.found else ""
+    return f"{'holds' if item.holds else 'FAILED'}: {item.text}{found}"
 
 
 _MACHINE = ("torch", "cpu", "device", "threads")

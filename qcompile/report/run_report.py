@@ -91,6 +91,20 @@ class RequirementReport(Told):
     """Where it does not hold."""
 
 
+Figures = dict[str, Annotated[float, Field(allow_inf_nan=False)] | None]
+
+
+class AttemptReport(Told):
+    """A plan that was carried out and given up: a requirement did not hold."""
+
+    fallback: str | None
+    """The scheme that took the place of the policy's; ``None``: the policy as it is."""
+    bytes_after: Count
+    seconds: Finite
+    requirements: tuple[RequirementReport, ...]
+    figures: Figures
+
+
 class IntegerSum(Told):
     """As ``graph_facts.Accumulator``, of the codes that there are."""
 
@@ -102,7 +116,7 @@ class IntegerSum(Told):
 
 
 class RunReport(Told):
-    """What was not asked for is not written: preparation, requirements."""
+    """What was not asked for is not written: preparation, requirements, attempts."""
 
     format_version: str = "1.0"
     run: dict[str, str]
@@ -117,8 +131,10 @@ class RunReport(Told):
     prepared: Preparation | None = None
     failed: bool = False
     requirements: tuple[RequirementReport, ...] = ()
-    figures: dict[str, Annotated[float, Field(allow_inf_nan=False)] | None] = {}
+    figures: Figures = {}
     """What requirements are about; percentages are 0..100."""
+    attempts: tuple[AttemptReport, ...] = ()
+    """Those before this one, which the rest of the report is not about; `seconds` is of all."""
 
     def document(self) -> dict[str, JsonValue]:
         found: dict[str, Any] = self.model_dump(mode="json", exclude_unset=True)

@@ -24,7 +24,8 @@ from torch import Tensor
 import qcompile
 from qcompile.driver.load import plan_of
 from qcompile.driver.recipes import recipe_path
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from qcompile.emit.load import assemble
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact

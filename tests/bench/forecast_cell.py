@@ -20,7 +20,8 @@ import qcompile
 from qcompile.driver.plan import Planned, make_plan
 from qcompile.driver.process_memory import peak_rss_mb
 from qcompile.driver.recipes import recipe_path
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 from tests.bench.cells import Json
 from tests.bench.variant import Variant
 

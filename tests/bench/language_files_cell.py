@@ -20,7 +20,8 @@ from transformers import LlamaForCausalLM
 import qcompile
 from qcompile.data.reading import Reading
 from qcompile.data.sources import open_data
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from tests.bench.smollm2 import CALIBRATION, LAYER, MODEL, TEST, make_folder, original
 
 READ = 20_000

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 import qcompile
 from qcompile.driver.plan import make_plan
 from qcompile.driver.process_memory import peak_rss_mb
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 from tests.bench.cells import Json
 from tests.bench.last_block import block_error, last_block
 from tests.bench.request import FloatRequest, QuantizedRequest, Request, read_request

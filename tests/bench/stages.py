@@ -22,7 +22,8 @@ import torch
 
 import qcompile
 from qcompile.driver.plan import make_plan
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 from tests.bench.matrix import RECIPES, ROOT
 from tests.bench.variant import variant
 

@@ -29,7 +29,8 @@ from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from qcompile.driver.plan import make_plan
 from qcompile.driver.progress import Progress
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 from qcompile.policy.scheme import IntFormat, PerChannel, QuantSlot
 from qcompile.quant.range_search import weight_range
 from qcompile.quant.rounding_gate import gate, initial_variable

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from qcompile.cli.main import main
 from qcompile.driver.progress import StopRequestedError
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from tests.driver.project import make_project
 
 

@@ -21,7 +21,8 @@ from qcompile.driver.measured import Saved
 from qcompile.driver.plan import make_plan, plan_recipe, save_plan
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.recipe_test import run_test
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from qcompile.passes.loss_increase import loss_increases
 from tests.driver.project import RECIPE, make_project
 from tests.tiny_models import SharedNet, seeded

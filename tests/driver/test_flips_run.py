@@ -10,7 +10,8 @@ from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.diff import diff
 from qcompile.driver.plan import plan_recipe
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))

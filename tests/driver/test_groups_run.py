@@ -8,7 +8,8 @@ import pytest
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.plan import plan_recipe
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from qcompile.passes.held_out import JUDGING, split
 from tests.driver.project import RECIPE, make_project
 

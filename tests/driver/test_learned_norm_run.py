@@ -12,8 +12,9 @@ from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
 from qcompile.driver.run_forecast import run_forecast
+from qcompile.driver.run_options import RunOptions
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation
 from qcompile.emit.materialize import materialize

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 import qcompile
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
-from qcompile.driver.run import RunOptions, execute, run_subject
+from qcompile.driver.run import execute, run_subject
+from qcompile.driver.run_options import RunOptions
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation
 from qcompile.emit.materialize import materialize

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
 from qcompile.driver.run_forecast import run_forecast
+from qcompile.driver.run_options import RunOptions
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))

@@ -15,7 +15,8 @@ from torch import Tensor, fx
 
 import qcompile
 from qcompile.driver.plan import plan_recipe
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 from qcompile.methods.presets import DEFAULT_PRESET, PRESETS
 from qcompile.zoo.fashion_mnist import test as held_out
 

@@ -16,8 +16,9 @@ from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.front import load_recipe
 from qcompile.driver.plan import make_plan
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
 from qcompile.driver.run_forecast import run_forecast
+from qcompile.driver.run_options import RunOptions
 from qcompile.emit.graph_decode import decode
 from qcompile.emit.graph_document import GraphDocument, read_graph
 from qcompile.emit.load import assemble

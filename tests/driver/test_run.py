@@ -14,7 +14,8 @@ from qcompile.data.source_kinds import MemorySource
 from qcompile.driver import identity
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
-from qcompile.driver.run import RunOptions, execute, run_subject
+from qcompile.driver.run import execute, run_subject
+from qcompile.driver.run_options import RunOptions
 from tests.driver.project import FACTORIES, RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"))

@@ -13,7 +13,8 @@ from qcompile.cli.main import main
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver import machine, process_memory, run_forecast
 from qcompile.driver.plan import Planned, plan_recipe
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from qcompile.driver.tunes import tunings_by_node
 from qcompile.passes.sweep import sweep
 from tests.driver.project import RECIPE, make_project

@@ -11,7 +11,8 @@ from qcompile.compat.quantize_to_bytes import quantize_to_floats
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from qcompile.emit.artifact import write_artifact
 from qcompile.quant.fake_quantize import fake_quantize
 from qcompile.store.disk import Disk

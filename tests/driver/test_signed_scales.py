@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 import qcompile
 from qcompile.audit.audit import audit
 from qcompile.driver.plan import plan_recipe
-from qcompile.driver.run import RunOptions, run_subject
+from qcompile.driver.run import run_subject
+from qcompile.driver.run_options import RunOptions
 from tests.driver.project import RECIPE, make_project
 
 QUIET = RunOptions(work=Path("state"), replace=True)

@@ -13,7 +13,8 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.front import load_recipe
 from qcompile.driver.plan import make_plan
 from qcompile.driver.prepared import prepared
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 
 HEAD = """qrecipe 1
 model "net:net"

@@ -10,7 +10,8 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
-from qcompile.driver.run import RunOptions, execute
+from qcompile.driver.run import execute
+from qcompile.driver.run_options import RunOptions
 from qcompile.zoo import fashion_mnist
 from tests.policy.compiled import marked
 

@@ -63,7 +63,7 @@ MAIN = W8 + "policy main { use w8 for conv }\n"
         ("require accuracy_drop <= 1MB", [("QR402", "1MB")]),
         ("require acuracy_drop <= 1%", [("QR201", "acuracy_drop")]),
         ("require top1 >= 90% else w9", [("QR201", "w9")]),
-        (W8 + "require top1 >= 90% else w8", [("QR290", "w8")]),
+        (W8 + "require top1 >= 90% else w8", []),
         ("budget { size <= 3MB; time <= 2h; avg_bits(weight) <= 4.5 }", []),
         ("budget { time <= 2h; time <= 1h }", [("QR210", "time <= 1h")]),
         ("budget { conv }", [("QR401", "conv")]),
