@@ -34,6 +34,23 @@ def replace_leaf(module: fx.GraphModule, path: str, leaf: nn.Module) -> None:
     setattr(module_at(module, owner), name, leaf)
 
 
+def put_parameter(module: fx.GraphModule, path: str, parameter: nn.Parameter) -> None:
+    """The same of a parameter that functions read."""
+    owner, _, name = path.rpartition(".")
+    setattr(module_at(module, owner), name, parameter)
+
+
+def with_own_weight(leaf: nn.Module, weight: nn.Parameter) -> nn.Module:
+    """Another leaf that shares everything with ``leaf`` but its ``weight``."""
+    made = build_leaf(type(leaf), constructor_arguments(leaf))
+    for name, parameter in leaf.named_parameters(recurse=False):
+        made.register_parameter(name, parameter)
+    for name, buffer in leaf.named_buffers(recurse=False):
+        made.register_buffer(name, buffer, persistent=is_kept(leaf, name))
+    made.register_parameter("weight", weight)
+    return made.train(leaf.training)
+
+
 def with_weight(layer: nn.Linear, weight: Tensor) -> nn.Linear:
     """Another layer with ``weight`` in the old one's type, which is rounded once, and its bias."""
     found = cast("nn.Linear", build_leaf(nn.Linear, constructor_arguments(layer)))

@@ -37,6 +37,7 @@ from qcompile.driver.example import BATCH, Example, declared
 from qcompile.driver.rotations import with_rotations
 from qcompile.driver.transforms import folded, rescalings
 from qcompile.driver.tunes import as_tuned, plan_tunes, tunings_by_key
+from qcompile.driver.untied import with_own_weights
 from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
@@ -145,10 +146,13 @@ def bind_seen(
     diagnostics = list(seen.diagnostics)
     resolution, found = resolve(recipe, sites, rungs or FEWEST_BITS)
     diagnostics.extend(found)
-    graph, folds = folded(seen.captured, resolution)
+    graph, copies, found = with_own_weights(seen.captured.module, resolution)
+    diagnostics.extend(found)
+    graph, folds = folded(graph, resolution)
     straight = graph
     graph, turned, idle = with_rotations(recipe, straight, sites, resolution)
     added = tensor_paths(graph) - tensor_paths(straight)
+    added |= {path for item in copies for path in item.parameters}
     diagnostics += idle
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)
@@ -192,7 +196,7 @@ def bind_seen(
         planned=planned,
         tunes=tunes,
         measured=measured,
-        transforms=(*folds, *turned, *moved),
+        transforms=(*copies, *folds, *turned, *moved),
         forecast=sizes,
         facts=graph_facts(context, units),
         diagnostics=tuple(in_order(diagnostics)),

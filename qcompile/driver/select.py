@@ -113,7 +113,7 @@ def _asks_for_blocks(selector: Selector) -> bool:
 
 def _blocks(recipe: Recipe, seen: Seen) -> tuple[frozenset[int], ...]:
     resolution, _ = resolve(replace(recipe, rules=(), assertions=()), seen.sites)
-    graph, _ = folded(seen.captured, resolution)
+    graph, _ = folded(seen.captured.module, resolution)
     units, _ = divided(recipe, graph, find_sites(graph))
     return block_sites(units, seen.sites)
 

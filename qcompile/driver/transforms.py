@@ -7,7 +7,6 @@ import torch
 from torch import fx
 
 from qcompile.analysis.exchanges import LAST, Exchange, exchanges
-from qcompile.capture.captured import Captured
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.driver.nothing_to_prepare import nothing_to_prepare
 from qcompile.methods.tuning import Tuning
@@ -85,11 +84,11 @@ PLACES: tuple[tuple[str, Place], ...] = (
 
 
 def folded(
-    captured: Captured, resolution: Resolution
+    graph: fx.GraphModule, resolution: Resolution
 ) -> tuple[fx.GraphModule, tuple[TransformPlan, ...]]:
     """Dropout is gone in evaluation; ``skip`` takes a layer out of every other transform."""
     keep = skipped(resolution)
-    without_dropout = run_passes(captured.module, (RemoveDropout(),)).module
+    without_dropout = run_passes(graph, (RemoveDropout(),)).module
     pairs = foldable(without_dropout, keep)
     with torch.no_grad():
         graph = run_passes(without_dropout, (FoldBatchNorm(keep),)).module

@@ -24,7 +24,7 @@ from qcompile.emit.stored_artifact import StoredArtifact, corrupt
 from qcompile.interop.compressed_levels import FORMS, level_arguments, level_tensors
 from qcompile.interop.exported import Exported
 from qcompile.interop.packed_matrix import PackedMatrix, packed_matrices
-from qcompile.policy.core import PlanCore, SitePlan, TensorPlan
+from qcompile.policy.core import UNTIE, PlanCore, SitePlan, TensorPlan
 from qcompile.policy.number_format import IntFormat, has_blocks
 from qcompile.policy.scheme import PerChannel, PerGroup, PerTensor, PerToken, QuantSlot
 from qcompile.quant.activation_quantizer import has_run_time_range
@@ -32,6 +32,7 @@ from qcompile.quant.packing import pack
 from qcompile.store.canonical import canonical_json
 
 CONFIG_FILE = "config.json"
+TIES = "tie_word_embeddings"
 MODEL_FILE = "model.safetensors"
 LINEAR = "torch.nn.Linear"
 WORD_BITS = 32
@@ -68,7 +69,7 @@ def compressed_tensors_files(
             made |= _plain(site.path, matrix)
         made |= _static_range(site, tensors)
     plain = {name: tensor.contiguous() for name, tensor in sorted(made.items())}
-    config = {**own, "quantization_config": _configuration(stored)}
+    config = {**own, **_ties(core, own), "quantization_config": _configuration(stored)}
     files = {
         **stored.description,
         CONFIG_FILE: json.dumps(config, sort_keys=True, indent=2).encode("utf-8"),
@@ -91,6 +92,12 @@ def _own_config(stored: StoredArtifact) -> Mapping[str, Json] | Diagnostic:
         return _DOCUMENT.validate_json(stored.description.get(CONFIG_FILE, b"{}"))
     except ValidationError:
         return corrupt(f"{DESCRIPTION_FOLDER}/{CONFIG_FILE}", "is not a config")
+
+
+def _ties(core: PlanCore, own: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Readers tie what the config says is tied; a copy of its own would be lost."""
+    untied = any(item.name == UNTIE for item in core.transforms)
+    return {TIES: False} if untied and TIES in own else {}
 
 
 def _packed(module: str, matrix: PackedMatrix) -> dict[str, Tensor]:

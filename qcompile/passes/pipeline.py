@@ -8,8 +8,9 @@ from qcompile.passes.base import Pass, PassResult
 from qcompile.passes.fold_batch_norm import FoldBatchNorm
 from qcompile.passes.remove_dropout import RemoveDropout
 from qcompile.passes.rotate import Rotate
+from qcompile.passes.untie import Untie
 
-PASSES: tuple[type[Pass], ...] = (RemoveDropout, FoldBatchNorm, Rotate)
+PASSES: tuple[type[Pass], ...] = (Untie, RemoveDropout, FoldBatchNorm, Rotate)
 """Every pass, in the order in which a plan applies them."""
 
 

@@ -80,6 +80,17 @@ def set_without_tensor(rule: Rule, action: SetField, sites: Sequence[Site]) -> D
     )
 
 
+def untie_without_tie(rule: Rule, sites: Sequence[Site]) -> Diagnostic:
+    """QR306."""
+    return Diagnostic(
+        Code.SET_ON_FLOAT,
+        "`set untie`: no selected site shares its weight with another",
+        Label(rule.span, "nothing to change here"),
+        notes=some_paths(sites),
+        help="select other layers, or delete the line",
+    )
+
+
 def objected_on_site(rule: Rule, found: Objection, sites: Sequence[Site]) -> Diagnostic:
     """QR405."""
     return Diagnostic(

@@ -21,6 +21,8 @@ from qcompile.policy.scheme import QuantSlot
 from qcompile.targets.names import REFERENCE
 
 PLAN_FORMAT_VERSION = "1.0"
+UNTIE = "untie"
+"""Name of the transform that gives a layer a copy of a weight that others read."""
 
 
 class TensorPlan(Frozen):

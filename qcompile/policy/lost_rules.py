@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.policy.conflicts import partly_shadowed, unreachable_rule
-from qcompile.policy.recipe import Rule, SetField
+from qcompile.policy.recipe import Rule, SetField, SetSite
 from qcompile.policy.resolution import Decision, Resolution
 
 
@@ -18,7 +18,7 @@ def lost_rules(rules: Sequence[Rule], resolution: Resolution) -> Iterator[Diagno
         found = met.get(id(rule), [])
         if found and not any(_has_say(decision, rule) for decision in found):
             yield _unreachable(rule, found)
-        elif not isinstance(rule.action, SetField):
+        elif not isinstance(rule.action, SetField | SetSite):
             yield from _shadowed(rule, found, met)
 
 

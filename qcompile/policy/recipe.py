@@ -122,7 +122,11 @@ class Rule:
     @property
     def has_say(self) -> bool:
         """In what becomes of a tensor; rules of other sorts stand beside the schemes."""
-        return isinstance(self.action, UseScheme | SkipSite | SetField | ChooseScheme)
+        match self.action:
+            case UseScheme() | SkipSite() | SetField() | ChooseScheme() | SetSite("untie", True):
+                return True
+            case _:
+                return False
 
     @property
     def text(self) -> str:

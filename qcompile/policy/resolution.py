@@ -35,6 +35,8 @@ class Decision:
     patches: Mapping[tuple[SlotName, Field], Rule]
     """The ``set`` lines in force."""
     trace: tuple[TraceStep, ...]
+    untied: Rule | None = None
+    """The line that gives the site a weight of its own where others read the same one."""
 
     @property
     def ladder(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from qcompile.policy.conflicts import (
     objected_on_site,
     set_on_float,
     set_without_tensor,
+    untie_without_tie,
 )
 from qcompile.policy.doubtful import doubtful_rules
 from qcompile.policy.lost_rules import lost_rules
@@ -57,9 +58,12 @@ class State:
     patches: dict[tuple[SlotName, Field], Rule] = field(
         default_factory=dict[tuple[SlotName, Field], Rule]
     )
+    untied: Rule | None = None
+    """The line that gives it a weight of its own."""
 
     def has_say(self, rule: Rule) -> bool:
-        return rule is self.rule or any(rule is other for other in self.patches.values())
+        deciding = (self.rule, self.untied, *self.patches.values())
+        return any(rule is other for other in deciding)
 
 
 @dataclass(slots=True)
@@ -76,6 +80,7 @@ class Course:
     locked_fields: dict[tuple[SlotName, Field], Rule] = field(
         default_factory=dict[tuple[SlotName, Field], Rule]
     )
+    locked_tie: Rule | None = None
 
     @property
     def may_fall_back(self) -> bool:
@@ -92,7 +97,7 @@ class Course:
         for (slot, name), rule in self.locked_fields.items():
             if value_of(after.slots[slot], name) != value_of(before.slots[slot], name):
                 return rule
-        return None
+        return self.locked_tie if (after.untied is None) != (before.untied is None) else None
 
 
 @dataclass(slots=True)
@@ -105,10 +110,13 @@ class Findings:
     on_float: list[Site] = field(default_factory=list[Site])
     objections: dict[Objection, list[Site]] = field(default_factory=dict[Objection, list[Site]])
     without_tensor: list[Site] = field(default_factory=list[Site])
+    unshared: list[Site] = field(default_factory=list[Site])
 
     def diagnostics(self, rule: Rule, met: int) -> list[Diagnostic]:
         found = [final_violated(rule, final, at) for final, at in self.violated.values()]
         found += [objected_on_site(rule, wrong, at) for wrong, at in self.objections.items()]
+        if met and len(self.unshared) == met:
+            found.append(untie_without_tie(rule, self.unshared))
         if isinstance(rule.action, SetField):
             if self.on_float:
                 found.append(set_on_float(rule, rule.action, self.on_float))
@@ -197,6 +205,8 @@ def _after(
             return State(_float_slots(), None, rule)
         case SetField():
             return _patched(rule, rule.action, course, findings)
+        case SetSite("untie", value):
+            return _untied(rule, value, course, findings)
         case SetSite() | ShareRange():
             return None
         case _:
@@ -227,6 +237,13 @@ def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -
     return replace(state, slots=slots, patches=patches)
 
 
+def _untied(rule: Rule, value: bool, course: Course, findings: Findings) -> State | None:
+    if not course.site.shared or course.site.weight is None:
+        findings.unshared.append(course.site)
+        return None
+    return replace(course.state, untied=rule if value else None)
+
+
 def _reached(slot: SlotName, course: Course) -> list[SlotName]:
     """``act`` stands for both operands until the scheme says something of ``act2``."""
     scheme = course.state.scheme
@@ -235,6 +252,9 @@ def _reached(slot: SlotName, course: Course) -> list[SlotName]:
 
 
 def _lock(rule: Rule, course: Course) -> None:
+    if isinstance(rule.action, SetSite):
+        course.locked_tie = rule
+        return
     if not isinstance(rule.action, SetField):
         course.locked = rule
         return
@@ -270,6 +290,7 @@ def _decision(course: Course) -> Decision:
         rule=state.rule,
         slots=state.slots,
         patches=state.patches,
+        untied=state.untied,
         trace=tuple(
             TraceStep(rule, state.has_say(rule), course.left.get(place))
             for place, rule in enumerate(course.met)

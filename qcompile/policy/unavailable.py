@@ -29,9 +29,6 @@ def unavailable_rules(rules: Iterable[Rule]) -> Iterator[Diagnostic]:
             case ShareRange("zero_point"):
                 way_out = "write `share scale`: one range has one zero point as well"
                 yield not_available("`share zero_point`", rule.span, way_out)
-            case SetSite("untie", True):
-                way_out = "give all that use the weight one scheme, or `skip` them"
-                yield not_available("`set untie`", rule.span, way_out)
             case SetSite("per_call", False):
                 way_out = "leave it out: each call of a module has ranges of its own"
                 yield not_available("`set per_call = false`", rule.span, way_out)

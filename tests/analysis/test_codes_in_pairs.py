@@ -159,6 +159,7 @@ ELSEWHERE = {
     "driver/test_idle_limits.py": (Code.IDLE_LIMIT,),
     "driver/test_choose.py": (Code.NOT_CHOSEN,),
     "driver/test_requirements.py": (Code.REQUIREMENT_FAILED,),
+    "driver/test_fallback.py": (Code.FELL_BACK,),
     "driver/test_recipe_test.py": (Code.TEST_FILE, Code.NOT_REPORTED),
 }
 """Codes of files, targets, exports and runs: each file has what is refused and what is taken."""

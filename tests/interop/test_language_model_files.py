@@ -306,6 +306,21 @@ def test_beside_int8_activations_of_run_time_the_weights_are_the_same(folder, tm
     assert rounding.input_activations.dynamic
 
 
+def test_a_head_that_is_untied_is_a_tensor_of_its_own_for_every_reader(folder, tmp_path):
+    rules = ("use q for linear", 'set untie = true for "lm_head"')
+    out = artifact(folder, "tied", IN_BLOCKS, *rules)
+    exported(out, "compressed-tensors", tmp_path / "out")
+    exported(out, "gguf", tmp_path / "m.gguf")
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+    read = loaded(tmp_path / "out")
+    table = read.get_parameter("model.embed_tokens.weight")
+    assert torch.equal(table, load_file(out / "model.safetensors")["model.embed_tokens.weight"])
+    assert difference(read, qcompile.load(out)) < 1e-5
+    kinds = {one.name: one.tensor_type.name for one in GGUFReader(tmp_path / "m.gguf").tensors}
+    assert (kinds["output.weight"], kinds["token_embd.weight"]) == ("Q4_0", "F32")
+
+
 @pytest.mark.parametrize("kind", ["symmetric", "asymmetric"])
 def test_ranges_of_int8_activations_that_are_stored_are_the_readers_too(folder, tmp_path, kind):
     scheme = f"weight int8 symmetric per_channel; act int8 {kind} per_tensor"

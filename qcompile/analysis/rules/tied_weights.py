@@ -42,8 +42,15 @@ def disagree(site: Site, ours: Decision | None, other: Site, theirs: Decision | 
         labels[0],
         secondary=tuple(label for label in labels[1:] if label.span != labels[0].span),
         notes=(f"{site.key}: {_shown(ours)}; {other.key}: {_shown(theirs)}",),
-        help="give both the same scheme, or `skip` both",
+        help=_way_out(site, other),
     )
+
+
+def _way_out(site: Site, other: Site) -> str:
+    if site.path == other.path:  # calls of one module
+        return "give both the same scheme, or `skip` both"
+    own = f'`set untie = true for "{site.path}"`'
+    return f"give both the same scheme, `skip` both, or give one a copy of its own: {own}"
 
 
 def _shown(decision: Decision | None) -> str:
