@@ -151,14 +151,14 @@ def command(
 
 def _write(planned: "list[Planned]", output: Path | None, graph: Path | None) -> None:
     if output is not None:
-        from qcompile.driver.plan import save_plan
+        from qcompile.driver.saved_plan import save_plan
 
         for one in planned:
             save_plan(one.plan, output)
     if graph is not None:
         from qcompile.cli.graph_view import graph_dot, graph_svg
         from qcompile.driver.block_graph import block_graph
-        from qcompile.driver.plan import save_document
+        from qcompile.driver.saved_plan import save_document
         from qcompile.report.plan_rows import title
 
         draw = graph_svg if graph.suffix == ".svg" else graph_dot
@@ -170,7 +170,8 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
     """The plan for one model, or why there is none."""
     from qcompile.cli.measuring_view import measuring
     from qcompile.driver.measured import Saved
-    from qcompile.driver.plan import plan_recipe, read_plan
+    from qcompile.driver.plan import plan_recipe
+    from qcompile.driver.saved_plan import read_plan
 
     try:
         before = asked.measured

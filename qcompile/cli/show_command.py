@@ -16,7 +16,7 @@ from qcompile.cli.plan_view import plan_text
 def command(subject: Path, full: bool, as_json: bool) -> None:
     """Show SUBJECT, a saved plan or an artifact directory, without its model or data."""
     from qcompile.driver.load import plan_of, report_of
-    from qcompile.driver.plan import read_plan
+    from qcompile.driver.saved_plan import read_plan
 
     is_artifact = subject.is_dir()
     plan = plan_of(subject) if is_artifact else read_plan(subject)

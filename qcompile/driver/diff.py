@@ -12,7 +12,8 @@ from qcompile.driver.bind import Bound, bind, look
 from qcompile.driver.front import Checked, check, check_source, with_model
 from qcompile.driver.git_files import revision
 from qcompile.driver.load import plan_of
-from qcompile.driver.plan import make_plan, nothing_to_plan, parse_plan, read_plan
+from qcompile.driver.plan import make_plan, nothing_to_plan
+from qcompile.driver.saved_plan import parse_plan, read_plan
 from qcompile.policy.core import PlanCore, RuleRef
 from qcompile.policy.plan_diff import PlanDiff, Side, plan_diff
 from qcompile.policy.recipe import ChooseScheme, Recipe, on_one_line

@@ -17,7 +17,7 @@ from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from qcompile.driver.load import load, plan_of
 from qcompile.driver.measure import Evaluation, by_data, measure_all
-from qcompile.driver.plan import saved_params
+from qcompile.driver.saved_plan import saved_params
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.policy.core import EvaluationPlan, PlanCore
 from qcompile.policy.imports import StoredTexts

@@ -1,13 +1,9 @@
 """The third phase: a plan that can be reviewed, saved, and executed exactly."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from qcompile.analysis.compute import compute
 from qcompile.data.weights import weights_sha256
@@ -32,13 +28,12 @@ from qcompile.driver.recipe_files import (
 )
 from qcompile.driver.requirements import check_measurable
 from qcompile.driver.run_forecast import expected
-from qcompile.emit.format_version import check_version
+from qcompile.driver.saved_plan import as_saved, saved_rungs
 from qcompile.emit.graph_document import GraphDocument
 from qcompile.emit.graph_encode import encode
 from qcompile.passes.rotate import rotations
 from qcompile.policy.choice import ChoicePlan
 from qcompile.policy.core import (
-    PLAN_FORMAT_VERSION,
     Beside,
     EvaluationPlan,
     FallbackPlan,
@@ -59,14 +54,10 @@ from qcompile.policy.fallback import (
 )
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.lower import NO_ARGUMENTS
-from qcompile.policy.parameters import argument
 from qcompile.policy.recipe import Output, Recipe, on_one_line
 from qcompile.policy.resolution import Decision
 from qcompile.policy.run_forecast import RunForecast
-from qcompile.policy.rungs import Rungs
-from qcompile.store.atomic import write_file
 from qcompile.store.canonical import canonical_json, sha256_hex
-from qcompile.store.disk import Disk
 from qcompile.targets.names import REFERENCE
 
 
@@ -321,64 +312,6 @@ def output_plan(output: Output | None) -> OutputPlan:
     return OutputPlan(formats=output.exports, reports=output.reports, target=target)
 
 
-def as_saved(recipe: Recipe, saved: Plan | None) -> Recipe:
-    """What ``recipe`` had fallen back to when ``saved`` was made of it, it falls back to."""
-    scheme = None if saved is None else saved.core.fallback
-    if scheme is None or scheme not in fallbacks(recipe):
-        return recipe
-    return with_fallback(recipe, scheme)
-
-
-def saved_rungs(core: PlanCore) -> Rungs:
-    """What was chosen, if anything was."""
-    return Rungs({site.key: site.scheme for site in core.sites if site.scheme is not None})
-
-
-def saved_params(core: PlanCore) -> dict[str, str]:
-    """The parameters of a plan, as they would be given to make it again."""
-    return {item.name: argument(item.value) for item in core.params}
-
-
-def save_plan(made: Plan, path: Path) -> None:
-    """Write canonical JSON, atomically. Raises ``CompileError`` (QR905) when that fails."""
-    save_document(path, canonical_json(made.model_dump()))
-
-
-def save_document(path: Path, data: bytes) -> None:
-    """Write what a command was asked to write. Raises ``CompileError`` (QR905)."""
-    problems = write_file(Disk(), Path(os.path.abspath(path)), data)
-    if problems:
-        raise CompileError(problems)
-
-
-def read_plan(path: Path) -> Plan:
-    """A saved plan; its own hash is checked. Raises ``CompileError`` (QR709, QR908)."""
-    try:
-        return parse_plan(path, path.read_bytes())
-    except OSError as error:
-        raise CompileError([unreadable(path, (error.strerror or str(error)).lower())]) from None
-
-
-def parse_plan(path: Path, data: bytes) -> Plan:
-    """The same of bytes that are at hand; ``path`` is what they are called."""
-    try:
-        document: object = json.loads(data)
-    except (ValueError, RecursionError):
-        raise CompileError([unreadable(path, "it is not JSON")]) from None
-    newer = check_version(path.name, document, PLAN_FORMAT_VERSION)
-    if newer:
-        raise CompileError(newer)
-    try:
-        made = Plan.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
-        raise CompileError([unreadable(path, f"{place}: {first['msg'].lower()}")]) from None
-    if core_sha256(made.core) != made.core_sha256:
-        raise CompileError([unreadable(path, "its core was edited: the hash does not fit")])
-    return made
-
-
 def no_static_range(recipe: Recipe, site: SitePlan) -> Diagnostic:
     """QR211: a `set` line made a range static, and there is no data to find it from."""
     return Diagnostic(
@@ -415,16 +348,6 @@ def not_chosen(bound: Bound) -> Diagnostic:
         f"{'has' if len(found) == 1 else 'have'} the fewest bits here",
         Label(rule.span) if rule else None,
         help="plan without `--preview` to see what the budget chooses",
-    )
-
-
-def unreadable(path: Path, why: str) -> Diagnostic:
-    """QR709."""
-    return Diagnostic(
-        Code.UNREADABLE_PLAN,
-        f"`{path.name}` is not a plan: {why}",
-        subject=str(path),
-        help="make it again with `qcompile plan RECIPE -o FILE`",
     )
 
 

@@ -19,21 +19,13 @@ from qcompile.driver.export import Export
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
 from qcompile.driver.load import identity_of, load, verify
-from qcompile.driver.plan import (
-    Planned,
-    as_saved,
-    fall_back,
-    make_plan,
-    plan_recipe,
-    read_plan,
-    saved_params,
-    saved_rungs,
-)
+from qcompile.driver.plan import Planned, fall_back, make_plan, plan_recipe
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.report import attempt_report, report
 from qcompile.driver.run_account import check_account_places, write_accounts
 from qcompile.driver.run_directory import opened, opened_within
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import as_saved, read_plan, saved_params, saved_rungs
 from qcompile.emit.artifact import write_artifact
 from qcompile.policy.assertion import requirement_failed
 from qcompile.policy.core import OutputPlan, Plan

@@ -5,8 +5,8 @@ from pathlib import Path
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.intent import save_intent
-from qcompile.driver.plan import save_plan
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import save_plan
 from qcompile.policy.core import Plan
 from qcompile.store.atomic import remove_tree
 from qcompile.store.run_state import RunState

@@ -15,9 +15,10 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver import run as run_module
 from qcompile.driver.asked_exports import place_of
 from qcompile.driver.load import verify
-from qcompile.driver.plan import plan_recipe, read_plan, save_plan
+from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import run_subject
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import read_plan, save_plan
 from qcompile.interop.capability import CAPABILITIES
 from qcompile.policy.lower_output import EXPORTS
 from qcompile.policy.scheme import IntFormat, PerChannel, QuantSlot

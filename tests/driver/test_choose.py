@@ -18,11 +18,12 @@ from qcompile.driver.choose import SAMPLES
 from qcompile.driver.diff import diff
 from qcompile.driver.load import verify
 from qcompile.driver.measured import Saved
-from qcompile.driver.plan import make_plan, plan_recipe, save_plan
+from qcompile.driver.plan import make_plan, plan_recipe
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.recipe_test import run_test
 from qcompile.driver.run import run_subject
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import save_plan
 from qcompile.passes.loss_increase import loss_increases
 from tests.driver.project import RECIPE, make_project
 from tests.tiny_models import SharedNet, seeded

@@ -14,9 +14,10 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.diff import diff
 from qcompile.driver.load import verify
 from qcompile.driver.measured import Saved
-from qcompile.driver.plan import plan_recipe, save_plan
+from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import run_subject
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import save_plan
 from qcompile.policy.choice import ChoicePlan
 from qcompile.report.choice_view import choice_line
 from tests.driver.project import make_project

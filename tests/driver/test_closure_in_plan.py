@@ -4,9 +4,10 @@ import pytest
 
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.evaluate import compare
-from qcompile.driver.plan import plan_recipe, read_plan, save_plan
+from qcompile.driver.plan import plan_recipe
 from qcompile.driver.run import run_subject
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import read_plan, save_plan
 from tests.driver.project import RECIPE, make_project
 
 LIBRARY = """\

@@ -11,10 +11,11 @@ from qcompile.cli.main import main
 from qcompile.cli.plan_view import plan_text
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.load import verify
-from qcompile.driver.plan import plan_recipe, save_plan
+from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.run import run_subject
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import save_plan
 from qcompile.policy.run_forecast import RunForecast, UnitForecast
 from tests.driver.project import RECIPE, make_project
 

@@ -12,10 +12,11 @@ import qcompile
 from qcompile.cli.main import main
 from qcompile.data.model_source import empty, load_empty_model
 from qcompile.diagnostics.failure import CompileError
-from qcompile.driver.plan import plan_recipe, save_plan
+from qcompile.driver.plan import plan_recipe
 from qcompile.driver.recipes import recipe_path
 from qcompile.driver.run import run_subject
 from qcompile.driver.run_options import RunOptions
+from qcompile.driver.saved_plan import save_plan
 from tests.driver.project import FACTORIES, RECIPE, make_project
 from tests.tiny_models import SharedNet
 
