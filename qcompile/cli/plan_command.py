@@ -192,11 +192,9 @@ def _plan(asked: _Asked, model: str | None) -> "Planned | list[Diagnostic]":
         judged = () if output is None else output.exports  # with the plan itself
         further = [name for name in dict.fromkeys(asked.held_to) if name not in judged]
         if further:
-            from qcompile.driver.export import hold_to_formats
+            from qcompile.driver.held_formats import hold_to_formats
 
-            description = planned.bound.seen.loaded.description
-            source = (planned.plan.core, planned.bound.graph, description)
-            warned = hold_to_formats(*source, further)
+            warned = hold_to_formats(planned, further)
             planned = replace(planned, diagnostics=(*planned.diagnostics, *warned))
     except CompileError as error:
         return error.diagnostics

@@ -42,6 +42,7 @@ from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
 from qcompile.policy.executable import not_executable, unserved_blocks, unserved_formats
+from qcompile.policy.fallback import taken_fallback
 from qcompile.policy.graph_facts import GraphFacts
 from qcompile.policy.idle_limits import idle_limits
 from qcompile.policy.recipe import BlockEach, BlockGroup, Recipe, TargetName
@@ -52,6 +53,9 @@ from qcompile.policy.selection import Selection
 from qcompile.policy.site import Site
 from qcompile.targets.catalogue import find_target
 from qcompile.targets.target import Target
+
+IDLE_IN_A_FALLBACK = (Code.EMPTY_SELECTION, Code.NOTHING_TO_PREPARE)
+"""What is tuned or prepared for the policy's own schemes need not be there for another."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +187,8 @@ def bind_seen(
         diagnostics += _claims(recipe, sites, resolution, measured)
     in_float = sum(unit.bytes_before for unit in sizes)
     diagnostics += idle_limits(recipe.budget, sites, resolution, measured, in_float)
+    if taken_fallback(recipe) is not None:
+        diagnostics = [item for item in diagnostics if item.code not in IDLE_IN_A_FALLBACK]
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,

@@ -1,18 +1,14 @@
 """An artifact written in another format."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from torch import fx
-
-from qcompile.diagnostics.diagnostic import Diagnostic, has_errors
+from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.diagnostics.failure import CompileError
 from qcompile.emit.stored_artifact import StoredArtifact, read_artifact
 from qcompile.interop.capability import Capability, capability_of
-from qcompile.interop.export import check_export, exported
-from qcompile.policy.core import PlanCore
+from qcompile.interop.export import exported
 from qcompile.store.atomic import check_free, check_new_file, publish_files, write_file
 from qcompile.store.disk import Disk
 
@@ -60,16 +56,6 @@ def write_export(
             _stop_at(publish_files(disk, output, files))
             size = sum(map(len, files.values()))
     return Export(output, capability.name, size, stored.header.tensor_bytes, made.notes)
-
-
-def hold_to_formats(
-    core: PlanCore, graph: fx.GraphModule, description: Mapping[str, bytes], formats: Sequence[str]
-) -> list[Diagnostic]:
-    """Warnings; ``CompileError`` with all that keeps a plan from being exported to ``formats``."""
-    found = [p for name in formats for p in check_export(core, graph, description, known(name))]
-    if has_errors(found):
-        raise CompileError(found)
-    return found
 
 
 def known(name: str) -> Capability:

@@ -1,6 +1,7 @@
 """The third phase: a plan that can be reviewed, saved, and executed exactly."""
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +55,7 @@ from qcompile.policy.fallback import (
 )
 from qcompile.policy.identity import core_sha256
 from qcompile.policy.lower import NO_ARGUMENTS
-from qcompile.policy.recipe import Output, Recipe, on_one_line
+from qcompile.policy.recipe import Output, Recipe, Requirement, on_one_line
 from qcompile.policy.resolution import Decision
 from qcompile.policy.run_forecast import RunForecast
 from qcompile.store.canonical import canonical_json, sha256_hex
@@ -125,6 +126,8 @@ def plan_recipe(
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
     warnings = settled(checked, planned.diagnostics)
+    if taken_fallback(recipe) is not None:  # what it suppresses may be of the policy itself
+        warnings = [item for item in warnings if item.code is not Code.UNUSED_SUPPRESSION]
     return replace(planned, diagnostics=tuple(warnings))
 
 
@@ -137,11 +140,13 @@ def make_plan(
     measured: Saved | None = None,
     progress: Progress = unheard,
     behind: RunForecast | None = None,
+    is_judged: bool = True,
 ) -> Planned:
     """``choice`` is what the rungs of ``bound`` came from; where nothing is chosen yet, it is.
 
     What ``measured`` has measured is not measured again. ``behind`` is what runs before this plan,
-    and counts towards the limits of the budget. Raises ``CompileError``.
+    and counts towards the limits of the budget on a run, unless these were ``is_judged`` before.
+    Raises ``CompileError``.
     """
     recipe = bound.recipe
     document, problems = encode(bound.graph)
@@ -166,7 +171,7 @@ def make_plan(
     moved = next((item for item in bound.transforms if item.needs_data), None)
     if recipe.calibration is None and moved is not None:
         raise CompileError([no_factors(recipe, moved.name)])
-    taken, said = expected(bound, used, asked=forecast, behind=behind)
+    taken, said = expected(bound, used, asked=forecast, behind=behind) if is_judged else (None, [])
     if has_errors(said):
         raise CompileError(said)
     texts = closure_texts(recipe)
@@ -221,49 +226,80 @@ def make_plan(
     return Planned(made, bound, used, tuple(in_order([*warnings, *doubts])), taken)
 
 
-def fall_back(
-    bound: Bound,
-    scheme: str,
-    data: object | None = None,
-    *,
-    forecast: bool = False,
-    behind: RunForecast | None = None,
-) -> Planned:
-    """The plan that ``else`` of a ``require`` names, instead of that of ``bound``.
+def fall_back(planned: Planned, scheme: str, data: object | None = None) -> Planned:
+    """The plan that ``else`` of a ``require`` names, instead of ``planned``, which was judged.
 
-    ``data`` and ``behind`` as for ``make_plan``. Raises ``CompileError``.
+    ``data`` as for ``make_plan``. Raises ``CompileError``.
     """
+    other = _with_fallback(planned.bound, scheme)
+    choice = planned.plan.beside.choice
+    try:
+        return make_plan(other, data, choice=choice, is_judged=False)
+    except CompileError as error:
+        raise _in_fallback(error, scheme) from None
+
+
+def _with_fallback(bound: Bound, scheme: str) -> Bound:
     recipe = with_fallback(bound.recipe, scheme)
     try:
-        again = bind_seen(recipe, bound.seen, trusted=bound.trusted, preview=bound.is_preview)
-        return make_plan(again, data, forecast=forecast, behind=behind)
+        return bind_seen(recipe, bound.seen, trusted=bound.trusted, preview=bound.is_preview)
     except CompileError as error:
-        raise CompileError([of_fallback(one, scheme) for one in error.diagnostics]) from None
+        raise _in_fallback(error, scheme) from None
+
+
+def _in_fallback(error: CompileError, scheme: str) -> CompileError:
+    found = (of_fallback(one, scheme) if one.is_error else one for one in error.diagnostics)
+    return CompileError(list(found))
+
+
+def bound_fallbacks(
+    bound: Bound, said: list[Diagnostic]
+) -> Iterator[tuple[str, Requirement, Bound]]:
+    """What the run may fall back to; what is wrong or doubtful in it goes to ``said``."""
+    if taken_fallback(bound.recipe) is not None:
+        return
+    for scheme, requirement in fallbacks(bound.recipe).items():
+        try:
+            other = _with_fallback(bound, scheme)
+        except CompileError as error:
+            said += error.diagnostics
+            continue
+        said += [of_fallback(item, scheme) for item in other.diagnostics]
+        if not changed_layers(bound.planned, other.planned):
+            said.append(changes_nothing(requirement))
+        yield scheme, requirement, other
+        del other  # a graph at a time
 
 
 def _fallbacks(
     bound: Bound, data: object | None, taken: RunForecast | None, *, forecast: bool
 ) -> tuple[list[FallbackPlan], list[Diagnostic]]:
-    """What the run may fall back to, planned now: no mistake in it is left for later."""
+    """The plans of all, so that no mistake in them is left for later."""
     found: list[FallbackPlan] = []
-    doubts: list[Diagnostic] = []
-    if taken_fallback(bound.recipe) is not None:
-        return found, doubts
-    for scheme, requirement in fallbacks(bound.recipe).items():
-        other = fall_back(bound, scheme, data, forecast=forecast, behind=taken)
-        changed = changed_layers(bound.planned, other.bound.planned)
-        doubts += [of_fallback(item, scheme) for item in other.diagnostics]
-        doubts += [] if changed else [changes_nothing(requirement)]
-        taken = other.taken
+    said: list[Diagnostic] = []
+    for scheme, requirement, other in bound_fallbacks(bound, said):
+        try:
+            made = make_plan(other, data, forecast=forecast, behind=taken)
+        except CompileError as error:
+            said += _in_fallback(error, scheme).diagnostics
+            continue
+        taken = made.taken
         one = FallbackPlan(
             scheme=scheme,
             requirement=on_one_line(requirement.span),
-            layers=changed,
-            bytes_after=other.plan.core.bytes_after,
+            core_sha256=made.plan.core_sha256,
+            layers=changed_layers(bound.planned, other.planned),
+            bytes_after=made.plan.core.bytes_after,
             seconds=taken.seconds if forecast and taken is not None else None,
         )
         found.append(one)
-    return found, doubts
+        said += [of_fallback(item, scheme) for item in made.diagnostics]
+        del made, other
+    if has_errors(said):
+        raise CompileError(in_order(said))
+    if found:
+        gc.collect()  # a graph and its nodes hold one another
+    return found, said
 
 
 def _basis(bound: Bound, document: GraphDocument, used: Calibration | None) -> Basis:

@@ -12,6 +12,7 @@ from qcompile.diagnostics.source import Source, Span
 from qcompile.driver.bind import bind
 from qcompile.driver.front import check, settled
 from qcompile.driver.open_plan import before_choosing
+from qcompile.driver.plan import bound_fallbacks
 from qcompile.syntax.nodes import Assertion, Let, RecipeFile, Select
 from qcompile.syntax.parse import parse
 from qcompile.syntax.read import read
@@ -77,7 +78,10 @@ def _diagnostics(test: RecipeTest, trusted: frozenset[str]) -> list[Diagnostic]:
         return [*checked.diagnostics, bad_line(test.expected_at, reason)]
     try:
         bound = bind(checked.recipe, trusted=trusted)
-        return settled(checked, [*bound.diagnostics, *before_choosing(bound)])
+        said = [*bound.diagnostics, *before_choosing(bound)]
+        for _ in bound_fallbacks(bound, said):
+            pass
+        return settled(checked, said)
     except CompileError as error:
         return settled(checked, error.diagnostics)
 

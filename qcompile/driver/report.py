@@ -70,6 +70,7 @@ def attempt_report(given_up: Attempt, seconds: float) -> AttemptReport:
         fallback=core.fallback,
         bytes_after=core.bytes_after,
         seconds=round(seconds, 3),
+        resumed_units=given_up.resumed,
         requirements=required["requirements"],
         figures=required["figures"],
     )

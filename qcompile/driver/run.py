@@ -1,5 +1,6 @@
-"""The last phase: execute exactly one plan, unit by unit, and publish its artifact."""
+"""The last phase: execute a plan, else what it says it falls back to, and publish one artifact."""
 
+import gc
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -131,7 +132,8 @@ def execute(
         identity = _identity(planned, options)
         with opened(planned.plan, identity, output, options) as state:
             done, before, fallen = _attempts(planned, state, options, data)
-            made = replace(done.planned, diagnostics=(*planned.diagnostics, *fallen))
+            said = (*_said(planned, done.planned), *fallen) if fallen else planned.diagnostics
+            made = replace(done.planned, diagnostics=said)
             told = report(
                 made,
                 done.outcomes,
@@ -139,7 +141,7 @@ def execute(
                 moved=done.moved,
                 judged=done.judged,
                 figures=done.figures,
-                resumed=done.resumed,
+                resumed=done.resumed + sum(one.resumed_units for one in before),
                 started=started,
                 before=before,
             )
@@ -175,21 +177,39 @@ def _attempts(
     """
     before: list[AttemptReport] = []
     fallen: list[Diagnostic] = []
-    tried = {taken_fallback(planned.bound.recipe)}
+    tried: set[str] = set()
     began = time.monotonic()
     done = attempt(planned, state, options)
+    if taken_fallback(planned.bound.recipe) is not None:  # it is one, and knows of no others
+        return done, before, fallen
     while (found := next_fallback(done.judged, tried)) is not None:
         scheme, why = found
         before.append(attempt_report(done, time.monotonic() - began))
         fallen.append(why)
         options.falling_back(why)
-        del done  # its tensors: they are not held while the next plan is carried out
+        del done
+        gc.collect()  # its tensors and its graph: they are not held while the next is carried out
         tried.add(scheme)
         began = time.monotonic()
-        other = fall_back(planned.bound, scheme, data)
-        with opened_within(planned.plan, other.plan, _identity(other, options), options) as within:
-            done = attempt(other, within, options)
+        try:
+            done = _instead(planned, scheme, options, data)
+        except CompileError as error:
+            raise CompileError([*error.diagnostics, *fallen]) from None
     return done, before, fallen
+
+
+def _instead(planned: Planned, scheme: str, options: RunOptions, data: object | None) -> Attempt:
+    other = fall_back(planned, scheme, data)
+    identity = _identity(other, options)
+    with opened_within(planned.plan, other.plan, identity, options) as state:
+        return attempt(other, state, options)
+
+
+def _said(planned: Planned, done: Planned) -> tuple[Diagnostic, ...]:
+    """Of what was said when all was planned, and some of it suppressed: what ``done`` has, too."""
+    places = {(item.code, item.primary and item.primary.span) for item in done.diagnostics}
+    known = planned.diagnostics
+    return tuple(one for one in known if (one.code, one.primary and one.primary.span) in places)
 
 
 def _identity(planned: Planned, options: RunOptions) -> dict[str, str]:

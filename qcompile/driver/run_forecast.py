@@ -43,7 +43,8 @@ def expected(
         return None, []
     timed = asked or any("time" in limit.resources for limit in limits)
     forecast = run_forecast(bound, used, machine_speeds() if timed else None)
-    forecast = forecast if behind is None else forecast.behind(behind)
+    if behind is not None:
+        forecast = forecast.behind(behind, sum(unit.bytes_before for unit in bound.forecast))
     if budget is None:
         return forecast, _on_this_machine(bound, forecast)
     measured = replace(bound.measured, resources=resources(forecast))
@@ -118,6 +119,7 @@ def run_forecast(bound: Bound, used: Calibration | None, speeds: Speeds | None) 
         + LOADED_BY_RUN
         + max((one.peak for one in memory), default=0),
         disk_bytes=2 * after + sum(states) + exports,
+        kept_bytes=after + sum(states),
         machine={} if speeds is None else speeds.machine,
     )
 

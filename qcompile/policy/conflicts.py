@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
-from qcompile.policy.recipe import Rule, SetField
+from qcompile.policy.recipe import FallBack, Rule, SetField
 from qcompile.policy.site import Site
 from qcompile.policy.slot_rules import Objection
 from qcompile.policy.unmatched import some_paths
@@ -21,8 +21,14 @@ def final_violated(rule: Rule, final: Rule, sites: Sequence[Site]) -> Diagnostic
         Label(rule.span, "changes it"),
         (Label(final.span, "decided here for good"),),
         notes=some_paths(sites),
-        help="drop `final`, or take these layers out with `except`",
+        help=_way_out(rule),
     )
+
+
+def _way_out(rule: Rule) -> str:
+    if isinstance(rule.action, FallBack):
+        return "drop `final`, or name a scheme after `else` that can have this"
+    return "drop `final`, or take these layers out with `except`"
 
 
 def unreachable_rule(rule: Rule, sites: Sequence[Site], later: Sequence[Rule]) -> Diagnostic:

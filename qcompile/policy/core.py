@@ -245,6 +245,8 @@ class FallbackPlan(Frozen):
     scheme: str
     requirement: str
     """The first one that names the scheme, as the recipe says it."""
+    core_sha256: str
+    """Of the plan that would be carried out."""
     layers: int
     """Of those that the policy quantizes: how many would be quantized in another way."""
     bytes_after: int
@@ -261,7 +263,7 @@ class Beside(Frozen):
     sites_total: int = 0
     requirements: tuple[str, ...] = ()
     """What is looked at when the run is over, as the recipe says it."""
-    fallbacks: tuple[FallbackPlan, ...] = ()
+    fallbacks: tuple[FallbackPlan, ...] = Field(default=(), exclude_if=lambda found: not found)
     """In the order of the text, which is that in which they are tried."""
     output: OutputPlan = Field(default_factory=OutputPlan)
     compute: tuple[SiteCompute, ...] = ()

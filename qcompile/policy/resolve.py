@@ -196,8 +196,10 @@ def _after(
     rule: Rule, course: Course, recipe: Recipe, rungs: Rungs, findings: Findings
 ) -> State | None:
     match rule.action:
-        case UseScheme(name) | FallBack(name):
+        case UseScheme(name):
             return _with_scheme(rule, recipe.schemes[name], course.site)
+        case FallBack(name):
+            return _fallen_back(_with_scheme(rule, recipe.schemes[name], course.site), course)
         case ChooseScheme(ladder):
             name = rungs.scheme(course.site.key, ladder)
             return _with_scheme(rule, recipe.schemes[name], course.site)
@@ -215,6 +217,19 @@ def _after(
 
 def _with_scheme(rule: Rule, scheme: Scheme, site: Site) -> State:
     return State(_slots_of(scheme, site), scheme, rule)
+
+
+def _fallen_back(state: State, course: Course) -> State:
+    """With the fields that ``final`` lines have set, where the scheme can have them."""
+    slots, patches = dict(state.slots), dict(state.patches)
+    for (name, field_), rule in course.locked_fields.items():
+        slot, action = slots[name], rule.action
+        if not isinstance(slot, QuantSlot) or not isinstance(action, SetField):
+            continue
+        spec = legal(name, slot, action.change)
+        if not isinstance(spec, Objection):
+            slots[name], patches[name, field_] = spec, rule
+    return replace(state, slots=slots, patches=patches, untied=course.state.untied)
 
 
 def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -> State | None:

@@ -30,17 +30,23 @@ class RunForecast(Frozen):
     """Of the whole process: the program, the model and the data included."""
     disk_bytes: int
     """At most, at one time: the artifact, and what an unfinished run keeps."""
+    kept_bytes: int = 0
+    """The second of these alone."""
     machine: dict[str, str] = Field(default_factory=dict)
     """Where the speeds were measured; empty where none were."""
 
-    def behind(self, first: "RunForecast") -> "RunForecast":
-        """Of both runs, where this one follows ``first`` in one process and its state is kept."""
+    def behind(self, first: "RunForecast", graph_bytes: int) -> "RunForecast":
+        """Of both runs, where this one follows ``first``, of which nothing is published.
+
+        Its state is kept on disk, and its graph, of ``graph_bytes``, in memory.
+        """
         each = (first.seconds, self.seconds)
         seconds = [one for one in each if one is not None]
         return self.model_copy(
             update={
                 "seconds": sum(seconds) if len(seconds) == len(each) else None,
-                "peak_bytes": max(first.peak_bytes, self.peak_bytes),
-                "disk_bytes": first.disk_bytes + self.disk_bytes,
+                "peak_bytes": max(first.peak_bytes, self.peak_bytes + graph_bytes),
+                "disk_bytes": first.kept_bytes + self.disk_bytes,
+                "kept_bytes": first.kept_bytes + self.kept_bytes,
             }
         )

@@ -88,8 +88,7 @@ def summary(plan: Plan, *, finished: bool = False) -> Iterable[str]:
         f"({ratio:.1f}x)"
         + (f"; quantized weights {bits[0]:.2f} bits, {bits[1]:.2f} with scales" if bits else "")
     )
-    if plan.beside.choice is not None:
-        yield choice_line(plan.beside.choice)
+    yield from _instead_of_rules(plan)
     if plan.beside.compute:
         yield compute_line(plan.beside.compute)
     yield from _tunings(core)
@@ -111,6 +110,14 @@ def summary(plan: Plan, *, finished: bool = False) -> Iterable[str]:
         yield f"reported beside the artifact: {', '.join(output.reports)}"
     if output.target != REFERENCE:
         yield f"loaded for {output.target} by default"
+
+
+def _instead_of_rules(plan: Plan) -> Iterable[str]:
+    """Where another than the policy has decided: a requirement that did not hold, or a budget."""
+    if plan.core.fallback is not None:
+        yield f"fallen back to {plan.core.fallback}: a requirement did not hold"
+    elif plan.beside.choice is not None:
+        yield choice_line(plan.beside.choice)
 
 
 def _after_the_run(beside: Beside) -> Iterable[str]:

@@ -31,8 +31,8 @@ def result_lines(report: RunReport) -> Iterator[str]:
     for one in report.attempts:
         tried = "the policy itself" if one.fallback is None else f"`{one.fallback}`"
         size, taken = human_bytes(one.bytes_after), duration(one.seconds)
-        yield f"given up: {tried}, {size}, {taken} of the run"
-        yield from (_required(item) for item in one.requirements if not item.holds)
+        failed = (_required(item) for item in one.requirements if not item.holds)
+        yield f"given up: {tried}, {size}, {taken} of the run; {'; '.join(failed)}"
     yield from map(_required, report.requirements)
     yield from (f"warning {text}" for text in report.warnings[:SHOWN])
     if len(report.warnings) > SHOWN:

@@ -101,6 +101,7 @@ class AttemptReport(Told):
     """The scheme that took the place of the policy's; ``None``: the policy as it is."""
     bytes_after: Count
     seconds: Finite
+    resumed_units: Count
     requirements: tuple[RequirementReport, ...]
     figures: Figures
 
@@ -134,7 +135,8 @@ class RunReport(Told):
     figures: Figures = {}
     """What requirements are about; percentages are 0..100."""
     attempts: tuple[AttemptReport, ...] = ()
-    """Those before this one, which the rest of the report is not about; `seconds` is of all."""
+    """Those before this one, which the rest of the report is not about; ``seconds`` and
+    ``resumed_units`` are of all."""
 
     def document(self) -> dict[str, JsonValue]:
         found: dict[str, Any] = self.model_dump(mode="json", exclude_unset=True)

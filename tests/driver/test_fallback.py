@@ -13,7 +13,8 @@ from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.load import verify
 from qcompile.driver.plan import plan_recipe
 from qcompile.driver.progress import StopRequestedError
-from qcompile.driver.run import run_subject
+from qcompile.driver.run import execute, run_subject
+from qcompile.driver.run_forecast import expected
 from qcompile.driver.run_options import RunOptions
 from qcompile.driver.saved_plan import save_plan
 from qcompile.policy.run_forecast import RunForecast, UnitForecast
@@ -167,13 +168,27 @@ def test_final_lines_stay_and_a_set_is_forgotten(project):
     assert set(bits.values()) == {8}
 
 
-def test_a_final_field_that_the_scheme_changes_is_a_conflict_before_the_run(project):
-    own = "use w4a8 for conv or linear\n  final set weight.bits = 5 for conv"
-    path = project(f"{MISSED} else w8a8", base=BASE.replace("use w4a8 for conv or linear", own))
-    (problem,) = refused(lambda: plan_recipe(path))
+def with_final(line):
+    return BASE.replace("use w4a8 for conv or linear", f"use w4a8 for conv or linear\n  {line}")
+
+
+def test_a_field_that_a_final_line_set_stays_as_well(project):
+    own = with_final('final set weight.bits = 5 for "blocks.0.conv1"')
+    done = run_subject(project(f"{MISSED} else w8a8", base=own), Path("out"), QUIET)
+    bits = weight_bits(done.plan)
+    assert bits.pop("blocks.0.conv1") == 5
+    assert set(bits.values()) == {8}
+
+
+def test_a_final_field_that_the_scheme_cannot_have_is_a_conflict_before_the_run(project):
+    own = with_final("final set act.bits = 6 for conv").replace(
+        "weight int8\n  act uint8", "weight int8\n  act float"
+    )
+    (problem,) = refused(lambda: plan_recipe(project(f"{MISSED} else w8a8", base=own)))
     assert problem.code.number == "QR304"
     assert "in what `else w8a8` falls back to" in problem.notes
     assert problem.primary.span.text == f"{MISSED} else w8a8"
+    assert "a scheme after `else`" in problem.help
 
 
 def test_the_plan_says_what_it_would_come_to(project):
@@ -201,7 +216,8 @@ def test_the_fallback_is_held_to_budget_and_expectations_before_the_run(project)
 
 def test_limits_on_the_run_count_all_that_may_be_run(project):
     alone = plan_recipe(project(), forecast=True).plan.beside.forecast
-    limit = f"budget {{ disk <= {1.5 * alone.disk_bytes / 1000:.3f}kB }}"
+    between = alone.disk_bytes + alone.kept_bytes / 2
+    limit = f"budget {{ disk <= {between / 1000:.3f}kB }}"
     plan_recipe(project(limit))
     (problem,) = refused(lambda: plan_recipe(project(limit, f"{MISSED} else w8a8")))
     assert problem.code.number == "QR707"
@@ -210,10 +226,12 @@ def test_limits_on_the_run_count_all_that_may_be_run(project):
 def test_forecasts_of_runs_that_follow_one_another():
     unit = UnitForecast(unit="a", seconds=1.0, peak_bytes=5, state_bytes=1)
     first = RunForecast(samples=1, batch=1, units=(unit,), seconds=2.0, peak_bytes=9, disk_bytes=3)
+    first = first.model_copy(update={"kept_bytes": 2})
     second = first.model_copy(update={"seconds": 5.0, "peak_bytes": 7, "disk_bytes": 4})
-    both = second.behind(first)
-    assert (both.seconds, both.peak_bytes, both.disk_bytes) == (7.0, 9, 7)
-    assert second.behind(first.model_copy(update={"seconds": None})).seconds is None
+    both = second.behind(first, graph_bytes=1)
+    assert (both.seconds, both.peak_bytes, both.disk_bytes, both.kept_bytes) == (7.0, 9, 6, 4)
+    assert second.behind(first, graph_bytes=6).peak_bytes == 13
+    assert second.behind(first.model_copy(update={"seconds": None}), 0).seconds is None
 
 
 def test_an_else_that_changes_nothing_is_said(project):
@@ -248,6 +266,102 @@ def test_a_saved_plan_of_a_fallback_makes_the_same_artifact(project):
     assert "attempts" not in report("again")
 
 
+def test_a_plan_that_is_a_fallback_knows_of_no_further_one(project):
+    lines = ("require sqnr >= 90dB else w6a8", "require sqnr >= 91dB else w8a8")
+    refused(lambda: run_subject(project(*lines), Path("out"), QUIET))
+    assert [one["fallback"] for one in report()["attempts"]] == [None, "w6a8"]
+    found = refused(lambda: run_subject(Path("out/plan.json"), Path("again"), QUIET))
+    assert numbers(found) == ["QR606", "QR606"]
+    assert model_bytes("again") == model_bytes("out")
+    assert "fallen back to w8a8" in CliRunner().invoke(main, ["show", "out"]).output
+
+
+def test_what_was_judged_when_it_was_planned_is_not_judged_again(project, monkeypatch):
+    """A process that has run once takes more memory than its forecast had begun with."""
+    judged = []
+
+    def looked_at(*arguments, **named):
+        judged.append(arguments)
+        return expected(*arguments, **named)
+
+    monkeypatch.setattr("qcompile.driver.plan.expected", looked_at)
+    planned = plan_recipe(project(f"{MISSED} else w8a8", "budget { ram <= 100GB }"))
+    assert len(judged) == 2
+    assert execute(planned, Path("out"), QUIET).plan.core.fallback == "w8a8"
+    assert len(judged) == 2
+
+
+def test_problems_of_all_fallbacks_are_said_at_once(project):
+    lines = (f"{MISSED} else w6a8", f"{MISSED} else w8a8", "expect max_bits(weight) <= 4")
+    found = refused(lambda: plan_recipe(project(*lines)))
+    notes = [note for one in found for note in one.notes if "falls back" in note]
+    assert notes == ["in what `else w6a8` falls back to"]  # one place, one diagnostic
+    lines = (*lines, "expect bits(conv) == 8 or bits(conv) == 4")
+    assert len(refused(lambda: plan_recipe(project(*lines)))) == 2
+
+
+def test_what_is_for_the_policys_own_scheme_need_not_be_there(project):
+    lines = ("tune optq for scheme(w4a8) {}", "prepare smoothquant for conv", "tune rtn")
+    own = BASE.replace("weight int8\n  act uint8", "weight int8\n  act float")
+    done = run_subject(
+        project("require sqnr >= 50dB else w8a8", *lines, base=own), Path("out"), QUIET
+    )
+    assert done.plan.core.fallback == "w8a8"
+    assert not done.plan.core.tunes
+    assert "smoothquant" not in {one.name for one in done.plan.core.transforms}
+
+
+def test_a_later_attempt_that_breaks_off_says_why_there_was_one(project, monkeypatch):
+    path = project(f"{MISSED} else w8a8")
+    planned = plan_recipe(path)
+    state = Path("state") / planned.plan.core_sha256[:16] / "else"
+    state.parent.mkdir(parents=True)
+    state.write_text("in the way")
+    found = refused(lambda: run_subject(path, Path("out"), QUIET))
+    assert numbers(found) == ["QR905"]
+    with pytest.raises(CompileError) as caught:
+        run_subject(path, Path("out"), QUIET)
+    assert numbers(caught.value.diagnostics) == ["QR905", "QR610"]
+
+
+def test_warnings_are_those_of_what_is_published(project):
+    done = run_subject(project(f"{MISSED} else w8a8"), Path("out"), QUIET)
+    assert "QR511" not in numbers(done.diagnostics)  # of four bits in the first layer
+    held = run_subject(project("require sqnr >= 20dB else w8a8"), Path("held"), QUIET)
+    assert "QR511" in numbers(held.diagnostics)
+
+
+def test_suppressions_hold_for_fallbacks_and_tests_of_recipes(project):
+    line = "require sqnr >= 50dB else w6a8  # qcompile: ignore[QR511] agreed"
+    path = project(line)
+    Path("net.qtest").write_text('qtest 1\nrecipe "net.qrecipe"\ndiagnostics QR206 QR511\n')
+    assert numbers(plan_recipe(path).diagnostics) == ["QR206", "QR511"]  # the policy's own
+    assert CliRunner().invoke(main, ["test", "net.qtest"]).exit_code == 0
+    refused(lambda: run_subject(path, Path("out"), QUIET))
+    again = CliRunner().invoke(main, ["run", "out/plan.json", "-o", "again", "-q"])
+    assert "QR190" not in again.output
+
+
+def test_formats_are_looked_at_in_fallbacks_too(project):
+    odd = BASE.replace("scheme w6a8", "scheme odd {\n  weight nf4\n}\nscheme w6a8")
+    path = project(f"{MISSED} else odd", base=odd)
+    result = CliRunner().invoke(main, ["plan", str(path), "--for", "onnx"])
+    assert result.exit_code == 1
+    assert "QR550" in result.output
+    assert "in what `else odd` falls back to" in result.output
+
+
+def test_what_was_measured_for_a_choice_is_not_lost(project):
+    own = BASE.replace("use w4a8 for conv or linear", "choose w4a8, w6a8 for conv").replace(
+        "calibrate", "budget { size <= 4kB; minimize loss_increase }\ncalibrate"
+    )
+    path = project("require sqnr >= 50dB else w8a8", base=own)
+    run_subject(path, Path("out"), QUIET)
+    result = CliRunner().invoke(main, ["plan", str(path), "--measured", "out/plan.json"])
+    assert result.exit_code == 0
+    assert "measuring" not in result.output
+
+
 def test_a_plan_that_is_run_by_hand_falls_back_as_well(project):
     bound = qcompile.bind(qcompile.load_recipe(project(f"{MISSED} else w8a8")))
     qcompile.run(qcompile.plan(bound), "out", bound=bound)
@@ -274,7 +388,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_attempt_it_was_in(project, stop)
     assert result.exit_code == 0, result.output
     assert model_bytes("out") == model_bytes("wanted")
     assert len(report()["attempts"]) == 1
-    assert (report()["resumed_units"] > 0) == (stop == 7)
+    assert report()["resumed_units"] == {2: 1, 7: 5}[stop]
     assert not list(Path("state").iterdir())
 
 
