@@ -12,8 +12,8 @@ from qcompile.analysis.structure import Structure
 from qcompile.diagnostics.source import Span
 from qcompile.policy.recipe import Recipe, SlotName
 from qcompile.policy.resolution import Decision, Resolution
-from qcompile.policy.scheme import QuantSlot
-from qcompile.policy.site import Site
+from qcompile.policy.scheme import QuantSlot, slots_behind
+from qcompile.policy.site import Kind, Site
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,8 @@ class Context:
         patches = decision.patched_by("weight" if slot == "weight" else "act")
         if patches:
             return patches[-1].span
-        spans, scheme = self.recipe.scheme_spans, decision.scheme or ""
-        span = spans.get((scheme, slot))
-        if span is None and slot == "act2":  # it follows `act`
-            span = spans.get((scheme, "act"))
         assert decision.rule is not None
-        return span if span is not None else decision.rule.span
+        spans, scheme = self.recipe.scheme_spans, decision.scheme or ""
+        names = slots_behind(slot, of_attention=decision.site.kind is Kind.ATTENTION)
+        found = (spans.get((scheme, name)) for name in names)
+        return next((span for span in found if span is not None), decision.rule.span)

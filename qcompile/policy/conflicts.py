@@ -75,7 +75,12 @@ def set_on_float(rule: Rule, action: SetField, sites: Sequence[Site]) -> Diagnos
 
 def set_without_tensor(rule: Rule, action: SetField, sites: Sequence[Site]) -> Diagnostic:
     """QR306."""
-    what = {"weight": "a weight", "act": "an activation operand", "act2": "a second operand"}
+    what = {
+        "weight": "a weight",
+        "act": "an activation operand",
+        "act2": "a second operand",
+        "kv": "keys and values: it is no attention in one operation",
+    }
     return Diagnostic(
         Code.SET_ON_FLOAT,
         f"`set {action.slot}.{action.change.field.value}`: no selected site has "

@@ -10,12 +10,12 @@ from qcompile.methods.tuning import Tuning
 from qcompile.policy.core import SitePlan
 from qcompile.policy.number_format import SumFormat, has_blocks
 from qcompile.policy.recipe import Recipe, SlotName
-from qcompile.policy.scheme import QuantSlot, Slot
+from qcompile.policy.scheme import QuantSlot, slots_behind
+from qcompile.policy.site import Kind
 from qcompile.policy.unavailable import not_available
 
 OF_ONE_TERM: tuple[Solver, ...] = ("optq", "gram", "cd")
 """Solvers of single layers, which choose one code for each weight."""
-NOT_SERVED = ("bias", "kv")
 SHOWN = 5
 
 
@@ -24,11 +24,9 @@ def not_executable(recipe: Recipe) -> Iterator[Diagnostic]:
     used = {name for rule in recipe.rules for name in rule.schemes}
     used |= {item.otherwise for item in recipe.requirements if item.otherwise is not None}
     for name in sorted(used):
-        for slot in NOT_SERVED:
-            spec: Slot = getattr(recipe.schemes[name], slot)
-            span = recipe.scheme_spans.get((name, slot))
-            if isinstance(spec, QuantSlot) and span is not None:
-                yield not_available(f"the slot `{slot}`", span, "leave the line out")
+        span = recipe.scheme_spans.get((name, "bias"))
+        if isinstance(recipe.schemes[name].bias, QuantSlot) and span is not None:
+            yield not_available("the slot `bias`", span, "leave the line out")
 
 
 def unserved_formats(
@@ -71,7 +69,8 @@ def unserved_blocks(recipe: Recipe, planned: Sequence[SitePlan]) -> list[Diagnos
                 sites.setdefault(place, []).append(site)
     found: list[Diagnostic] = []
     for (scheme, slot, number), asking in sites.items():
-        spans = (recipe.scheme_spans.get((scheme, name)) for name in (slot, "act"))
+        names = slots_behind(slot, of_attention=asking[0].kind == Kind.ATTENTION.value)
+        spans = (recipe.scheme_spans.get((scheme, name)) for name in names)
         problem = not_available(
             f"`{slot} {number}` of an operation that does not sum over one axis of it",
             next((span for span in spans if span is not None), None) or _of_model(recipe),

@@ -31,14 +31,14 @@ from qcompile.policy.modifiers import (
 )
 from qcompile.policy.number_format import IntFormat
 from qcompile.policy.recipe import (
-    SLOTS,
+    SETTABLE_SLOTS,
     Action,
     Rule,
     SetField,
     SetSite,
+    SettableSlot,
     ShareRange,
     SkipSite,
-    SlotName,
     UseScheme,
 )
 from qcompile.policy.scheme import Scheme
@@ -263,11 +263,11 @@ def shared(what: Name, checker: Checker) -> ShareRange | None:
             return None
 
 
-def _slot(name: Name) -> SlotName | None:
-    return next((slot for slot in SLOTS if slot == name.text), None)
+def _slot(name: Name) -> SettableSlot | None:
+    return next((slot for slot in SETTABLE_SLOTS if slot == name.text), None)
 
 
-def _never_right(slot: SlotName, change: Change) -> Objection | None:
+def _never_right(slot: SettableSlot, change: Change) -> Objection | None:
     """Why ``change`` is wrong for ``slot`` whatever scheme it meets; of signed 8-bit codes here."""
     plain = initial(slot, IntFormat(bits=8, signed=True))
     found = legal(slot, plain, change) if isinstance(change, SetGranularity) else plain

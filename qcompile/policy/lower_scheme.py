@@ -1,6 +1,7 @@
 """Schemes: inheritance and modifiers worked into one value for each slot."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
@@ -44,10 +45,12 @@ class Slots:
     spans: Mapping[str, Span]
 
     def of(self, slot: str) -> QuantSlot | FloatSlot | None:
-        """``act2`` follows ``act`` until something is said of it."""
-        return self.values.get(slot) or (self.values.get("act") if slot == "act2" else None)
+        """``act2`` follows ``act``, and ``kv`` follows ``act2``, until something is said of it."""
+        found = self.values.get(slot)
+        return self.of(FOLLOWS[slot]) if found is None and slot in FOLLOWS else found
 
 
+FOLLOWS: Mapping[str, str] = MappingProxyType({"act2": "act", "kv": "act2"})
 NO_SLOTS = Slots({}, {})
 
 
@@ -83,7 +86,8 @@ def _bases(node: SchemeDef, scope: Scope) -> tuple[str, ...]:
 
 def _scheme(name: str, slots: Slots) -> Scheme:
     weight, act, act2, bias, kv = (slots.of(slot) or FloatSlot() for slot in ALL_SLOTS)
-    return Scheme(name, weight, act, act2, "act2" not in slots.values, bias, kv)
+    said = slots.values
+    return Scheme(name, weight, act, act2, "act2" not in said, bias, kv, "kv" not in said)
 
 
 def _lower(node: SchemeDef, known: Mapping[str, Slots | None], checker: Checker) -> Slots | None:

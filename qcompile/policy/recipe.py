@@ -19,6 +19,9 @@ from qcompile.policy.selector import Selector
 
 SlotName: TypeAlias = Literal["weight", "act", "act2"]
 SLOTS: tuple[SlotName, ...] = ("weight", "act", "act2")
+SettableSlot: TypeAlias = Literal["weight", "act", "act2", "kv"]
+"""``kv`` is ``act2`` of an attention, and of nothing else."""
+SETTABLE_SLOTS: tuple[SettableSlot, ...] = (*SLOTS, "kv")
 
 ParameterValue: TypeAlias = int | float | bool | str
 LiteralValue: TypeAlias = int | float | str | bool | tuple["LiteralValue", ...]
@@ -60,7 +63,7 @@ class SkipSite:
 
 @frozen
 class SetField:
-    slot: SlotName
+    slot: SettableSlot
     change: Change
 
 

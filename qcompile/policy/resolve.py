@@ -31,6 +31,7 @@ from qcompile.policy.recipe import (
     Rule,
     SetField,
     SetSite,
+    SettableSlot,
     ShareRange,
     SkipSite,
     SlotName,
@@ -41,7 +42,7 @@ from qcompile.policy.resolution import Decision, Resolution, TraceStep
 from qcompile.policy.rungs import FEWEST_BITS, Rungs
 from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
 from qcompile.policy.selection import Selection
-from qcompile.policy.site import Site
+from qcompile.policy.site import Kind, Site
 from qcompile.policy.slot_rules import Objection
 from qcompile.policy.unmatched import empty_selection, unmatched_patterns
 
@@ -259,11 +260,14 @@ def _untied(rule: Rule, value: bool, course: Course, findings: Findings) -> Stat
     return replace(course.state, untied=rule if value else None)
 
 
-def _reached(slot: SlotName, course: Course) -> list[SlotName]:
-    """``act`` stands for both operands until the scheme says something of ``act2``."""
-    scheme = course.state.scheme
-    follows = slot == "act" and scheme is not None and scheme.act2_follows
-    return [slot, "act2"] if follows and has_tensor(course.site, "act2") else [slot]
+def _reached(slot: SettableSlot, course: Course) -> list[SlotName]:
+    """``act`` stands for all operands until the scheme says something of the others."""
+    if slot == "kv":
+        return ["act2"]
+    scheme, site = course.state.scheme, course.site
+    keeps = site.kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
+    follows = slot == "act" and scheme is not None and scheme.act2_follows and not keeps
+    return [slot, "act2"] if follows and has_tensor(site, "act2") else [slot]
 
 
 def _lock(rule: Rule, course: Course) -> None:
@@ -278,8 +282,10 @@ def _lock(rule: Rule, course: Course) -> None:
             course.locked_fields[key] = rule
 
 
-def has_tensor(site: Site, slot: SlotName) -> bool:
+def has_tensor(site: Site, slot: SettableSlot) -> bool:
     match slot:
+        case "kv":
+            return site.kind is Kind.ATTENTION and len(site.operands) >= 2
         case "weight":
             return site.weight is not None
         case "act":
@@ -293,7 +299,8 @@ def _float_slots() -> Slots:
 
 
 def _slots_of(scheme: Scheme, site: Site) -> Slots:
-    given: Slots = {"weight": scheme.weight, "act": scheme.act, "act2": scheme.act2}
+    others = scheme.kv if site.kind is Kind.ATTENTION else scheme.act2
+    given: Slots = {"weight": scheme.weight, "act": scheme.act, "act2": others}
     return {slot: given[slot] if has_tensor(site, slot) else FloatSlot() for slot in SLOTS}
 
 

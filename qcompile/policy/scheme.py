@@ -191,6 +191,16 @@ class Scheme:
     """Nothing was said of ``act2``: it is as ``act``, and ``set act.x`` reaches it as well."""
     bias: Slot = FloatSlot()
     kv: Slot = FloatSlot()
+    """Of an attention, what ``act2`` is of other products: its keys and values."""
+    kv_follows: bool = True
+    """Nothing was said of ``kv``: it is as ``act2``."""
+
+
+def slots_behind(slot: str, *, of_attention: bool) -> tuple[str, ...]:
+    """Which lines of a scheme may have decided ``slot`` of a site: the first that is there has."""
+    if slot != "act2":
+        return (slot,)
+    return ("kv", "act2", "act") if of_attention else ("act2", "act")
 
 
 ALL_SLOTS = ("weight", "act", "act2", "bias", "kv")

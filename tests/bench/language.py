@@ -34,14 +34,21 @@ SCHEMES = {
     "w4a4 clipped": (f"{FOUR} observer=clip(0.85)", "prepare rotate { balance = true }\n"),
 }
 """The scheme of the linear layers, and what is done to the model first."""
+KEYS = {
+    "kv8": "kv int8 asymmetric per_token",
+    "kv6": "kv int6 asymmetric per_token",
+    "kv4": "kv int4 asymmetric per_token",
+    "kv4 clipped": "kv int4 asymmetric per_token observer=clip(0.9)",
+    "kv3": "kv int3 asymmetric per_token",
+}
+"""The scheme of the attentions; nothing else is quantized, and nothing is to be fitted."""
 LENGTH, WINDOWS = 512, 16
 """Of the test, in tokens."""
 RECIPE = """qrecipe 1
 model "hf:smollm2"
 scheme inner {{ {scheme} }}
 {prepare}policy main {{
-  use inner for linear
-  skip "lm_head"
+{rules}
 }}
 calibrate {{
   data = "text:calibration.txt"
@@ -70,10 +77,12 @@ class Case:
         return f"{self.scheme} {self.preset} seed {self.seed}"
 
     def text(self, samples: int, length: int) -> str:
-        scheme, prepare = SCHEMES[self.scheme]
+        scheme, prepare = SCHEMES.get(self.scheme) or (KEYS[self.scheme], "")
+        linear = '  use inner for linear\n  skip "lm_head"'
         return RECIPE.format(
             scheme=scheme,
             prepare=prepare,
+            rules=linear if self.scheme in SCHEMES else "  use inner for attention",
             preset=self.preset,
             seed=self.seed,
             samples=samples,
@@ -86,6 +95,7 @@ def cases(seeds: int) -> Iterator[Case]:
         for scheme in SCHEMES:
             for preset in PRESETS:
                 yield Case(scheme, preset, seed)
+    yield from (Case(scheme, "rtn", 1) for scheme in KEYS)
 
 
 def line(case: Case, found: Document) -> str:

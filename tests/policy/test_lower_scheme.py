@@ -165,6 +165,20 @@ def test_second_operand_follows_the_first_until_it_is_mentioned():
     assert found["d"].act2.bits == 6
 
 
+def test_keys_and_values_follow_the_second_operand_until_they_are_mentioned():
+    text = (
+        "scheme a { act int8 }\nscheme b extends a { act2 with bits=6 }\n"
+        "scheme c extends b { kv with bits=4 }\nscheme d extends c { act2 with bits=7 }\n"
+        "scheme e extends a { kv float }\n"
+    )
+    found = recipe_of(text).schemes
+    assert [(found[name].kv.bits, found[name].kv_follows) for name in "abcd"] == [
+        *((8, True), (6, True)),
+        *((4, False), (4, False)),
+    ]
+    assert (found["e"].kv, found["e"].act2.bits) == (FloatSlot(), 8)
+
+
 def test_extends_patches_replaces_and_takes_away():
     text = (
         "scheme c extends b { weight with per_tensor; act float }\n"

@@ -18,11 +18,17 @@ def dangling_quantizer(context: Context) -> Iterator[Diagnostic]:
     """QR510: one for each place in the recipe that says so."""
     found: dict[Span, list[Site]] = defaultdict(list)
     for site, decision in context.decided():
-        slot = _lonely_slot(site, decision)
+        slot = None if _is_kept(context, site, decision) else _lonely_slot(site, decision)
         if slot is not None:
             found[context.slot_span(decision, slot)].append(site)
     for span, sites in found.items():
         yield computes_in_float(span, sites)
+
+
+def _is_kept(context: Context, site: Site, decision: Decision) -> bool:
+    """Keys and values may be small for the memory that holds them, whatever meets them."""
+    scheme = context.recipe.schemes.get(decision.scheme or "")
+    return site.kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
 
 
 def _lonely_slot(site: Site, decision: Decision) -> str | None:

@@ -10,6 +10,7 @@ from qcompile.analysis.rules.float_island import float_island
 from qcompile.analysis.rules.float_product import float_product
 from qcompile.analysis.rules.folded_norm import folded_norm
 from qcompile.analysis.rules.group_size import group_size
+from qcompile.analysis.rules.no_keys import no_keys
 from qcompile.analysis.rules.no_weight import no_weight
 from qcompile.analysis.rules.scale_conflict import scale_conflict
 from qcompile.analysis.rules.sensitive_layers import sensitive_layers
@@ -28,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     scale_conflict,
     accumulator_overflow,
     no_weight,
+    no_keys,
     float_product,
     folded_norm,
     dangling_quantizer,
