@@ -56,9 +56,9 @@ class Context:
             for position, operand in enumerate(site.operands):
                 yield site, decision, "act" if position == 0 else "act2", operand
 
-    def slot_span(self, decision: Decision, slot: str) -> Span:
+    def slot_span(self, decision: Decision, slot: SlotName) -> Span:
         """The recipe text to blame for a slot: the last ``set``, the scheme's line, or the rule."""
-        patches = decision.patched_by("weight" if slot == "weight" else "act")
+        patches = decision.patched_by(slot)
         if patches:
             return patches[-1].span
         assert decision.rule is not None

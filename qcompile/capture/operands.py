@@ -14,8 +14,8 @@ from qcompile.compat.submodules import module_at
 from qcompile.policy.site import Kind
 
 WITH_WEIGHTS: tuple[Kind, ...] = (Kind.CONV, Kind.LINEAR, Kind.EMBEDDING, Kind.NORM)
-ATTENTION_OPERANDS = 3
-"""Query, key and value; the mask after them is no operand."""
+ATTENTION_OPERANDS: tuple[tuple[int, str], ...] = ((0, "query"), (1, "key"), (2, "value"))
+"""Position and keyword; the mask after them is no operand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,11 @@ def site_kind(node: fx.Node, module: nn.Module) -> Kind | None:
 
 
 def activations(node: fx.Node, module: nn.Module) -> tuple[fx.Node, ...]:
-    """Floating-point tensors that the node reads and that depend on the input."""
+    """Floating-point tensors that the node reads and that depend on the input, each once."""
     inputs = node.all_input_nodes
     if kind_of(node, module) is Kind.ATTENTION:
-        inputs = inputs[:ATTENTION_OPERANDS]
+        given = (argument(node, place) for place in ATTENTION_OPERANDS)
+        inputs = list(dict.fromkeys(one for one in given if isinstance(one, fx.Node)))
     return tuple(item for item in inputs if item.op != "get_attr" and facts(item).is_float)
 
 

@@ -37,7 +37,7 @@ from qcompile.driver.example import BATCH, Example, declared
 from qcompile.driver.rotations import with_rotations
 from qcompile.driver.transforms import folded, rescalings
 from qcompile.driver.tunes import as_tuned, plan_tunes, tunings_by_key
-from qcompile.driver.untied import with_own_weights
+from qcompile.driver.untied import still_there, with_own_weights
 from qcompile.policy.assertion import Measured, check_assertions, check_limits
 from qcompile.policy.blocks import named_blocks
 from qcompile.policy.core import SitePlan, TransformPlan, TunePlan, UnitPlan
@@ -153,11 +153,12 @@ def bind_seen(
     graph, copies, found = with_own_weights(seen.captured.module, resolution)
     diagnostics.extend(found)
     graph, folds = folded(graph, resolution)
+    copies = still_there(copies, graph)
     straight = graph
     graph, turned, idle = with_rotations(recipe, straight, sites, resolution)
     added = tensor_paths(graph) - tensor_paths(straight)
     added |= {path for item in copies for path in item.parameters}
-    diagnostics += idle
+    diagnostics += _that_matters(recipe, idle)
     final_sites = find_sites(graph)
     units, found = divided(recipe, graph, final_sites)
     targets, unknown = targets_of(recipe)
@@ -187,8 +188,7 @@ def bind_seen(
         diagnostics += _claims(recipe, sites, resolution, measured)
     in_float = sum(unit.bytes_before for unit in sizes)
     diagnostics += idle_limits(recipe.budget, sites, resolution, measured, in_float)
-    if taken_fallback(recipe) is not None:
-        diagnostics = [item for item in diagnostics if item.code not in IDLE_IN_A_FALLBACK]
+    diagnostics = _that_matters(recipe, diagnostics)
     _raise_errors(diagnostics)
     return Bound(
         recipe=recipe,
@@ -363,6 +363,11 @@ def no_example(recipe: Recipe) -> Diagnostic:
         help='add `input` to it: `model "..." { input = float32[batch, 3, 224, 224] }`, '
         "or `calibrate`",
     )
+
+
+def _that_matters(recipe: Recipe, found: list[Diagnostic]) -> list[Diagnostic]:
+    is_fallback = taken_fallback(recipe) is not None
+    return [one for one in found if not is_fallback or one.code not in IDLE_IN_A_FALLBACK]
 
 
 def _raise_errors(diagnostics: list[Diagnostic]) -> None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from qcompile.capture.sites import find_sites
 from qcompile.driver.plan import Planned
 from qcompile.policy.core import SitePlan, UnitPlan
 
@@ -92,7 +93,7 @@ def _weight_bits(site: SitePlan) -> int | None:
 def _readers(planned: Planned, homes: Mapping[str, str]) -> Iterable[Iterable[str]]:
     """The units that read each weight."""
     readers: dict[str, list[str]] = defaultdict(list)
-    for site in planned.bound.sites:
+    for site in find_sites(planned.bound.graph):
         if site.weight is not None and site.node in homes:
             readers[site.weight.storage].append(homes[site.node])
     return readers.values()

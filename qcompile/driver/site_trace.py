@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from qcompile.capture.sites import find_sites
 from qcompile.driver.plan import Planned
 from qcompile.policy.choice import GroupPlan
 from qcompile.policy.core import Frozen, RuleRef, SiteCompute
@@ -99,6 +100,8 @@ def _outcome(decision: Decision) -> Literal["quantized", "float", "skipped", "un
 def _site(planned: Planned, site: Site) -> TracedSite:
     keys = {other.index: other.key for other in planned.bound.sites}
     weight = site.weight
+    now = next((one for one in find_sites(planned.bound.graph) if one.key == site.key), site)
+    storage = now.weight.storage if now.weight else None
     return TracedSite(
         key=site.key,
         kind=site.kind.value,
@@ -108,8 +111,8 @@ def _site(planned: Planned, site: Site) -> TracedSite:
         weight=weight.path if weight else None,
         shape=weight.shape if weight else None,
         dtype=weight.dtype if weight else None,
-        tied_to=weight.storage if weight and weight.storage != weight.path else None,
-        shared=site.shared,
+        tied_to=storage if weight and storage != weight.path else None,
+        shared=now.shared,
         groups=site.groups,
         kernel=site.kernel,
         stride=site.stride,

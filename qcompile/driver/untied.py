@@ -1,9 +1,10 @@
 """Which layers a recipe gives a weight of their own, in a model where several read one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import fx
 
+from qcompile.capture.tensors import tensor_paths
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.passes.pipeline import run_passes
 from qcompile.passes.untie import Untie, tied_weights
@@ -39,6 +40,14 @@ def with_own_weights(
     )
     made = run_passes(graph, (Untie(frozenset(copied)),)).module
     return made, tuple(plans), []
+
+
+def still_there(
+    copies: Sequence[TransformPlan], graph: fx.GraphModule
+) -> tuple[TransformPlan, ...]:
+    """Without those that were folded into another layer."""
+    paths = tensor_paths(graph)
+    return tuple(one for one in copies if paths.issuperset(one.parameters))
 
 
 def _read_again(resolution: Resolution, untied: dict[str, Decision]) -> Iterator[Diagnostic]:

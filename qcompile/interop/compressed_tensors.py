@@ -9,7 +9,7 @@ quantization is written, and its tokenizer.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import cast
 
 import torch
@@ -17,6 +17,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
+from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.artifact_files import DESCRIPTION_FOLDER
 from qcompile.emit.planned_tensors import quantized_storages
@@ -45,7 +46,7 @@ def compressed_tensors_files(
     stored: StoredArtifact, tensors: Mapping[str, Tensor]
 ) -> Exported | list[Diagnostic]:
     """``tensors`` are those of the artifact; its plan has passed ``check_plan``."""
-    own = _own_config(stored)
+    own = _own_config(stored.description)
     if isinstance(own, Diagnostic):
         return [own]
     core = stored.plan.core
@@ -87,17 +88,48 @@ def _reader(core: PlanCore) -> str:
     return loads if is_plain else f"{loads}, {option}"
 
 
-def _own_config(stored: StoredArtifact) -> Mapping[str, Json] | Diagnostic:
+def _own_config(description: Mapping[str, bytes]) -> Mapping[str, Json] | Diagnostic:
+    """Nothing where the model is no folder of transformers."""
     try:
-        return _DOCUMENT.validate_json(stored.description.get(CONFIG_FILE, b"{}"))
+        return _DOCUMENT.validate_json(description.get(CONFIG_FILE, b"{}"))
     except ValidationError:
         return corrupt(f"{DESCRIPTION_FOLDER}/{CONFIG_FILE}", "is not a config")
 
 
 def _ties(core: PlanCore, own: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Readers tie what the config says is tied; a copy of its own would be lost."""
-    untied = any(item.name == UNTIE for item in core.transforms)
-    return {TIES: False} if untied and TIES in own else {}
+    """Readers tie what the config says is tied, or what is usual: a copy would be lost."""
+    return {TIES: False} if own and _unties(core) else {}
+
+
+def check_ties(
+    core: PlanCore, description: Mapping[str, bytes], aliases: Collection[str]
+) -> list[Diagnostic]:
+    """QR550: a reader that is to tie nothing lacks what is tied still, ``aliases`` among it.
+
+    A model of two halves has one table for both, under names that its graph need not have.
+    """
+    config = _own_config(description)
+    if isinstance(config, Diagnostic):
+        return [config]
+    if not _unties(core) or not config:
+        return []
+    left = [f"`{path}`" for path in aliases]
+    left += ["the tables of encoder and decoder"] if config.get("is_encoder_decoder") else []
+    return [still_tied(left)] if left else []
+
+
+def still_tied(left: Collection[str]) -> Diagnostic:
+    """QR550."""
+    return Diagnostic(
+        Code.EXPORT_FORMAT,
+        "`compressed-tensors` cannot hold weights that are untied beside others that are tied",
+        notes=(f"tied still: {', '.join(left)}",),
+        help="readers tie all or nothing: leave `set untie` out for this export",
+    )
+
+
+def _unties(core: PlanCore) -> bool:
+    return any(item.name == UNTIE for item in core.transforms)
 
 
 def _packed(module: str, matrix: PackedMatrix) -> dict[str, Tensor]:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from safetensors.torch import load as tensors_from
 from torch import fx
 
+from qcompile.capture.tensors import owned_tensors
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.load import assemble
 from qcompile.emit.lower.exact import simulation
 from qcompile.emit.stored_artifact import StoredArtifact
 from qcompile.interop.capability import Capability, check_plan
-from qcompile.interop.compressed_tensors import compressed_tensors_files
+from qcompile.interop.compressed_tensors import check_ties, compressed_tensors_files
 from qcompile.interop.exported import Exported
 from qcompile.interop.gguf import check_reader, gguf_file
 from qcompile.interop.onnx_emit import check_operations, emit
@@ -41,6 +42,9 @@ def check_export(
             return problems + check_operations(graph)
         case "gguf":
             return problems + check_reader(description, graph)
+        case "compressed-tensors":
+            aliases = [one.path for one in owned_tensors(graph) if one.storage != one.path]
+            return problems + check_ties(core, description, aliases)
         case _:
             return problems
 
@@ -59,7 +63,9 @@ def exported(
         case "onnx":
             return _onnx(stored, version)
         case "compressed-tensors":
-            return compressed_tensors_files(stored, tensors_from(stored.model))
+            aliases = [one.name for one in stored.graph.tensors if one.alias is not None]
+            problems = check_ties(stored.plan.core, stored.description, aliases)
+            return problems or compressed_tensors_files(stored, tensors_from(stored.model))
         case "gguf":
             return gguf_file(stored, tensors_from(stored.model))
         case _:

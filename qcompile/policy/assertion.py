@@ -36,7 +36,7 @@ from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.scheme import QuantSlot
 from qcompile.policy.selection import Selection, calculate, compare
 from qcompile.policy.selector import Comparator, Constant, Selector, Value
-from qcompile.policy.site import Site
+from qcompile.policy.site import Kind, Site
 from qcompile.policy.size_part import SizePart, largest_parts
 from qcompile.policy.unmatched import MAX_PATHS, some_paths
 
@@ -365,9 +365,14 @@ class _Judge:
 
 
 def site_bits(decision: Decision) -> int:
-    """Of the weight, or of the first operand of a site without one; of its float type if float."""
+    """Of the weight, or of the first operand of a site without one; of its float type if float.
+
+    Of an attention whose queries are float, of its keys and values.
+    """
     weight = decision.site.weight
     slot = decision.slots["weight" if weight is not None else "act"]
+    if decision.site.kind is Kind.ATTENTION and not isinstance(slot, QuantSlot):
+        slot = decision.slots["act2"]
     if isinstance(slot, QuantSlot):
         return slot.bits
     dtype = weight.dtype if weight is not None else ""

@@ -50,11 +50,10 @@ def chosen(
     return ChooseScheme(found) if len(found) == len(keys) else None
 
 
-def bits(scheme: Scheme) -> tuple[int, int]:
-    """Of weights, which the size depends on, then of activations."""
-    slots = (scheme.weight, scheme.act)
-    one, two = (slot.bits if isinstance(slot, QuantSlot) else FLOAT_BITS for slot in slots)
-    return one, two
+def bits(scheme: Scheme) -> tuple[int, ...]:
+    """Of weights, which the size depends on, then of activations, in the order of the slots."""
+    slots = (scheme.weight, scheme.act, scheme.act2, scheme.kv)
+    return tuple(slot.bits if isinstance(slot, QuantSlot) else FLOAT_BITS for slot in slots)
 
 
 def nothing_else(ref: Ref) -> Diagnostic:

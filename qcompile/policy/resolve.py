@@ -46,6 +46,7 @@ from qcompile.policy.site import Kind, Site
 from qcompile.policy.slot_rules import Objection
 from qcompile.policy.unmatched import empty_selection, unmatched_patterns
 
+UNTIED = SetSite("untie", True)
 Slots: TypeAlias = dict[SlotName, QuantSlot | FloatSlot]
 
 
@@ -59,11 +60,17 @@ class State:
     patches: dict[tuple[SlotName, Field], Rule] = field(
         default_factory=dict[tuple[SlotName, Field], Rule]
     )
-    untied: Rule | None = None
-    """The line that gives it a weight of its own."""
+    tie: Rule | None = None
+    """The last `set untie`."""
+
+    @property
+    def untied(self) -> Rule | None:
+        """The line that gives it a weight of its own."""
+        rule = self.tie
+        return rule if rule is not None and rule.action == UNTIED else None
 
     def has_say(self, rule: Rule) -> bool:
-        deciding = (self.rule, self.untied, *self.patches.values())
+        deciding = (self.rule, self.tie, *self.patches.values())
         return any(rule is other for other in deciding)
 
 
@@ -209,7 +216,7 @@ def _after(
         case SetField():
             return _patched(rule, rule.action, course, findings)
         case SetSite("untie", value):
-            return _untied(rule, value, course, findings)
+            return _tied(rule, value, course, findings)
         case SetSite() | ShareRange():
             return None
         case _:
@@ -230,12 +237,12 @@ def _fallen_back(state: State, course: Course) -> State:
         spec = legal(name, slot, action.change)
         if not isinstance(spec, Objection):
             slots[name], patches[name, field_] = spec, rule
-    return replace(state, slots=slots, patches=patches, untied=course.state.untied)
+    return replace(state, slots=slots, patches=patches, tie=course.state.tie)
 
 
 def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -> State | None:
     state, site = course.state, course.site
-    if not has_tensor(site, action.slot):
+    if not has_tensor(site, action.slot) or (action.slot == "act2" and _keeps(course)):
         findings.without_tensor.append(site)
         return None
     slots, patches = dict(state.slots), dict(state.patches)
@@ -253,21 +260,27 @@ def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -
     return replace(state, slots=slots, patches=patches)
 
 
-def _untied(rule: Rule, value: bool, course: Course, findings: Findings) -> State | None:
-    if not course.site.shared or course.site.weight is None:
+def _tied(rule: Rule, value: bool, course: Course, findings: Findings) -> State | None:
+    if course.site.shared and course.site.weight is not None:
+        return replace(course.state, tie=rule)
+    if value:
         findings.unshared.append(course.site)
-        return None
-    return replace(course.state, untied=rule if value else None)
+    return None
 
 
 def _reached(slot: SettableSlot, course: Course) -> list[SlotName]:
     """``act`` stands for all operands until the scheme says something of the others."""
     if slot == "kv":
         return ["act2"]
-    scheme, site = course.state.scheme, course.site
-    keeps = site.kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
-    follows = slot == "act" and scheme is not None and scheme.act2_follows and not keeps
-    return [slot, "act2"] if follows and has_tensor(site, "act2") else [slot]
+    scheme = course.state.scheme
+    follows = slot == "act" and scheme is not None and scheme.act2_follows and not _keeps(course)
+    return [slot, "act2"] if follows and has_tensor(course.site, "act2") else [slot]
+
+
+def _keeps(course: Course) -> bool:
+    """Its second operands are what the scheme says of ``kv``, and ``act2`` is not in it."""
+    scheme = course.state.scheme
+    return course.site.kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
 
 
 def _lock(rule: Rule, course: Course) -> None:

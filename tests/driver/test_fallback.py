@@ -311,6 +311,16 @@ def test_what_is_for_the_policys_own_scheme_need_not_be_there(project):
     assert "smoothquant" not in {one.name for one in done.plan.core.transforms}
 
 
+def test_a_fallback_without_anything_to_rotate_is_none_the_worse(project):
+    own = BASE.replace("weight int8\n  act uint8", "weight float\n  act uint8").replace(
+        'skip "head"', 'use w4a8 for "head"'
+    )
+    lines = ("prepare rotate", "require sqnr >= 90dB else w8a8")
+    made = plan_recipe(project(*lines, base=own)).plan
+    assert [one.name for one in made.core.transforms] == ["fold_bn", "rotate"]
+    assert made.beside.fallbacks
+
+
 def test_a_later_attempt_that_breaks_off_says_why_there_was_one(project, monkeypatch):
     path = project(f"{MISSED} else w8a8")
     planned = plan_recipe(path)

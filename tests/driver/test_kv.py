@@ -13,28 +13,49 @@ from tests.tiny_models import seeded
 
 
 class Attends(nn.Module):
-    """``[n, t, 8]``: two heads; the product behind it is none of its own."""
+    """``[n, t, 64]``: two heads; the product behind it is none of its own."""
 
     def __init__(self):
         super().__init__()
-        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.q, self.k, self.v = (nn.Linear(64, 64) for _ in range(3))
 
     def forward(self, x):
-        q, k, v = (one(x).unflatten(-1, (2, 4)).transpose(1, 2) for one in (self.q, self.k, self.v))
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        q, k, v = (
+            one(x).unflatten(-1, (2, 32)).transpose(1, 2) for one in (self.q, self.k, self.v)
+        )
+        y = self.attend(q, k, v).transpose(1, 2).flatten(2)
         return y @ x.transpose(1, 2)
 
+    def attend(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v)
 
-X = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(1))
+
+class Masked(Attends):
+    def attend(self, q, k, v):
+        mask = (q[:, :1, :, :1] > 0).float() * -9.0  # depends on the input, as operands do
+        return F.scaled_dot_product_attention(q, k, k, mask)
+
+
+class Named(Attends):
+    def attend(self, q, k, v):
+        return F.scaled_dot_product_attention(value=v, key=k, query=q)
+
+
+class OfItself(Attends):
+    def attend(self, q, k, v):
+        return F.scaled_dot_product_attention(q, q, v)
+
+
+X = torch.randn(4, 5, 64, generator=torch.Generator().manual_seed(1))
 CALIBRATE = 'calibrate { data = "memory:x"; samples = 4; batch = 2; seed = 1 }\n'
 
 
-def bound(folder, scheme, *rules):
+def bound(folder, scheme, *rules, model=Attends, more=""):
     lines = "\n".join(f"  {rule}" for rule in rules or ("use s for attention",))
     path = Path(folder, "net.qrecipe")
-    text = f"scheme s {{ {scheme} }}\npolicy main {{\n{lines}\n}}\n{CALIBRATE}"
+    text = f"scheme s {{ {scheme} }}\n{more}policy main {{\n{lines}\n}}\n{CALIBRATE}"
     path.write_text(f'qrecipe 1\nmodel "memory:net"\n{text}')
-    return qcompile.bind(qcompile.load_recipe(path), seeded(Attends()), (X[:2],))
+    return qcompile.bind(qcompile.load_recipe(path), seeded(model()), (X[:2],))
 
 
 def tensors(made, path="scaled_dot_product_attention"):
@@ -42,32 +63,67 @@ def tensors(made, path="scaled_dot_product_attention"):
     return [(one.slot, str(one.spec.format)) for one in site.tensors]
 
 
-def test_keys_and_values_are_rounded_and_queries_are_not(tmp_path):
-    made = bound(tmp_path, "kv int4 per_token symmetric observer=clip(1)")
-    assert "QR510" not in [one.code.number for one in made.diagnostics]  # for memory, not for work
-    assert tensors(made) == [("act2", "int4"), ("act2", "int4")]
-    model = seeded(Attends())
-    quantized = qcompile.run(qcompile.plan(made, X), tmp_path / "out", bound=made, data=X)
+def attended(model, x):
+    """Query, key and value as the attention of ``model`` is given them."""
     seen = {}
     attend = F.scaled_dot_product_attention
 
     class Watch(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
             if function is attend:
-                seen["args"] = args
+                seen.update(zip(("query", "key", "value", "mask"), args, strict=False))
+                seen.update(kwargs or {})
             return function(*args, **(kwargs or {}))
 
     with torch.no_grad(), Watch():
-        model(X)
-        wanted = seen["args"]
-        quantized(X)
-    q, k, v = seen["args"]
-    assert torch.equal(q, wanted[0])
-    for found, plain in ((k, wanted[1]), (v, wanted[2])):
-        levels = [len(torch.unique(row)) for row in found.flatten(0, 2)]
-        assert not torch.equal(found, plain)
-        assert max(levels) <= 16
-        torch.testing.assert_close(found, plain, rtol=0, atol=float(plain.abs().max()) / 14)
+        model(x)
+    return seen
+
+
+def levels(x):
+    """Most numbers that a vector along the last axis has."""
+    return max(len(torch.unique(row)) for row in x.reshape(-1, x.shape[-1]))
+
+
+def quantized(made, folder):
+    return qcompile.run(qcompile.plan(made, X), folder / "out", bound=made, data=X)
+
+
+def test_keys_and_values_are_rounded_and_queries_are_not(tmp_path):
+    made = bound(tmp_path, "kv int3 per_token symmetric")
+    assert "QR510" not in [one.code.number for one in made.diagnostics]  # for memory, not for work
+    assert tensors(made) == [("act2", "int3"), ("act2", "int3")]
+    plain, found = attended(seeded(Attends()), X), attended(quantized(made, tmp_path), X)
+    assert torch.equal(found["query"], plain["query"])
+    for name in ("key", "value"):
+        assert levels(plain[name]) == 32
+        assert levels(found[name]) <= 8
+        top = plain[name].abs().amax(-1, keepdim=True)
+        assert ((found[name] - plain[name]).abs() <= top / 6).all()  # half a step of seven
+
+
+def test_a_mask_is_no_value_and_keys_that_are_values_are_rounded_once(tmp_path):
+    made = bound(tmp_path, "kv int3 per_token symmetric", model=Masked)
+    assert len(tensors(made)) == 1
+    plain, found = attended(seeded(Masked()), X), attended(quantized(made, tmp_path), X)
+    given = "attn_mask" if "attn_mask" in plain else "mask"
+    assert torch.equal(found[given], plain[given])
+    assert levels(found["key"]) <= 8
+    assert torch.equal(found["key"], found["value"])
+
+
+def test_arguments_by_name_are_what_they_are_called(tmp_path):
+    made = bound(tmp_path, "kv int3 per_token symmetric", model=Named)
+    plain, found = attended(seeded(Named()), X), attended(quantized(made, tmp_path), X)
+    assert torch.equal(found["query"], plain["query"])
+    assert levels(found["key"]) <= 8
+    assert levels(found["value"]) <= 8
+
+
+def test_keys_that_are_the_queries_are_said(tmp_path):
+    made = bound(tmp_path, "kv int3 per_token", model=OfItself)
+    (found,) = [one for one in made.diagnostics if one.code.number == "QR515"]
+    assert "keys or values that are the queries as well" in found.message
 
 
 @pytest.mark.parametrize(
@@ -101,6 +157,28 @@ def test_set_reaches_them_alone_and_act_no_longer_does(tmp_path):
     assert [number for _, number in tensors(together, "matmul")] == ["int4", "int4"]
 
 
+def test_set_of_act2_is_not_for_what_kv_says(tmp_path):
+    rules = ("use s for attention", "set act2.bits = 4 for attention")
+    with pytest.raises(CompileError) as caught:
+        bound(tmp_path, "act int8; kv int6", *rules)
+    assert [one.code.number for one in caught.value.diagnostics] == ["QR306"]
+
+
+def test_float_keys_beside_quantized_queries_are_doubtful(tmp_path):
+    made = bound(tmp_path, "act int8; kv float")
+    assert "QR510" in [one.code.number for one in made.diagnostics]
+
+
+def test_bits_of_an_attention_with_float_queries_are_those_of_its_keys(tmp_path):
+    assert bound(tmp_path, "kv int4", more="expect bits(attention) == 4\n")
+
+
+def test_a_ladder_may_differ_in_keys_alone(tmp_path):
+    more = "scheme t { kv int8 }\nbudget { size <= 1MB; minimize loss_increase }\n"
+    made = bound(tmp_path, "kv int4", "choose s, t for attention", more=more)
+    assert made.is_open
+
+
 def test_set_where_there_is_no_attention_has_nothing_to_change(tmp_path):
     with pytest.raises(CompileError) as caught:
         bound(tmp_path, "act int8", "use s for matmul", "set kv.bits = 4 for matmul")
@@ -124,3 +202,7 @@ def test_the_line_of_the_scheme_is_to_blame(tmp_path):
     with pytest.raises(CompileError) as caught:
         bound(tmp_path, "act int8; kv int8 per_channel(0)")
     assert [one.primary.span.text for one in caught.value.diagnostics] == ["kv int8 per_channel(0)"]
+    rule = "set kv.granularity = per_channel(0) for attention"
+    with pytest.raises(CompileError) as caught:
+        bound(tmp_path, "act int8", "use s for attention", rule)
+    assert [one.primary.span.text for one in caught.value.diagnostics] == [rule]

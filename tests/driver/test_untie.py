@@ -9,7 +9,10 @@ from torch import nn
 
 import qcompile
 from qcompile.diagnostics.failure import CompileError
+from qcompile.driver.block_graph import block_graph
 from qcompile.driver.load import verify
+from qcompile.driver.plan import make_plan
+from qcompile.driver.site_trace import site_trace
 from tests.tiny_models import SharedNet, seeded
 
 SCHEMES = """\
@@ -33,6 +36,29 @@ class Twins(nn.Module):
 
     def forward(self, x):
         return self.norm_b(self.b(torch.relu(self.norm_a(self.a(x)))))
+
+
+class BackAndForth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.forth = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.back = nn.ConvTranspose2d(4, 4, 3, padding=1, bias=False)
+        self.back.weight = self.forth.weight
+
+    def forward(self, x):
+        return self.back(torch.relu(self.forth(x)))
+
+
+class CalledTwice(nn.Module):
+    """``mix`` runs twice, and ``other`` reads its weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.other = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.other.weight = self.mix.weight
+
+    def forward(self, x):
+        return self.other(torch.tanh(self.mix(torch.tanh(self.mix(x)))))
 
 
 class Aliased(nn.Module):
@@ -175,6 +201,42 @@ def test_a_budget_chooses_for_each_alone(tmp_path):
     assert groups == {("embed",), ("head",), ("mix", "mix@1")}
 
 
+def test_views_of_the_plan_know_that_nothing_is_shared(tmp_path):
+    tied = make_plan(bound(tmp_path, "use w8 for linear or embedding"))
+    free = make_plan(bound(tmp_path, *HEAD))
+    assert site_trace(tied, "head").site.tied_to == "embed.weight"
+    traced = site_trace(free, "head").site
+    assert (traced.tied_to, traced.shared) == (None, False)
+    sharing = [[box.name for box in block_graph(one).boxes if box.sharing] for one in (tied, free)]
+    assert sharing == [["embed", "mix", "mix@1", "head"], ["mix", "mix@1"]]
+
+
+def test_what_is_folded_away_is_no_copy(tmp_path):
+    model, x = seeded(Twins()), torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    model.norm_b.weight = model.norm_a.weight
+    rules = ("use w8 for conv", 'set untie = true for "b" or "norm_b"')
+    made = bound(tmp_path, *rules, model=model, x=x)
+    assert [one.parameters for one in made.transforms if one.name == "untie"] == [("b.weight",)]
+    torch.testing.assert_close(made.graph(x), model(x))
+
+
+def test_the_way_out_names_a_layer_that_can_have_a_copy(tmp_path):
+    rules, x = ("use w8 for linear", 'use w4 for "mix"'), torch.randn(4, 8)
+    with pytest.raises(CompileError) as caught:
+        bound(tmp_path, *rules, model=seeded(CalledTwice()), x=x)
+    problem = next(one for one in caught.value.diagnostics if one.code.number == "QR502")
+    assert 'set untie = true for "other"' in problem.help
+    assert bound(tmp_path, *rules, 'set untie = true for "other"', model=CalledTwice().eval(), x=x)
+
+
+def test_channels_along_other_axes_are_another_format(tmp_path):
+    rules = ("use w8 for conv",)
+    x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    assert refused(tmp_path, *rules, model=seeded(BackAndForth()), x=x) == ["QR502"]
+    free = bound(tmp_path, *rules, 'set untie = true for "back"', model=seeded(BackAndForth()), x=x)
+    assert len(free.transforms) == 1
+
+
 def test_what_shares_nothing_has_nothing_to_untie(tmp_path):
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).eval()
     rules = ("use w8 for linear", "set untie = true for linear")
@@ -190,3 +252,9 @@ def test_the_last_line_counts_a_final_one_stays_and_a_use_forgets(tmp_path):
     assert refused(tmp_path, 'set untie = true for "head"', "use w8 for linear") == ["QR502"]
     late = bound(tmp_path, *HEAD, "use w8 for linear or embedding")
     assert "QR303" in [one.code.number for one in late.diagnostics]
+    undone = bound(tmp_path, "use w8 for linear or embedding", HEAD[1], back)
+    (lost,) = [one for one in undone.diagnostics if one.code.number == "QR303"]
+    assert [label.span.text for label in lost.secondary] == [back]
+    plain = nn.Sequential(nn.Linear(4, 4)).eval()
+    rules = ("use w8 for linear", "set untie = false for linear")
+    assert not bound(tmp_path, *rules, model=plain, x=torch.randn(4, 4)).transforms

@@ -8,6 +8,8 @@ import torch
 from click.testing import CliRunner
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -27,6 +29,7 @@ SIZES = {
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128},
     **{"initializer_range": 0.2, "tie_word_embeddings": False},
 }
+TIED = {"tie_word_embeddings": True}
 STRETCHED = {
     **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0},
     **{"high_freq_factor": 4.0, "original_max_position_embeddings": 64},
@@ -34,7 +37,8 @@ STRETCHED = {
 LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
 MODELS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-    "tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES | {"tie_word_embeddings": True})),
+    "tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES | TIED)),
+    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SIZES | TIED, head_dim=16)),
     "biased": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)),
     "stretched": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=STRETCHED)),
     "linear": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=LINEAR)),

@@ -25,6 +25,7 @@ from qcompile.cli.main import main
 from qcompile.driver.plan import plan_recipe
 from qcompile.emit.planned_tensors import weight_plans
 from qcompile.emit.stored_artifact import read_artifact
+from qcompile.interop.compressed_tensors import check_ties
 from qcompile.quant.fake_quantize import fake_quantize
 from qcompile.quant.stored_weight import stored_weight
 from tests.interop.language_models import (
@@ -319,6 +320,38 @@ def test_a_head_that_is_untied_is_a_tensor_of_its_own_for_every_reader(folder, t
     assert difference(read, qcompile.load(out)) < 1e-5
     kinds = {one.name: one.tensor_type.name for one in GGUFReader(tmp_path / "m.gguf").tensors}
     assert (kinds["output.weight"], kinds["token_embd.weight"]) == ("Q4_0", "F32")
+
+
+def test_what_is_tied_though_no_config_says_so_is_said_not_to_be(tmp_path):
+    save(tmp_path, "gemma")
+    config = tmp_path / "gemma" / "config.json"
+    told = json.loads(config.read_text())
+    del told["tie_word_embeddings"]
+    config.write_text(json.dumps(told))
+    rules = ("use q for linear", 'set untie = true for "lm_head"')
+    out = artifact(tmp_path, "gemma", IN_BLOCKS, *rules)
+    exported(out, "compressed-tensors", tmp_path / "out")
+    assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is False
+    assert difference(loaded(tmp_path / "out"), qcompile.load(out)) < 1e-5
+
+
+def test_what_is_tied_still_beside_what_is_untied_is_refused(folder):
+    rules = ("use q for linear", 'set untie = true for "lm_head"')
+    out = artifact(folder, "tied", IN_BLOCKS, *rules)
+    core = read_artifact(out).plan.core
+
+    def notes(aliases, **config):
+        files = {"config.json": json.dumps(config).encode()} if config else {}
+        return [one.notes for one in check_ties(core, files, aliases)]
+
+    assert notes(["b.weight"], model_type="llama") == [("tied still: `b.weight`",)]
+    halves = ("tied still: the tables of encoder and decoder",)
+    assert notes([], model_type="bart", is_encoder_decoder=True) == [halves]
+    assert notes([], model_type="llama") == []
+    assert notes(["b.weight"]) == []  # a folder of nothing but tensors
+    tied = artifact(folder, "tied", IN_BLOCKS, *INNER)
+    files = {"config.json": b'{"is_encoder_decoder": true}'}
+    assert check_ties(read_artifact(tied).plan.core, files, ["b.weight"]) == []
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "asymmetric"])

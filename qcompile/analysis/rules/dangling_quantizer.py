@@ -8,6 +8,7 @@ from qcompile.analysis.decide import quantizes_weight
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
+from qcompile.policy.recipe import SlotName
 from qcompile.policy.resolution import Decision
 from qcompile.policy.scheme import FloatSlot
 from qcompile.policy.site import Kind, Site
@@ -18,8 +19,8 @@ def dangling_quantizer(context: Context) -> Iterator[Diagnostic]:
     """QR510: one for each place in the recipe that says so."""
     found: dict[Span, list[Site]] = defaultdict(list)
     for site, decision in context.decided():
-        slot = None if _is_kept(context, site, decision) else _lonely_slot(site, decision)
-        if slot is not None:
+        slot = _lonely_slot(site, decision)
+        if slot is not None and not (slot == "act2" and _is_kept(context, site, decision)):
             found[context.slot_span(decision, slot)].append(site)
     for span, sites in found.items():
         yield computes_in_float(span, sites)
@@ -31,7 +32,7 @@ def _is_kept(context: Context, site: Site, decision: Decision) -> bool:
     return site.kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
 
 
-def _lonely_slot(site: Site, decision: Decision) -> str | None:
+def _lonely_slot(site: Site, decision: Decision) -> SlotName | None:
     """The quantized operand of a product whose other factor is float."""
     act, act2 = (not isinstance(decision.slots[slot], FloatSlot) for slot in ("act", "act2"))
     if site.kind in (Kind.CONV, Kind.LINEAR):

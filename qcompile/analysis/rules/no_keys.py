@@ -2,26 +2,52 @@
 
 from collections.abc import Iterator
 
+from torch import fx
+
 from qcompile.analysis.context import Context
+from qcompile.capture.operands import ATTENTION_OPERANDS, argument
 from qcompile.diagnostics.codes import Code
 from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
 from qcompile.policy.scheme import QuantSlot
-from qcompile.policy.site import Kind
+from qcompile.policy.site import Kind, Site
+from qcompile.policy.unmatched import some_paths
 
 
 def no_keys(context: Context) -> Iterator[Diagnostic]:
-    """QR515: one for each scheme in use whose ``kv`` acts on nothing."""
-    used = dict.fromkeys(one.scheme for _, one in context.decided() if one.scheme)
-    served = {
-        decision.scheme
-        for site, decision in context.decided()
-        if site.kind is Kind.ATTENTION and len(site.operands) > 1
-    }
-    for name in (one for one in used if one not in served):
+    """QR515: one for each scheme in use whose ``kv`` acts on nothing, or not on all of it."""
+    nodes = {node.name: node for node in context.graph.graph.nodes}
+    attentions: dict[str, list[Site]] = {}
+    for site, decision in context.decided():
+        if decision.scheme is not None:
+            met = attentions.setdefault(decision.scheme, [])
+            met += [site] if site.kind is Kind.ATTENTION else []
+    for name, met in attentions.items():
         scheme, span = context.recipe.schemes[name], context.recipe.scheme_spans.get((name, "kv"))
-        if isinstance(scheme.kv, QuantSlot) and span is not None:
+        if not isinstance(scheme.kv, QuantSlot) or span is None:
+            continue
+        if not met:
             yield keys_unused(name, span)
+        mixed = [site for site in met if _are_queries(nodes[site.node])]
+        if mixed:
+            yield keys_are_queries(name, span, mixed)
+
+
+def _are_queries(attention: fx.Node) -> bool:
+    """One value is the query, and the key or the value as well."""
+    query, *kept = (argument(attention, place) for place in ATTENTION_OPERANDS)
+    return query in kept
+
+
+def keys_are_queries(scheme: str, span: Span, sites: list[Site]) -> Diagnostic:
+    """QR515."""
+    return Diagnostic(
+        Code.NO_WEIGHT,
+        f"`kv` of `{scheme}` does not reach keys or values that are the queries as well",
+        Label(span, "they are one tensor, and as `act` says"),
+        notes=some_paths(sites),
+        help="say it of `act`, or leave these layers out",
+    )
 
 
 def keys_unused(scheme: str, span: Span) -> Diagnostic:
