@@ -128,6 +128,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
     kind = field(step, "kind", str)
     output_axis = field(stated, "output_axis", int)
     axis = _channel_axis(output_axis, step, len(shape))
+    along = None if kind == "per_tensor" else axis
     channels = shape[axis] if shape else optional(stated, "channels", int) or 1
     row = prod(shape) // max(channels, 1)
     group = optional(step, "size", int)
@@ -151,7 +152,7 @@ def _line(site: Table, stated: Table, slot: str) -> Line:
         row=row,
         nbytes=field(stated, "bytes_after", int),
         at_run_time=at_run_time,
-        grid=repr((form, spec.get("symmetric"), observer == SIGNED, step, shape, axis)).encode(),
+        grid=repr((form, spec.get("symmetric"), observer == SIGNED, step, shape, along)).encode(),
         shared_by=canonical(stated["shared_by"]) if stated.get("shared_by") else b"",
         parameter=optional(stated, "parameter", str) or "",
     )

@@ -67,13 +67,14 @@ def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
 def in_order(diagnostics: Iterable[Diagnostic], limit: int = 20) -> list[Diagnostic]:
     """Sort by file and offset, merge those of equal code and place, keep ``limit`` a file.
 
-    The limit counts each severity apart: warnings, however many, never hide an error.
+    Each severity is merged and counted apart: warnings, however many, never hide an error.
     """
     seen: set[tuple[object, ...]] = set()
     kept: list[Diagnostic] = []
     per_file: dict[tuple[str, Severity], int] = {}
     for item in sorted(diagnostics, key=_place):
-        key = (item.code, *_place(item), item.message if item.primary is None else "")
+        told = item.message if item.primary is None else ""
+        key = (item.code, item.severity, *_place(item), told)
         group = (_place(item)[0], item.severity)
         if key in seen or per_file.get(group, 0) >= limit:
             continue

@@ -1,8 +1,9 @@
 """The third phase: a plan that can be reviewed, saved, and executed exactly."""
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,6 +73,9 @@ class Planned:
     diagnostics: tuple[Diagnostic, ...]
     taken: RunForecast | None = None
     """What a run is expected to take; the plan has it where it was asked for."""
+    settle: Callable[[Iterable[Diagnostic]], list[Diagnostic]] = in_order
+    """What is to be said in the end of all that was found: with what the text alone has shown,
+    and without what the recipe suppresses."""
 
     def trace(self, path: str) -> Decision:
         """The decision on the site ``path`` with every rule that touched it, in order."""
@@ -125,10 +129,16 @@ def plan_recipe(
         )
     except CompileError as error:
         raise CompileError(settled(checked, error.diagnostics)) from None
-    warnings = settled(checked, planned.diagnostics)
-    if taken_fallback(recipe) is not None:  # what it suppresses may be of the policy itself
-        warnings = [item for item in warnings if item.code is not Code.UNUSED_SUPPRESSION]
-    return replace(planned, diagnostics=tuple(warnings))
+    settle = partial(settled, checked)
+    warnings = settle(planned.diagnostics)
+    if taken_fallback(recipe) is not None:
+        warnings = without_unused(warnings)
+    return replace(planned, diagnostics=tuple(warnings), settle=settle)
+
+
+def without_unused(warnings: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """What a recipe suppresses may be of its policy, and not of what it falls back to."""
+    return [item for item in warnings if item.code is not Code.UNUSED_SUPPRESSION]
 
 
 def make_plan(
@@ -248,8 +258,7 @@ def _with_fallback(bound: Bound, scheme: str) -> Bound:
 
 
 def _in_fallback(error: CompileError, scheme: str) -> CompileError:
-    found = (of_fallback(one, scheme) if one.is_error else one for one in error.diagnostics)
-    return CompileError(list(found))
+    return CompileError([of_fallback(one, scheme) for one in error.diagnostics if one.is_error])
 
 
 def bound_fallbacks(

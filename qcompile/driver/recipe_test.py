@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qcompile.diagnostics.codes import Code
@@ -79,7 +79,9 @@ def _diagnostics(test: RecipeTest, trusted: frozenset[str]) -> list[Diagnostic]:
     try:
         bound = bind(checked.recipe, trusted=trusted)
         said = [*bound.diagnostics, *before_choosing(bound)]
-        for _ in bound_fallbacks(bound, said):
+        own = [one for one in bound.recipe.assertions if one.span.source.name != str(test.path)]
+        recipe = replace(bound.recipe, assertions=tuple(own))  # the test's are of the policy
+        for _ in bound_fallbacks(replace(bound, recipe=recipe), said):
             pass
         return settled(checked, said)
     except CompileError as error:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.data.project import project_around
-from qcompile.diagnostics.diagnostic import Diagnostic
+from qcompile.diagnostics.codes import Code
+from qcompile.diagnostics.diagnostic import Diagnostic, in_order
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.asked_exports import check_places, write_asked
 from qcompile.driver.attempt import Attempt, attempt
@@ -20,7 +21,7 @@ from qcompile.driver.export import Export
 from qcompile.driver.front import load_recipe
 from qcompile.driver.identity import run_identity
 from qcompile.driver.load import identity_of, load, verify
-from qcompile.driver.plan import Planned, fall_back, make_plan, plan_recipe
+from qcompile.driver.plan import Planned, fall_back, make_plan, plan_recipe, without_unused
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.report import attempt_report, report
 from qcompile.driver.run_account import check_account_places, write_accounts
@@ -132,8 +133,8 @@ def execute(
         identity = _identity(planned, options)
         with opened(planned.plan, identity, output, options) as state:
             done, before, fallen = _attempts(planned, state, options, data)
-            said = (*_said(planned, done.planned), *fallen) if fallen else planned.diagnostics
-            made = replace(done.planned, diagnostics=said)
+            said = [*_said(planned, done.planned), *fallen] if fallen else planned.diagnostics
+            made = replace(done.planned, diagnostics=tuple(said))
             told = report(
                 made,
                 done.outcomes,
@@ -205,11 +206,11 @@ def _instead(planned: Planned, scheme: str, options: RunOptions, data: object | 
         return attempt(other, state, options)
 
 
-def _said(planned: Planned, done: Planned) -> tuple[Diagnostic, ...]:
-    """Of what was said when all was planned, and some of it suppressed: what ``done`` has, too."""
-    places = {(item.code, item.primary and item.primary.span) for item in done.diagnostics}
-    known = planned.diagnostics
-    return tuple(one for one in known if (one.code, one.primary and one.primary.span) in places)
+def _said(planned: Planned, done: Planned) -> list[Diagnostic]:
+    """What is to be said of ``done``; of the machine, what was when all of it was planned."""
+    machine = [one for one in planned.diagnostics if one.code is Code.TOO_LITTLE_MEMORY]
+    unused = [one for one in planned.diagnostics if one.code is Code.UNUSED_SUPPRESSION]
+    return in_order([*without_unused(planned.settle(done.diagnostics)), *machine, *unused])
 
 
 def _identity(planned: Planned, options: RunOptions) -> dict[str, str]:

@@ -94,3 +94,10 @@ def test_guesses_do_not_depend_on_the_order_of_the_names() -> None:
     names = ["w4a1", "w4a2", "w4a3"]
     assert nearest("w4a", names, 3) == nearest("w4a", reversed(names), 3)
     assert len(nearest("w4a", names, 2)) == 2
+
+
+def test_a_warning_hides_no_error_of_its_code_and_place() -> None:
+    at = Source("a", "0123456789").span(2, 3)
+    warning = Diagnostic(Code.NO_KERNEL, "a", Label(at), severity_override=Severity.WARNING)
+    error = Diagnostic(Code.NO_KERNEL, "b", Label(at))
+    assert in_order([warning, error, warning]) == [warning, error]

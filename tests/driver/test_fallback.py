@@ -336,9 +336,25 @@ def test_a_later_attempt_that_breaks_off_says_why_there_was_one(project, monkeyp
 
 def test_warnings_are_those_of_what_is_published(project):
     done = run_subject(project(f"{MISSED} else w8a8"), Path("out"), QUIET)
-    assert "QR511" not in numbers(done.diagnostics)  # of four bits in the first layer
+    assert numbers(done.diagnostics) == ["QR206", "QR610"]  # none of four bits in the first layer
     held = run_subject(project("require sqnr >= 20dB else w8a8"), Path("held"), QUIET)
     assert "QR511" in numbers(held.diagnostics)
+
+
+def test_what_the_text_alone_shows_is_said_of_a_fallback_too(project):
+    own = BASE.replace("; seed = 3", "")
+    done = run_subject(project(f"{MISSED} else w8a8", base=own), Path("out"), QUIET)
+    assert numbers(done.diagnostics) == ["QR206", "QR704", "QR610"]
+    assert [text[:5] for text in report()["warnings"]] == ["QR206", "QR704", "QR610"]
+
+
+def test_a_test_of_the_recipe_is_about_its_policy(project):
+    project(f"{MISSED} else w8a8")
+    test = 'qtest 1\nrecipe "net.qrecipe"\nexpect bits("conv") == 4\n'
+    Path("net.qtest").write_text(test)
+    assert CliRunner().invoke(main, ["test", "net.qtest"]).exit_code == 0
+    Path("net.qtest").write_text(test.replace("4", "8"))
+    assert CliRunner().invoke(main, ["test", "net.qtest"]).exit_code == 1
 
 
 def test_suppressions_hold_for_fallbacks_and_tests_of_recipes(project):

@@ -46,6 +46,17 @@ class OfItself(Attends):
         return F.scaled_dot_product_attention(q, q, v)
 
 
+class Asks(Attends):
+    """Its queries are a parameter: it reads keys and values alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = nn.Parameter(torch.ones(1, 2, 5, 32))
+
+    def attend(self, q, k, v):
+        return F.scaled_dot_product_attention(self.asked, k, v)
+
+
 X = torch.randn(4, 5, 64, generator=torch.Generator().manual_seed(1))
 CALIBRATE = 'calibrate { data = "memory:x"; samples = 4; batch = 2; seed = 1 }\n'
 
@@ -123,7 +134,13 @@ def test_arguments_by_name_are_what_they_are_called(tmp_path):
 def test_keys_that_are_the_queries_are_said(tmp_path):
     made = bound(tmp_path, "kv int3 per_token", model=OfItself)
     (found,) = [one for one in made.diagnostics if one.code.number == "QR515"]
-    assert "keys or values that are the queries as well" in found.message
+    assert found.message == "`kv` of `s` does not reach all keys and values"
+
+
+def test_keys_behind_queries_that_are_a_parameter_are_said(tmp_path):
+    made = bound(tmp_path, "kv int3 per_token", model=Asks)
+    assert len(tensors(made)) == 1
+    assert "QR515" in [one.code.number for one in made.diagnostics]
 
 
 @pytest.mark.parametrize(

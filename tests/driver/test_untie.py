@@ -233,8 +233,15 @@ def test_channels_along_other_axes_are_another_format(tmp_path):
     rules = ("use w8 for conv",)
     x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
     assert refused(tmp_path, *rules, model=seeded(BackAndForth()), x=x) == ["QR502"]
+    with pytest.raises(CompileError) as caught:
+        bound(tmp_path, *rules, model=seeded(BackAndForth()), x=x)
+    assert caught.value.diagnostics[0].help.startswith("make it `per_tensor`, `skip` both, or")
     free = bound(tmp_path, *rules, 'set untie = true for "back"', model=seeded(BackAndForth()), x=x)
     assert len(free.transforms) == 1
+    rules = (*rules, "set weight.granularity = per_tensor for conv")
+    one = bound(tmp_path, *rules, model=seeded(BackAndForth()), x=x)
+    qcompile.run(qcompile.plan(one), tmp_path / "out", bound=one)
+    assert verify(tmp_path / "out") == []
 
 
 def test_what_shares_nothing_has_nothing_to_untie(tmp_path):

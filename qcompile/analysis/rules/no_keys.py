@@ -28,25 +28,25 @@ def no_keys(context: Context) -> Iterator[Diagnostic]:
             continue
         if not met:
             yield keys_unused(name, span)
-        mixed = [site for site in met if _are_queries(nodes[site.node])]
+        mixed = [site for site in met if _lead(nodes[site.node])]
         if mixed:
             yield keys_are_queries(name, span, mixed)
 
 
-def _are_queries(attention: fx.Node) -> bool:
-    """One value is the query, and the key or the value as well."""
+def _lead(attention: fx.Node) -> bool:
+    """A key or a value is the first that it reads: it is the query too, or that is a parameter."""
     query, *kept = (argument(attention, place) for place in ATTENTION_OPERANDS)
-    return query in kept
+    return query in kept or not isinstance(query, fx.Node) or query.op == "get_attr"
 
 
 def keys_are_queries(scheme: str, span: Span, sites: list[Site]) -> Diagnostic:
     """QR515."""
     return Diagnostic(
         Code.NO_WEIGHT,
-        f"`kv` of `{scheme}` does not reach keys or values that are the queries as well",
-        Label(span, "they are one tensor, and as `act` says"),
+        f"`kv` of `{scheme}` does not reach all keys and values",
+        Label(span, "the first value that an attention reads is as `act` says"),
         notes=some_paths(sites),
-        help="say it of `act`, or leave these layers out",
+        help="say it of `act`, or leave these layers out: here it is a key or a value",
     )
 
 

@@ -43,17 +43,18 @@ def disagree(
         for at, decision in ((site, ours), (other, theirs))
         if decision is not None and decision.rule is not None
     ]
-    way_out = "give both the same scheme, or `skip` both"
+    one, two = _format(site, ours), _format(other, theirs)
+    same = one is not None and two is not None and one[0] == two[0]  # along another axis
+    ways = ["make it `per_tensor`" if same else "give both the same scheme", "`skip` both"]
     if alone is not None:
-        own = f'`set untie = true for "{alone}"`'
-        way_out = f"give both the same scheme, `skip` both, or give one a copy of its own: {own}"
+        ways.append(f'give one a copy of its own: `set untie = true for "{alone}"`')
     return Diagnostic(
         Code.TIED_WEIGHTS,
         f"`{site.key}` and `{other.key}` share one weight but get different formats",
         labels[0],
         secondary=tuple(label for label in labels[1:] if label.span != labels[0].span),
         notes=(f"{_shown(site, ours)}; {_shown(other, theirs)}",),
-        help=way_out,
+        help=f"{', '.join(ways[:-1])}, or {ways[-1]}",
     )
 
 
