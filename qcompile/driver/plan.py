@@ -155,8 +155,8 @@ def make_plan(
     """``choice`` is what the rungs of ``bound`` came from; where nothing is chosen yet, it is.
 
     What ``measured`` has measured is not measured again. ``behind`` is what runs before this plan,
-    and counts towards the limits of the budget on a run, unless these were ``is_judged`` before.
-    Raises ``CompileError``.
+    and counts towards the limits of the budget on a run; ``is_judged`` is false where the plan was
+    held to them before. Raises ``CompileError``.
     """
     recipe = bound.recipe
     document, problems = encode(bound.graph)
