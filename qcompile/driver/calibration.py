@@ -41,14 +41,22 @@ class Calibration:
         return None if parted is None else math.ceil(parted.judging_samples / drawn)
 
 
-def calibration(bound: Bound, data: object | None) -> Calibration | None:
-    """``None`` when the recipe asks for none. ``data`` stands in for the recipe's reference."""
+def calibration(
+    bound: Bound, data: object | None, known: Calibration | None = None
+) -> Calibration | None:
+    """``None`` when the recipe asks for none. ``data`` stands in for the recipe's reference.
+
+    ``known`` are the samples of another plan of the recipe, which are not read a second time where
+    the batches are as large. With a mask they are: where padding lies is a matter of the graph.
+    """
     asked = bound.recipe.calibration
     if asked is None:
         return None
+    size = batch_size(bound, asked.batch)
+    if known is not None and asked.mask is None and known.plan.batch == size:
+        return known
     reference = asked.reference if data is None else IN_MEMORY
     source, problems = _source(bound, reference, asked.seq_len, data)
-    size = batch_size(bound, asked.batch)
     labels = asked.labels if asked.labels is not None else source.labels
     selected, found = select_samples(
         reference,

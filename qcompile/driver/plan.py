@@ -85,6 +85,14 @@ class Planned:
         return decisions[path]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """What was read for one plan, and is the same for what its run may fall back to."""
+
+    weights_sha256: str | None
+    calibration: Calibration | None
+
+
 def plan(bound: Bound, data: object | None = None) -> Plan:
     """The plan for ``bound``; ``data`` stands in for the recipe's calibration data.
 
@@ -149,20 +157,23 @@ def make_plan(
     choice: ChoicePlan | None = None,
     measured: Saved | None = None,
     progress: Progress = unheard,
+    inputs: Inputs | None = None,
     behind: RunForecast | None = None,
     is_judged: bool = True,
 ) -> Planned:
     """``choice`` is what the rungs of ``bound`` came from; where nothing is chosen yet, it is.
 
-    What ``measured`` has measured is not measured again. ``behind`` is what runs before this plan,
-    and counts towards the limits of the budget on a run; ``is_judged`` is false where the plan was
-    held to them before. Raises ``CompileError``.
+    What ``measured`` has measured is not measured again, and ``inputs`` of another plan of the
+    recipe are not read again. ``behind`` is what runs before this plan, and counts towards the
+    limits of the budget on a run; ``is_judged`` is false where the plan was held to them before.
+    Raises ``CompileError``.
     """
     recipe = bound.recipe
     document, problems = encode(bound.graph)
     if problems:
         raise CompileError(problems)
-    used = None if bound.is_preview else calibration(bound, data)
+    read = None if inputs is None else inputs.calibration
+    used = None if bound.is_preview else calibration(bound, data, read)
     is_chosen = bound.is_open and not bound.is_preview
     if measured is not None and not is_chosen:
         raise CompileError([not_needed(measured)])
@@ -197,7 +208,7 @@ def make_plan(
         ),
         params=tuple(ParameterPlan(name=key, value=value) for key, value in recipe.params.items()),
         graph_sha256=_graph_sha256(document),
-        weights_sha256=None if bound.is_preview else weights_sha256(bound.weights),
+        weights_sha256=_weights_sha256(bound) if inputs is None else inputs.weights_sha256,
         data=used.plan if used else None,
         seed=run_seed(recipe),
         transforms=bound.transforms,
@@ -214,7 +225,8 @@ def make_plan(
     exports = check_asked(recipe.output, *exporting) if recipe.output else []
     if has_errors(exports):
         raise CompileError(exports)
-    instead, doubts = _fallbacks(bound, data, taken, forecast=forecast)
+    shared = Inputs(core.weights_sha256, used)
+    instead, doubts = _fallbacks(bound, data, shared, taken, forecast=forecast)
     beside = Beside(
         recipe_texts=texts,
         sites_total=len(bound.sites),
@@ -242,9 +254,10 @@ def fall_back(planned: Planned, scheme: str, data: object | None = None) -> Plan
     ``data`` as for ``make_plan``. Raises ``CompileError``.
     """
     other = _with_fallback(planned.bound, scheme)
+    inputs = Inputs(planned.plan.core.weights_sha256, planned.calibration)
     choice = planned.plan.beside.choice
     try:
-        return make_plan(other, data, choice=choice, is_judged=False)
+        return make_plan(other, data, choice=choice, inputs=inputs, is_judged=False)
     except CompileError as error:
         raise _in_fallback(error, scheme) from None
 
@@ -281,14 +294,19 @@ def bound_fallbacks(
 
 
 def _fallbacks(
-    bound: Bound, data: object | None, taken: RunForecast | None, *, forecast: bool
+    bound: Bound,
+    data: object | None,
+    inputs: Inputs,
+    taken: RunForecast | None,
+    *,
+    forecast: bool,
 ) -> tuple[list[FallbackPlan], list[Diagnostic]]:
     """The plans of all, so that no mistake in them is left for later."""
     found: list[FallbackPlan] = []
     said: list[Diagnostic] = []
     for scheme, requirement, other in bound_fallbacks(bound, said):
         try:
-            made = make_plan(other, data, forecast=forecast, behind=taken)
+            made = make_plan(other, data, forecast=forecast, inputs=inputs, behind=taken)
         except CompileError as error:
             said += _in_fallback(error, scheme).diagnostics
             continue
@@ -318,6 +336,11 @@ def _basis(bound: Bound, document: GraphDocument, used: Calibration | None) -> B
         weights=weights_sha256(bound.weights),
         data=used.plan if used else None,
     )
+
+
+def _weights_sha256(bound: Bound) -> str | None:
+    """Of all that the model has read; nothing in a preview."""
+    return None if bound.is_preview else weights_sha256(bound.weights)
 
 
 def _tool() -> str:

@@ -1,6 +1,7 @@
 """`require ... else`: what is carried out where a requirement does not hold, and what is told."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from click.testing import CliRunner
 import qcompile
 from qcompile.cli.main import main
 from qcompile.cli.plan_view import plan_text
+from qcompile.data.sampling import select_samples
+from qcompile.data.weights import weights_sha256
 from qcompile.diagnostics.failure import CompileError
 from qcompile.driver.load import verify
-from qcompile.driver.plan import plan_recipe
+from qcompile.driver.plan import fall_back, plan_recipe
 from qcompile.driver.progress import StopRequestedError
 from qcompile.driver.run import execute, run_subject
 from qcompile.driver.run_forecast import expected
@@ -289,6 +292,36 @@ def test_what_was_judged_when_it_was_planned_is_not_judged_again(project, monkey
     assert len(judged) == 2
     assert execute(planned, Path("out"), QUIET).plan.core.fallback == "w8a8"
     assert len(judged) == 2
+
+
+def test_weights_and_samples_are_read_once_for_all_that_may_be_run(project, monkeypatch):
+    reads = Counter()
+
+    def counted(name, function):
+        def call(*arguments, **named):
+            reads[name] += 1
+            return function(*arguments, **named)
+
+        return call
+
+    places = {
+        "qcompile.driver.plan.weights_sha256": weights_sha256,
+        "qcompile.driver.calibration.select_samples": select_samples,
+    }
+    for place, function in places.items():
+        monkeypatch.setattr(place, counted(place, function))
+    lines = ("require sqnr >= 45dB else w6a8", "require sqnr >= 46dB else w8a8")
+    done = run_subject(project(*lines), Path("out"), QUIET)
+    assert done.plan.core.fallback == "w8a8"
+    assert reads == Counter(dict.fromkeys(places, 1))
+
+
+def test_batches_of_another_size_are_drawn_anew(project):
+    """A step of what learns takes one batch, and nothing learns where the scheme is not there."""
+    tune = "tune brecq for scheme(w4a8) { steps = 2; batch = 4; samples = 8 }"
+    made = plan_recipe(project(f"{MISSED} else w8a8", tune))
+    assert made.plan.core.data.batch == 4
+    assert fall_back(made, "w8a8").plan.core.data.batch == 8
 
 
 def test_problems_of_all_fallbacks_are_said_at_once(project):
