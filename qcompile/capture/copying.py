@@ -28,16 +28,13 @@ def _keep_what_is_kept(module: fx.GraphModule, made: fx.GraphModule) -> None:
             module_at(made, owner).register_buffer(name, buffer, persistent=False)
 
 
-def replace_leaf(module: fx.GraphModule, path: str, leaf: nn.Module) -> None:
-    """Put ``leaf`` at ``path``; the folders on the way belong to ``module`` alone."""
+def replace_leaf(module: fx.GraphModule, path: str, leaf: nn.Module | nn.Parameter) -> None:
+    """Put ``leaf`` at ``path``; the folders on the way belong to ``module`` alone.
+
+    It may be a parameter that functions read.
+    """
     owner, _, name = path.rpartition(".")
     setattr(module_at(module, owner), name, leaf)
-
-
-def put_parameter(module: fx.GraphModule, path: str, parameter: nn.Parameter) -> None:
-    """The same of a parameter that functions read."""
-    owner, _, name = path.rpartition(".")
-    setattr(module_at(module, owner), name, parameter)
 
 
 def with_own_weight(leaf: nn.Module, weight: nn.Parameter) -> nn.Module:

@@ -7,7 +7,7 @@ from torch import fx
 from qcompile.capture.tensors import tensor_paths
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.passes.pipeline import run_passes
-from qcompile.passes.untie import Untie, tied_weights
+from qcompile.passes.untie import Untie, tied_paths
 from qcompile.policy.core import UNTIE, TransformPlan
 from qcompile.policy.resolution import Decision, Resolution
 from qcompile.policy.unavailable import not_available
@@ -31,7 +31,7 @@ def with_own_weights(
     if problems:
         return graph, (), problems
     copied: list[str] = []
-    for paths in tied_weights(graph).values():
+    for paths in tied_paths(graph).values():
         alone = [path for path in paths if path in untied]
         copied += alone if len(alone) < len(paths) else alone[1:]
     plans = (

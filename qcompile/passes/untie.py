@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from qcompile.capture.copying import own_graph, put_parameter, replace_leaf, with_own_weight
+from qcompile.capture.copying import own_graph, replace_leaf, with_own_weight
 from qcompile.capture.operands import weights_of
 from qcompile.capture.storages import storages_of
 from qcompile.compat.submodules import module_at
@@ -33,11 +33,11 @@ class Untie:
                 leaf = str(node.target)
                 replace_leaf(result, leaf, with_own_weight(module_at(module, leaf), own))
             else:
-                put_parameter(result, path, own)
+                replace_leaf(result, path, own)
         return PassResult(result, changed=True)
 
 
-def tied_weights(module: fx.GraphModule) -> Mapping[str, tuple[str, ...]]:
+def tied_paths(module: fx.GraphModule) -> Mapping[str, tuple[str, ...]]:
     """By storage: the paths under which nodes read it as their weight, in graph order."""
     storages = storages_of(module)
     found: dict[str, dict[str, None]] = {}

@@ -40,7 +40,7 @@ from qcompile.policy.recipe import (
 from qcompile.policy.regex_dots import unescaped_dots
 from qcompile.policy.resolution import Decision, Resolution, TraceStep
 from qcompile.policy.rungs import FEWEST_BITS, Rungs
-from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme
+from qcompile.policy.scheme import FloatSlot, QuantSlot, Scheme, keeps_apart
 from qcompile.policy.selection import Selection
 from qcompile.policy.site import Kind, Site
 from qcompile.policy.slot_rules import Objection
@@ -242,7 +242,8 @@ def _fallen_back(state: State, course: Course) -> State:
 
 def _patched(rule: Rule, action: SetField, course: Course, findings: Findings) -> State | None:
     state, site = course.state, course.site
-    if not has_tensor(site, action.slot) or (action.slot == "act2" and _keeps(course)):
+    is_kv = action.slot == "act2" and keeps_apart(state.scheme, site.kind)
+    if is_kv or not has_tensor(site, action.slot):
         findings.without_tensor.append(site)
         return None
     slots, patches = dict(state.slots), dict(state.patches)
@@ -272,15 +273,10 @@ def _reached(slot: SettableSlot, course: Course) -> list[SlotName]:
     """``act`` stands for all operands until the scheme says something of the others."""
     if slot == "kv":
         return ["act2"]
-    scheme = course.state.scheme
-    follows = slot == "act" and scheme is not None and scheme.act2_follows and not _keeps(course)
-    return [slot, "act2"] if follows and has_tensor(course.site, "act2") else [slot]
-
-
-def _keeps(course: Course) -> bool:
-    """Its second operands are what the scheme says of ``kv``, and ``act2`` is not in it."""
-    scheme = course.state.scheme
-    return course.site.kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
+    scheme, site = course.state.scheme, course.site
+    follows = slot == "act" and scheme is not None and scheme.act2_follows
+    follows = follows and not keeps_apart(scheme, site.kind)
+    return [slot, "act2"] if follows and has_tensor(site, "act2") else [slot]
 
 
 def _lock(rule: Rule, course: Course) -> None:

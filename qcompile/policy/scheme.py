@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from qcompile.diagnostics.frozen import frozen
 from qcompile.methods.bounds import refuse_illegal
 from qcompile.policy.number_format import IntFormat, NumberFormat
+from qcompile.policy.site import Kind
 
 
 @frozen
@@ -194,6 +195,11 @@ class Scheme:
     """Of an attention, what ``act2`` is of other products: its keys and values."""
     kv_follows: bool = True
     """Nothing was said of ``kv``: it is as ``act2``."""
+
+
+def keeps_apart(scheme: Scheme | None, kind: Kind) -> bool:
+    """An attention whose scheme says something of ``kv``: ``act2`` is not in it."""
+    return kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
 
 
 def slots_behind(slot: str, *, of_attention: bool) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from qcompile.diagnostics.diagnostic import Diagnostic, Label
 from qcompile.diagnostics.source import Span
 from qcompile.policy.recipe import SlotName
 from qcompile.policy.resolution import Decision
-from qcompile.policy.scheme import FloatSlot
+from qcompile.policy.scheme import FloatSlot, keeps_apart
 from qcompile.policy.site import Kind, Site
 from qcompile.policy.unmatched import some_paths
 
@@ -20,16 +20,13 @@ def dangling_quantizer(context: Context) -> Iterator[Diagnostic]:
     found: dict[Span, list[Site]] = defaultdict(list)
     for site, decision in context.decided():
         slot = _lonely_slot(site, decision)
-        if slot is not None and not (slot == "act2" and _is_kept(context, site, decision)):
+        scheme = context.recipe.schemes.get(decision.scheme or "")
+        # keys and values may be small for the memory that holds them, whatever meets them
+        is_kept = slot == "act2" and keeps_apart(scheme, site.kind)
+        if slot is not None and not is_kept:
             found[context.slot_span(decision, slot)].append(site)
     for span, sites in found.items():
         yield computes_in_float(span, sites)
-
-
-def _is_kept(context: Context, site: Site, decision: Decision) -> bool:
-    """Keys and values may be small for the memory that holds them, whatever meets them."""
-    scheme = context.recipe.schemes.get(decision.scheme or "")
-    return site.kind is Kind.ATTENTION and scheme is not None and not scheme.kv_follows
 
 
 def _lonely_slot(site: Site, decision: Decision) -> SlotName | None:
