@@ -2,7 +2,8 @@
 
 Traps, on torch 2.13 with a processor that has VNNI and no AMX: signed inputs fall back to a kernel
 that is hundreds of times slower, so inputs are always ``uint8``; ``qconv2d_pointwise.binary``
-overwrites the tensor that it adds.
+overwrites the tensor that it adds. With AMX, convolutions multiply their sums by the product of the
+two scales, not by one and then the other.
 """
 
 from collections.abc import Callable

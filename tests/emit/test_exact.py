@@ -68,10 +68,10 @@ def test_a_layer_is_its_whole_sums_in_the_order_that_the_docs_give(planned):
     reference, made = simulated(planned, nn.Sequential(nn.Linear(24, 10)), x)
     (layer,) = integer_layers(reference)
     step, zero, _ = astuple(layer.static_input)
-    factor = layer.weight.scale[:, 0]
+    factor = (step * layer.weight.scale[:, 0].double()).float()
     bias = reference.get_parameter("0.bias").double()
-    bias -= step * zero * factor.double() * layer.weight.around_zero().sum(1)
-    assert torch.equal(made(x), whole_sums(layer, x).float() * step * factor + bias.float())
+    bias -= zero * factor.double() * layer.weight.around_zero().sum(1)
+    assert torch.equal(made(x), whole_sums(layer, x).float() * factor + bias.float())
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(4000, 3), nn.Conv2d(4000, 3, 1)], ids=str)
@@ -88,8 +88,8 @@ def test_sums_that_float32_does_not_hold_are_taken_in_slices(planned, layer):
     assert sums.amax() > 1 << 24
     assert not torch.equal(sums.float().long(), sums)
     bias = reference.get_parameter("0.bias").view(-1, *[1] * (x.dim() - 2))
-    factor = found.weight.scale[:, 0].view(bias.shape)
-    assert torch.equal(made(x), sums.float() * found.static_input.scale * factor + bias)
+    factor = (found.static_input.scale * found.weight.scale[:, 0].double()).float()
+    assert torch.equal(made(x), sums.float() * factor.view(bias.shape) + bias)
 
 
 def of_codes(*rows, groups=1):
@@ -268,7 +268,7 @@ def test_the_sum_of_more_inputs_than_float32_counts_is_exact():
     codes[1, ::3] = 254
     codes[2, :7] = 0
     weight, one = torch.zeros(1, count), torch.ones(1)
-    found = exact_linear(codes, 0, weight, 1.0, torch.ones(2), None, one, 1)
+    found = exact_linear(codes, 0, weight, torch.ones(2), None, one, 1)
     assert torch.equal(found[:, 0], codes.long().sum(1).float())
 
 

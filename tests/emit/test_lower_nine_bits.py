@@ -214,7 +214,8 @@ def product_sum(planned, net, x):
     reference, made = lowered(planned, net, x, weight=W8Z)
     (packed,) = (value for value in reference.buffers() if value.numel() == 240)
     codes = packed.view(10, 24).to(torch.int64)
-    offset = made.module.get_buffer("_0_outer") / made.module.get_buffer("_0_factor")[:-1]
+    *factor, step = made.module.get_buffer("_0_factor")
+    offset = made.module.get_buffer("_0_outer") * step / torch.stack(factor)
     (zeros,) = (v for n, v in reference.named_buffers() if "zero" in n and v.numel() == 10)
     middle = zeros.flatten() + offset.round().to(torch.int64)
     return 255 * int((codes - middle[:, None]).abs().sum(1).max())

@@ -77,7 +77,7 @@ class _ExactLowering:
             set_counterpart(codes, Counterpart(layer.quantized.name, grid))
             weight = self._weight(layer, product)
             factor, bias, outer = terms.nodes(rewriting, name)
-            operands = (codes, terms.zero_point, weight, grid.scale, factor, bias)
+            operands = (codes, terms.zero_point, weight, factor, bias)
             if layer.conv is None:
                 made = rewriting.call(exact_linear, *operands, outer, slices)
             else:

@@ -26,19 +26,18 @@ def exact_linear(
     codes: Tensor,
     zero_point: int,
     weight: Tensor,
-    step: float,
     factor: Tensor,
     bias: Tensor | None,
     outer: Tensor | None,
     slices: int,
 ) -> Tensor:
-    """``(codes - zero_point) @ weight.T * step * factor + bias``.
+    """``(codes - zero_point) @ weight.T * factor + bias``.
 
     ``weight`` ``[out, in]`` are codes around zero. With ``outer`` there is one factor more, of the
     sum of the codes: see ``add_outer``.
     """
     sums = _linear(_around(codes, zero_point), weight, slices, with_own=outer is not None)
-    product = scaled(sums, step, factor, bias)
+    product = scaled(sums, factor, bias)
     return product if outer is None else add_outer(product, outer)
 
 
@@ -46,7 +45,6 @@ def exact_conv2d(
     codes: Tensor,
     zero_point: int,
     weight: Tensor,
-    step: float,
     factor: Tensor,
     bias: Tensor | None,
     stride: tuple[int, int],
@@ -64,7 +62,7 @@ def exact_conv2d(
     sums = _in_slices(multiply, _around(codes, zero_point), weight, slices, CHANNELS)
     of_pixels = (-1, 1, 1)
     added = None if bias is None else bias.view(of_pixels)
-    return scaled(sums, step, factor.view(of_pixels), added)
+    return scaled(sums, factor.view(of_pixels), added)
 
 
 def exact_dynamic_linear(
@@ -90,9 +88,9 @@ def exact_dynamic_linear(
     return finished_now(product, found, column_sums, outer, bias)
 
 
-def scaled(sums: Tensor, step: float, factor: Tensor, bias: Tensor | None) -> Tensor:
-    """What comes behind whole sums, in the order in which oneDNN does it."""
-    product = sums.to(torch.float32).mul_(step).mul_(factor)
+def scaled(sums: Tensor, factor: Tensor, bias: Tensor | None) -> Tensor:
+    """What comes behind whole sums, as oneDNN does it."""
+    product = sums.to(torch.float32).mul_(factor)
     return product if bias is None else product.add_(bias)
 
 

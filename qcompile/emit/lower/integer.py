@@ -99,7 +99,7 @@ class IntegerLowering:
         with rewriting.graph.inserting_before(found.last):
             terms = terms_of(layer, product, found.gain, rewriting.attributes)
             factor, bias, outer = terms.nodes(rewriting, name)
-            grid = (layer.static_input.scale, terms.zero_point)
+            grid = (1.0, terms.zero_point)  # the scale is in the factor
             operands = (
                 *(self._given(layer, product), *grid),
                 rewriting.buffer(

@@ -30,9 +30,8 @@ def int8_linear(
     rows, made = _rows_and_result(x, factor, outer)
     if rows.shape[0] == 0:
         return made
-    step, _, top = grid
-    codes = quantize_to_floats(rows, *grid)
-    product = scaled(_sums(codes, top, zero_point, packed, column_sums), step, factor, bias)
+    codes, top = quantize_to_floats(rows, *grid), grid[-1]
+    product = scaled(_sums(codes, top, zero_point, packed, column_sums), factor, bias)
     return (product if outer is None else add_outer(product, outer)).view(made.shape)
 
 

@@ -1,8 +1,8 @@
 """What an integer product is multiplied by, and what is added to it: one number an output.
 
-All that is constant comes into these two before anything runs: a factor behind the layer, and the
-zero point of its input. Kernels and simulation take them from here, so that both compute
-``sum * step * factor + bias`` of the same numbers.
+All that is constant comes into these two before anything runs: scales of input and weight, a factor
+behind the layer, and the zero point of its input. Kernels and simulation take them from here, so
+that both compute ``sum * factor + bias`` of the same numbers.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from qcompile.emit.lower.rewriting import Rewriting
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
     factor: Tensor
-    """``[out]``, without the step of the input; one more where the product has an ``offset``."""
+    """``[out]``; one more where the product has an ``offset``."""
     bias: Tensor | Argument
     """A tensor like ``factor``, or what the graph has: a node, or ``None``."""
     zero_point: int
@@ -43,27 +43,35 @@ def terms_of(
 ) -> Terms:
     """For a layer of static input. ``attributes`` are those of the graph, by path.
 
-    A zero point goes into the bias, unless images are padded with it: oneDNN takes up to a fifth
-    of a product's time to take it off the sums.
+    The scales of input and weight are one number, rounded once: given both, oneDNN multiplies the
+    sums by one and then by the other, or by their product, as the processor has it. A zero point
+    goes into the bias, unless images are padded with it: oneDNN takes up to a fifth of a product's
+    time to take it off the sums.
     """
     grid = layer.static_input
-    factor, bias, has_sum = product.scale, layer.bias, product.offset is not None
+    exact = product.scale.to(torch.float64)
+    if gain is not None:
+        exact = exact * gain
+    has_sum = product.offset is not None
+    outer = None if product.offset is None else (exact * product.offset).to(torch.float32)
+    if has_sum:
+        exact = torch.cat((exact, torch.ones(1)))
+    factor, bias = (exact * grid.scale).to(torch.float32), layer.bias
     if layer.has_computed_bias:
         return Terms(factor, bias, grid.zero_point)  # such a product has neither gain nor sum
     is_folded = bool(grid.zero_point) and (layer.conv is None or not any(layer.conv.padding))
     if gain is None and not is_folded and not has_sum:
         return Terms(factor, bias, grid.zero_point)
-    added = torch.zeros(factor.shape, dtype=torch.float64)
+    added = torch.zeros(product.scale.shape, dtype=torch.float64)
     if isinstance(bias, fx.Node):
         added += cast("Tensor", attributes[str(bias.target)]).detach()
     if gain is not None:
-        factor, added = factor * gain, added * gain
+        added *= gain
     if has_sum:
-        factor, added = torch.cat((factor, torch.ones(1))), torch.cat((added, torch.zeros(1)))
+        added = torch.cat((added, torch.zeros(1)))
     if is_folded:
         sums = product.codes.flatten(1).sum(1, dtype=torch.int64)
-        added -= grid.scale * grid.zero_point * factor.to(torch.float64) * sums
-    outer = None if product.offset is None else factor[:-1] * product.offset
+        added -= grid.zero_point * factor.to(torch.float64) * sums
     return Terms(factor, added.to(torch.float32), 0 if is_folded else grid.zero_point, outer)
 
 
