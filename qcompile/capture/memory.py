@@ -15,8 +15,8 @@ from qcompile.compat.submodules import module_at
 
 OWN = "qcompile."
 """Functions of ours give memory of their own."""
-MAY_BE_VIEWS = frozenset({"einsum", "with_rows_of"})
-"""But these: a transposition may be written as a product, and rows are put into shape."""
+MAY_BE_VIEWS = frozenset({"einsum", "with_rows_of", "more_columns_than_one"})
+"""But these: a transposition may be written as a product, and what is only looked at stays."""
 FRESH = frozenset(
     {
         *("abs", "ceil", "clamp", "clip", "clone", "cos", "erf", "exp", "floor", "log", "neg"),

@@ -1,10 +1,12 @@
 """Layers with random weights on a grid, made ready for a target, beside their reference."""
 
+import pytest
 import torch
 
 from qcompile.capture.trace import trace
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation
+from qcompile.emit.lower.limits import HERE
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.materialize import materialize
@@ -51,6 +53,12 @@ def same_bits(reference, made, *inputs):
     found = made.module(*inputs)
     assert relative(found, reference(*inputs)) < 5e-3
     return torch.equal(found, simulation(reference)(*inputs))
+
+
+def skip_what_is_miscounted_here(made):
+    """Behind the comparison with the simulation: what is in no kernel here can be in none."""
+    if any(HERE in layer.because for layer in made.report.in_float):
+        pytest.skip(made.report.in_float[0].because)
 
 
 def calls(made):

@@ -10,14 +10,25 @@ from qcompile.capture.operands import site_kind
 from qcompile.capture.trace import trace
 from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.compat.onednn_operations import onednn
+from qcompile.emit.lower import integer, limits
 from qcompile.emit.lower.difference import relative
-from qcompile.emit.lower.kernels import dynamic_linear
+from qcompile.emit.lower.kernels import dynamic_linear, more_columns_than_one
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
 from qcompile.policy.scheme import Clip, PerChannel, PerGroup, PerTensor, PerToken
 from qcompile.policy.site import Kind
-from tests.emit.lowering import A8, W8, X86, calls, close, lowered, same_bits, slot
+from tests.emit.lowering import (
+    A8,
+    W8,
+    X86,
+    calls,
+    close,
+    lowered,
+    same_bits,
+    skip_what_is_miscounted_here,
+    slot,
+)
 from tests.emit.planning import plan_of, site_of, tensors_of_plan
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
@@ -54,6 +65,7 @@ def test_a_convolution_equals_the_reference(planned, conv, act):
     x = torch.randn(3, 4, 9, 12, generator=torch.Generator().manual_seed(0))
     reference, made = lowered(planned, nn.Sequential(conv), x[:2], act=act)
     close(reference, made, x)
+    skip_what_is_miscounted_here(made)
     assert made.report.in_float == ()
     assert onednn().conv2d in calls(made)
     assert torch.ops.aten.conv2d not in calls(made)
@@ -180,6 +192,59 @@ def test_a_weight_is_packed_for_the_size_that_a_stored_graph_knows(planned, capf
 
 
 # ---- what stays in float ------------------------------------------------------------------------
+
+WRONG_WITH_AMX = [
+    (nn.Conv2d(6, 128, 3, padding=1, groups=2), (2, 6, 9, 9), "miscounts_zero_points_in_groups"),
+    (nn.Conv2d(24, 48, 3, 2, 1, groups=2), (2, 24, 14, 14), "miscounts_zero_points_in_groups"),
+    (nn.Conv2d(3, 16, (1, 3), (1, 2)), (2, 3, 9, 4), "miscounts_one_column"),
+    (nn.Conv2d(16, 16, 3, (1, 3), padding=1), (2, 16, 9, 2), "miscounts_one_column"),
+]
+
+
+@pytest.mark.parametrize(("conv", "shape", "defect"), WRONG_WITH_AMX, ids=str)
+def test_what_this_processor_miscounts_stays_in_float_and_is_listed(
+    planned, monkeypatch, conv, shape, defect
+):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    reference, made = lowered(planned, nn.Sequential(conv), x)
+    assert same_bits(reference, made, x)
+    assert len(made.report.in_float) == getattr(limits, defect)()
+    monkeypatch.setattr(limits, defect, lambda: True)
+    reference, made = lowered(planned, nn.Sequential(conv), x)
+    assert same_bits(reference, made, x)
+    (layer,) = made.report.in_float
+    assert layer.because.startswith("on this processor oneDNN miscounts")
+
+
+NOT_WRONG = [
+    (nn.Conv2d(6, 128, 3, groups=2), (2, 6, 9, 9), A8),
+    (nn.Conv2d(6, 128, 3, padding=1, groups=2), (2, 6, 9, 9), slot(8, False, True, PerTensor())),
+    (nn.Conv2d(6, 6, 3, padding=1, groups=6), (2, 6, 9, 9), A8),
+    (nn.Conv2d(3, 16, 3, 2, 1), (2, 3, 2, 2), A8),
+    (nn.Conv2d(3, 16, (3, 1), 2), (2, 3, 9, 2), A8),
+]
+
+
+@pytest.mark.parametrize(("conv", "shape", "act"), NOT_WRONG, ids=str)
+def test_their_neighbours_have_a_kernel_on_every_processor(planned, conv, shape, act):
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    x = x if act.symmetric else x - 0.5
+    reference, made = lowered(planned, nn.Sequential(conv), x, act=act)
+    assert made.report.in_float == ()
+    assert same_bits(reference, made, x)
+
+
+def test_images_of_any_width_are_looked_at_where_one_column_is_wrong(planned, monkeypatch):
+    monkeypatch.setattr(integer, "miscounts_one_column", lambda: True)
+    net, x = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1)).eval(), torch.randn(2, 3, 9, 8)
+    module = trace(net, (x,), {}, dynamic={"input": (0, 2, 3)}).module
+    plan, tensors = planned(module, W8, A8)
+    made = lower(materialize(module, plan.core, tensors), plan.core, X86)
+    assert more_columns_than_one in calls(made)
+    assert made.module(x).shape == (2, 16, 5, 4)
+    assert made.module(x[:, :, :2, :2]).shape == (2, 16, 1, 1)
+    with pytest.raises(ValueError, match="one pixel wide, of images 9x2"):
+        made.module(x[:, :, :, :2])
 
 
 def test_every_planned_layer_is_in_the_report_and_float_layers_equal_the_reference(

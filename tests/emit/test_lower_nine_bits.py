@@ -13,9 +13,19 @@ from qcompile.emit.lower import limits
 from qcompile.emit.lower.agreement import compare
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.kernels import add_outer, channels_twice, dynamic_linear, rows_twice
+from qcompile.emit.lower.limits import HERE
 from qcompile.emit.lower.replay import record
 from qcompile.policy.scheme import PerChannel, PerTensor, PerToken
-from tests.emit.lowering import A8, X86, calls, close, lowered, same_bits, slot
+from tests.emit.lowering import (
+    A8,
+    X86,
+    calls,
+    close,
+    lowered,
+    same_bits,
+    skip_what_is_miscounted_here,
+    slot,
+)
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
@@ -69,6 +79,7 @@ def test_a_convolution_is_one_of_the_codes_twice(planned, conv, twice, act, weig
     x = inputs(3, 4, 9, 12)
     reference, made = lowered(planned, nn.Sequential(skewed(conv)), x[:2], weight=weight, act=act)
     close(reference, made, x)
+    skip_what_is_miscounted_here(made)
     assert made.report.in_float == ()
     assert calls(made)[-2:] == [twice, onednn().conv2d]
 
@@ -114,10 +125,11 @@ def test_any_convolution_equals_the_reference_or_is_listed(planned, conv, act, s
     x = inputs(2, conv.in_channels, 7, 6, seed=seed)
     net = nn.Sequential(skewed(conv, seed))
     reference, made = lowered(planned, net, x, weight=W8Z, act=act)
-    close(reference, made, x)
+    assert same_bits(reference, made, x)
     apart = conv.groups > 1 and conv.dilation[0] > 1 and conv.kernel_size[0] > 1
     if not apart and all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True)):
-        assert made.report.in_float == ()
+        miscounted = [layer for layer in made.report.in_float if HERE in layer.because]
+        assert list(made.report.in_float) == miscounted
 
 
 def test_rows_that_cannot_be_doubled_stay_in_float_and_are_listed(planned):

@@ -8,6 +8,7 @@ from torch import Tensor, fx
 from torch.fx.node import Argument
 
 from qcompile.capture.node_meta import facts
+from qcompile.compat.onednn_defects import miscounts_one_column
 from qcompile.compat.onednn_operations import OneDnn
 from qcompile.emit.lower.counterpart import Counterpart, set_counterpart
 from qcompile.emit.lower.fusion import Fusion, fusion
@@ -15,6 +16,7 @@ from qcompile.emit.lower.kernels import (
     add_outer,
     channels_twice,
     dynamic_linear,
+    more_columns_than_one,
     quantize,
     rows_twice,
     with_rows_of,
@@ -122,7 +124,7 @@ class IntegerLowering:
 
     def _given(self, layer: Layer, product: Product) -> fx.Node:
         """The codes of the input, twice where the product wants them so; made once for all."""
-        codes = cast("fx.Node", layer.node.args[0])
+        codes = self._wide_enough(layer, cast("fx.Node", layer.node.args[0]))
         if product.twice is None:
             return codes
         doubled = rows_twice if product.twice == ROWS else channels_twice
@@ -131,6 +133,16 @@ class IntegerLowering:
                 return reader
         with self.rewriting.graph.inserting_after(codes):
             return self.rewriting.call(doubled, codes)
+
+    def _wide_enough(self, layer: Layer, codes: fx.Node) -> fx.Node:
+        """The codes, looked at when the model runs where the graph leaves their width open."""
+        conv, (*_, width) = layer.conv, facts(layer.node).shape or (None,)
+        is_known = conv is None or conv.stride[1] == 1 or isinstance(width, int)
+        if conv is None or is_known or not miscounts_one_column():
+            return codes
+        kernel = tuple(layer.weight.codes.shape[2:])
+        given = (conv.stride, conv.padding, conv.dilation)
+        return self.rewriting.call(more_columns_than_one, codes, kernel, given)
 
     def _linear(self, found: Fusion, operands: tuple[Argument, ...], bias: Argument) -> fx.Node:
         result, unary = _result(found), _unary(found)

@@ -96,6 +96,25 @@ def with_rows_of(product: Tensor, x: Tensor) -> Tensor:
     return product.new_empty(*x.shape[:-1], product.shape[-1])
 
 
+def more_columns_than_one(
+    codes: Tensor, kernel: tuple[int, int], conv: tuple[tuple[int, ...], ...]
+) -> Tensor:
+    """``codes`` of images whose size the graph does not know, in front of a convolution.
+
+    ``conv`` is its stride, padding and dilation. Raises ``ValueError`` for what
+    ``compat.onednn_defects`` says is computed wrongly here.
+    """
+    axes = zip(codes.shape[-2:], kernel, *conv, strict=True)
+    rows, columns = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
+    if columns == 1 and rows > 1:
+        size = "x".join(map(str, codes.shape[-2:]))
+        raise ValueError(
+            f"on this processor oneDNN miscounts results that are one pixel wide, of images {size}:"
+            " load the artifact for `simulate`, or give it wider images"
+        )
+    return codes
+
+
 def add_outer(product: Tensor, outer: Tensor) -> Tensor:
     """Add ``outer [out]`` times the last number of ``product [..., out + 1]`` to the others."""
     return torch.addcmul(product[..., :-1], product[..., -1:], outer)

@@ -2,11 +2,13 @@
 
 ``_weight_int8pack_mm`` reads past its rows where their length is no multiple of 16, and oneDNN's
 convolution gives what happens to be in memory for a window with nothing but padding (torch 2.13).
+More of that kind, on some processors: ``compat.onednn_defects``.
 """
 
 from collections.abc import Callable, Mapping
 
 from qcompile.capture.node_meta import facts
+from qcompile.compat.onednn_defects import miscounts_one_column, miscounts_zero_points_in_groups
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer, StaticInput
 from qcompile.emit.lower.product import axis_to_double, has_nine_bits, product_of
 from qcompile.emit.lower.weight_only import GROUPS, MOST_CODES
@@ -21,6 +23,7 @@ COMPUTED_BIAS = "codes around zero do not fit 8 bits, and the graph computes its
 WIDEST = 255
 """Size of a code around its zero point."""
 LARGEST = (1 << 31) - 1
+HERE = "on this processor"
 Check = Callable[[Layer], str | None]
 
 
@@ -44,7 +47,23 @@ def _qconv(layer: Layer) -> str | None:
     doubled = axis_to_double(layer.conv, (height, width))
     if doubled is None and has_nine_bits(layer.weight):
         return "codes around zero do not fit 8 bits, and its rows are dilated in groups"
+    if _has_zero_point_in_groups(layer, layer.quantizer, layer.conv):
+        return f"{HERE} oneDNN miscounts the zero point of images that are padded, in groups"
+    if _has_one_column(layer, layer.conv, width) and miscounts_one_column():
+        return f"{HERE} oneDNN miscounts strided results that are one pixel wide"
     return _sums(layer, layer.quantizer.top)
+
+
+def _has_zero_point_in_groups(layer: Layer, grid: StaticInput, conv: ConvShape) -> bool:
+    outputs, inputs = layer.weight.codes.shape[:2]
+    is_plain = conv.groups == 1 or inputs == 1 == outputs // conv.groups
+    needs = not is_plain and grid.zero_point != 0 and any(conv.padding)
+    return needs and miscounts_zero_points_in_groups()
+
+
+def _has_one_column(layer: Layer, conv: ConvShape, width: int) -> bool:
+    shape = facts(layer.node).shape or (0, 0)
+    return conv.stride[1] > 1 and width > 1 and shape[-1] == 1 and shape[-2] != 1
 
 
 def _sees_padding_alone(conv: ConvShape, kernel: tuple[int, int]) -> bool:
