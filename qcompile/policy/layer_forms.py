@@ -9,7 +9,8 @@ def layer_form(site: SitePlan) -> LayerForm:
     weight = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
     acts = tuple(_tensor(tensor.spec) for tensor in site.tensors if tensor.slot != "weight")
     if weight is None:
-        return LayerForm(site.kind, None, acts)
+        is_code_sum = site.kind == "add" and len(acts) == 1
+        return LayerForm("add_codes" if is_code_sum else site.kind, None, acts)
     inputs, outputs = _features(site, weight)
     return LayerForm(_operation(site, weight), _tensor(weight.spec), acts, inputs, outputs)
 

@@ -7,8 +7,8 @@ from math import log10
 
 from qcompile.diagnostics.frozen import frozen
 from qcompile.diagnostics.quantities import human_bytes, several
-from qcompile.policy.core import Plan, SitePlan, TensorPlan
-from qcompile.report.plan_rows import slot_text
+from qcompile.policy.core import Plan, SitePlan
+from qcompile.report.plan_rows import operands_text, slot_text
 from qcompile.report.run_report import ReconstructionReport, RunReport, SiteReport
 
 HEADINGS = (
@@ -108,17 +108,16 @@ def _one_line(text: str) -> str:
 def _site_row(
     site: SitePlan, unit: str, told: Mapping[str, SiteReport], remarks: tuple[str, ...]
 ) -> LayerRow:
-    slots = {tensor.slot: tensor for tensor in reversed(site.tensors)}
-    weight, found = slots.get("weight"), told.get(site.key)
     own = [one for one in site.tensors if one.slot == "weight"]
+    weight, found = own[0] if own else None, told.get(site.key)
     inner = site.key != unit
     return LayerRow(
         key=site.key,
         name=site.key.removeprefix(f"{unit}.") if inner else site.key,
         is_inner=inner,
         scheme=site.scheme or "skip",
-        weight=_slot(weight),
-        act=_slot(slots.get("act")),
+        weight="float" if weight is None else slot_text(weight.spec),
+        act=operands_text(site, lambda one: slot_text(one.spec)),
         bits=None if weight is None else weight.spec.bits,
         bytes_before=sum(one.bytes_before for one in own),
         bytes_after=sum(one.bytes_after for one in site.tensors),
@@ -126,10 +125,6 @@ def _site_row(
         output_error=None if found is None else found.output_error,
         remarks=(*(() if found is None else _fitted(found)), *remarks),
     )
-
-
-def _slot(tensor: TensorPlan | None) -> str:
-    return "float" if tensor is None else slot_text(tensor.spec)
 
 
 def _fitted(site: SiteReport) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The rows of a plan and the lines that sum it up, before they are laid out."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 
 from qcompile.diagnostics.quantities import duration, human_bytes, human_count, several
@@ -210,6 +210,13 @@ def slot_text(spec: QuantSlot) -> str:
     return f"{spec.format}{symmetry} {spec.granularity}{dynamic}{clipped}"
 
 
+def operands_text(site: SitePlan, told: Callable[[TensorPlan], str]) -> str:
+    """The first operand, and the others where they are something else."""
+    first = next((told(one) for one in site.tensors if one.slot == "act"), "float")
+    others = (told(one) for one in site.tensors if one.slot == "act2")
+    return ", ".join(dict.fromkeys((first, *others)))
+
+
 def observer_text(observer: Observer) -> str:
     match observer:
         case Clip(share=number) | Percentile(q=number):
@@ -243,15 +250,15 @@ def _unit_rows(
 def _site_row(
     site: SitePlan, shown: str, size: str, work: Mapping[str, SiteCompute]
 ) -> tuple[str, ...]:
-    by_slot = {tensor.slot: _tensor_text(tensor) for tensor in reversed(site.tensors)}
+    weight = next((_tensor_text(one) for one in site.tensors if one.slot == "weight"), "float")
     patches = sorted({ref.line for t in site.tensors for ref in t.patched_by})
     decided = str(site.decided_by) + "".join(f", {line}" for line in patches)
     done = work.get(site.key)
     return (
         shown,
         site.scheme or "skip",
-        by_slot.get("weight", "float"),
-        by_slot.get("act", "float"),
+        weight,
+        operands_text(site, _tensor_text),
         size,
         "" if done is None else human_count(done.macs),
         "" if done is None else human_count(done.bops_after),

@@ -17,6 +17,7 @@ Need: TypeAlias = Literal["onednn", "vnni", "avx2", "cuda", "cuda_int8", "cuda_f
 Kernel: TypeAlias = Literal[
     "reference",
     "onednn_qconv",
+    "onednn_sum",
     "onednn_qlinear",
     "onednn_qlinear_dynamic",
     "int4_weight_only",

@@ -37,6 +37,11 @@ def test_operands_of_an_addition_on_two_grids():
     assert found.primary.span.text == "act2 uint4"
 
 
+def test_codes_that_are_added_to_floats_need_no_common_grid():
+    rules = ('use half for "blocks.0.add"', 'use a4 for "blocks.1.add"')
+    assert not of_code(Code.ADD_GRIDS, findings(ResidualNet(), IMAGE, *rules))
+
+
 def test_two_additions_of_one_value_are_tied():
     def program(m, x):
         first = m.a(x)

@@ -47,11 +47,15 @@ RECIPE = """qrecipe 1
 scheme s {{
   {scheme}
 }}
-policy main {{
+{shortcut}policy main {{
   use s for conv or linear
-}}
+{use}}}
 {calibrate}
 tune rtn
+"""
+SHORTCUT = """scheme shortcut {{
+  {slot} uint8 asymmetric per_tensor
+}}
 """
 CALIBRATE = """calibrate {{
   data = "given.as:tensor"
@@ -128,7 +132,12 @@ def quantized(model: BenchModel, net: nn.Module, target: str, artifact: Path) ->
     """Write ``net`` in the scheme of the target; give what simulates it."""
     scheme = SCHEMES[target]
     calibrate = CALIBRATE.format(samples=SAMPLES) if "act" in scheme else ""
-    text = RECIPE.format(scheme=scheme.replace("; ", "\n  "), calibrate=calibrate)
+    text = RECIPE.format(
+        scheme=scheme.replace("; ", "\n  "),
+        shortcut=SHORTCUT.format(slot=model.shortcut) if model.shortcut else "",
+        use="  use shortcut for add\n" if model.shortcut else "",
+        calibrate=calibrate,
+    )
     recipe = check_source(Source("kernels.qrecipe", text)).recipe
     assert recipe is not None
     data = model.batch(SAMPLES) if calibrate else None

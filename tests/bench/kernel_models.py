@@ -80,6 +80,8 @@ class BenchModel:
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     """Of one sample."""
+    shortcut: str = ""
+    """The slot of an addition that is put into codes: that of the operand from further back."""
 
     def batch(self, rows: int, seed: int = SEED) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -96,8 +98,11 @@ def _resnet20() -> nn.Module:
 
 MODELS: dict[str, BenchModel] = {
     "ResNet-20": BenchModel(_resnet20, (1, 28, 28)),
+    "ResNet-20, 8-bit shortcuts": BenchModel(_resnet20, (1, 28, 28), "act2"),
     "ResNet-18 shape": BenchModel(resnet18, (3, 224, 224)),
+    "ResNet-18 shape, 8-bit shortcuts": BenchModel(resnet18, (3, 224, 224), "act2"),
     "EfficientNet-Lite0": BenchModel(efficientnet, (3, 112, 112)),
+    "EfficientNet-Lite0, 8-bit shortcuts": BenchModel(efficientnet, (3, 112, 112), "act2"),
     "ViT-S/14": BenchModel(vit, (3, 98, 98)),
     "linear 2048x2048": BenchModel(linear, (2048,)),
     "SmolLM2 layer": BenchModel(decoder_products, (576,)),

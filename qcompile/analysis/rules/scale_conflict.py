@@ -68,7 +68,7 @@ def _classes(context: Context) -> Iterator[tuple[dict[fx.Node, list[Demand]], Ti
 
 
 def _demands(context: Context) -> dict[fx.Node, list[Demand]]:
-    """By operand, of the joins with at least one operand in low precision."""
+    """By operand, of the joins of codes: a sum of codes and floats has a scale for the codes."""
     nodes = context.structure.nodes
     of_site: dict[str, list[tuple[fx.Node, Demand]]] = defaultdict(list)
     for site, decision, slot, operand in context.operands():
@@ -78,7 +78,9 @@ def _demands(context: Context) -> dict[fx.Node, list[Demand]]:
             of_site[site.key].append((nodes[operand], demand))
     found: dict[fx.Node, list[Demand]] = defaultdict(list)
     for operands in of_site.values():
-        if any(demand.spec is not None for _, demand in operands):
+        is_quantized = [demand.spec is not None for _, demand in operands]
+        is_sum = operands[0][1].site.kind is Kind.ADD
+        if all(is_quantized) or (any(is_quantized) and not is_sum):
             for value, demand in operands:
                 found[value].append(demand)
     return found

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from qcompile.compat.quantize_to_bytes import quantize_to_floats
+from qcompile.emit.lower.code_sums import make_code_sums
 from qcompile.emit.lower.counterpart import Counterpart, set_counterpart
 from qcompile.emit.lower.exact_kernels import (
     LARGEST,
@@ -33,7 +34,7 @@ def simulation(reference: fx.GraphModule) -> fx.GraphModule:
 
 
 def make_exact(rewriting: Rewriting) -> None:
-    """Replace every integer layer that is left in the graph."""
+    """Replace every integer layer, and sum of images and codes, that is left in the graph."""
     lowering = _ExactLowering(rewriting)
     for node in list(rewriting.graph.nodes):
         if not is_quantized(node):
@@ -45,6 +46,7 @@ def make_exact(rewriting: Rewriting) -> None:
             lowering.dynamic(layer, layer.quantizer)
         else:
             lowering.static(layer)
+    make_code_sums(rewriting, quantize_to_floats)
 
 
 def is_integer(layer: Layer) -> bool:

@@ -5,7 +5,7 @@ quantizer that reads the result. A node is taken over only where nothing else re
 """
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import cast
 
@@ -14,16 +14,15 @@ from torch import Tensor, fx
 
 from qcompile.capture.node_meta import facts
 from qcompile.compat.quantize_to_bytes import BYTE
+from qcompile.emit.lower.code_sums import add_codes
 from qcompile.emit.lower.kernels import quantize
 from qcompile.emit.lower.layer import Layer, StaticInput
-from qcompile.emit.lower.overwriting import may_be_overwritten
+from qcompile.emit.lower.overwriting import codes_may_be_overwritten, may_be_overwritten
+from qcompile.emit.lower.sums import is_written_over, terms_of_sum
 from qcompile.emit.lower.unary import Unary, unary_of
 
 PRODUCTS: tuple[object, ...] = (operator.mul, operator.imul, torch.mul)
 PRODUCT_METHODS = frozenset({"mul", "mul_"})
-SUMS: tuple[object, ...] = (operator.add, operator.iadd, torch.add)
-SUM_METHODS = frozenset({"add", "add_"})
-IN_PLACE: tuple[object, ...] = (operator.iadd, "add_")
 BEHIND_SUMS = frozenset({"relu"})
 """All that oneDNN's products with a sum take (torch 2.13); others are errors when they run."""
 
@@ -38,6 +37,8 @@ class Fusion:
     """``[out]``: the product is multiplied by it."""
     other: fx.Node | None = None
     """Added to the product."""
+    code_sum: fx.Node | None = None
+    """``other`` is codes, which this node adds; then the result is codes, too, written over it."""
     in_place: bool = False
     """The sum is written over it: all that oneDNN's convolution can do."""
     unary: Unary | None = None
@@ -59,9 +60,13 @@ def fusion(module: fx.GraphModule, layer: Layer, *, gain_alone: bool = False) ->
     _take_gain(module, found)
     if gain_alone:
         return found
+    with_codes = _with_code_sum(module, found)
+    if with_codes is not None:
+        return with_codes
     _take_sum(module, found)
     _take_unary(module, found)
-    _take_codes(found)
+    if found.other is None:  # oneDNN wants what is added in the type of the result
+        _take_codes(found)
     return found
 
 
@@ -91,20 +96,35 @@ def _take_gain(module: fx.GraphModule, found: Fusion) -> None:
 
 def _take_sum(module: fx.GraphModule, found: Fusion) -> None:
     reader = _only_reader(found.last)
-    if reader is None or len(reader.args) != 2 or reader.kwargs:
+    terms = None if reader is None else terms_of_sum(reader)
+    if reader is None or terms is None:
         return
-    known = reader.target in SUM_METHODS if reader.op == "call_method" else reader.target in SUMS
-    other = next((arg for arg in reader.args if arg is not found.last), None)
-    if not known or not isinstance(other, fx.Node):
+    other = next((term for term in terms if term is not found.last), None)
+    if other is None or is_written_over(reader, other):  # others may read it
         return
-    if reader.target in IN_PLACE and reader.args[0] is not found.last:
-        return  # it would write to the other tensor, which others may read
     if not _same_form(found.last, other):
         return
     is_conv = found.layer.conv is not None
     in_place = may_be_overwritten(module, other, reader, is_conv)
     if in_place or not is_conv:
         found.other, found.in_place, found.last = other, in_place, reader
+
+
+def _with_code_sum(module: fx.GraphModule, before: Fusion) -> Fusion | None:
+    """A shortcut of codes, where the sum becomes codes: one kernel does all of it, or none."""
+    reader = _only_reader(before.last)
+    if reader is None or reader.target is not add_codes or before.layer.conv is None:
+        return None
+    product, codes, *_ = reader.args
+    if product is not before.last or not isinstance(codes, fx.Node):
+        return None
+    if codes is before.layer.node.args[0]:
+        return None  # it would write over what it still reads
+    found = replace(before, last=reader, other=codes, code_sum=reader, in_place=True)
+    _take_unary(module, found)
+    _take_codes(found)
+    may_write = codes_may_be_overwritten(module, codes, reader)
+    return found if found.codes is not None and may_write else None
 
 
 def _same_form(mine: fx.Node, other: fx.Node) -> bool:
@@ -123,9 +143,8 @@ def _take_unary(module: fx.GraphModule, found: Fusion) -> None:
 
 
 def _take_codes(found: Fusion) -> None:
-    """Not behind a sum: oneDNN wants the tensor that is added in the type of the result."""
     reader = _only_reader(found.last)
-    if reader is None or reader.target is not quantize or found.other is not None:
+    if reader is None or reader.target is not quantize:
         return
     _, scale, zero_point, top, _ = reader.args
     assert isinstance(scale, float)

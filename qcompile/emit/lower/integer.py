@@ -10,7 +10,8 @@ from torch.fx.node import Argument
 from qcompile.capture.node_meta import facts
 from qcompile.compat.onednn_defects import miscounts_one_column
 from qcompile.compat.onednn_operations import OneDnn
-from qcompile.emit.lower.counterpart import Counterpart, set_counterpart
+from qcompile.emit.lower.code_sums import make_code_sums
+from qcompile.emit.lower.counterpart import Counterpart, counterpart, set_counterpart
 from qcompile.emit.lower.fusion import Fusion, fusion
 from qcompile.emit.lower.kernels import (
     add_outer,
@@ -38,10 +39,13 @@ class IntegerLowering:
     def static(self, layers: list[Layer]) -> dict[str, tuple[str, ...]]:
         """Replace the layers, in the order of the graph; give what each took over, by node.
 
+        So are the sums with codes that they took over, each of which took over nothing.
+
         All quantizers are made before the first product, which looks for the one behind it.
         """
         for layer in layers:
             self._quantize_input(layer)
+        make_code_sums(self.rewriting, quantize, True)
         for layer in layers:
             self._quantize_earlier(layer)
         taken: dict[str, tuple[str, ...]] = {}
@@ -49,6 +53,8 @@ class IntegerLowering:
             product = product_of(layer)
             found = fusion(self.rewriting.module, layer, gain_alone=product.offset is not None)
             taken[layer.node.name] = found.names
+            if found.code_sum is not None:
+                taken[_of_reference(found.code_sum)] = ()
             self._emit(found, product)
         return taken
 
@@ -163,7 +169,10 @@ class IntegerLowering:
         shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
         if found.other is None:
             return self.rewriting.call(self.onednn.conv2d, *operands, bias, *shape, *result, *unary)
-        added = (1.0, 0, "sum", 1.0)
+        grid: tuple[Argument, ...] = (1.0, 0)
+        if found.code_sum is not None:
+            grid = found.code_sum.args[2:]
+        added = (*grid, "sum", 1.0)
         return self.rewriting.call(
             *(self.onednn.conv2d_add, *operands, found.other, bias, *shape, *result),
             *(*added, *unary),
@@ -208,6 +217,13 @@ def _result(found: Fusion) -> tuple[float, int, torch.dtype]:
     if found.codes is None:
         return 1.0, 0, torch.float32
     return found.codes.scale, found.codes.zero_point, torch.uint8
+
+
+def _of_reference(node: fx.Node) -> str:
+    """The node that ``node`` stands for."""
+    pair = counterpart(node)
+    assert pair is not None, "the lowering has put it there"
+    return pair.node
 
 
 def _unary(found: Fusion) -> tuple[str, list[float], str]:

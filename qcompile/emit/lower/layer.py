@@ -100,7 +100,7 @@ def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | str:
         conv = _conv_shape(node, weight.codes.shape[2:])
         if conv is None:
             return "its padding is not the same on both sides"
-    source, quantizer = _input(module, x)
+    source, quantizer = quantizer_of(module, x)
     return Layer(node, source, quantizer, weight, weight_node, bias, conv)
 
 
@@ -147,7 +147,10 @@ def _pair(value: Argument) -> Ints:
     return (value, value) if isinstance(value, int) else tuple(cast("list[int]", value))
 
 
-def _input(module: fx.GraphModule, x: fx.Node) -> tuple[fx.Node, StaticInput | DynamicInput | None]:
+def quantizer_of(
+    module: fx.GraphModule, x: fx.Node
+) -> tuple[fx.Node, StaticInput | DynamicInput | None]:
+    """What ``x`` is before one range for the whole of it, or one found at run time, and that."""
     if x.target is fake_quantize and x.args[5] is None:
         source, scale, zero_point, qmin, qmax, _ = x.args
         low, high = cast("int", qmin), cast("int", qmax)

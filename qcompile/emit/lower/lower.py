@@ -31,6 +31,8 @@ from qcompile.targets.report import LoweredLayer, LoweringReport
 from qcompile.targets.target import Answer, Kernel, Target
 
 Served = dict[str, tuple[Kernel, Layer | Fp8Layer]]
+SUM: Kernel = "onednn_sum"
+NO_SUM = "no convolution that writes codes of 8 bits can write them over what it adds"
 
 
 def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering | list[Diagnostic]:
@@ -63,7 +65,7 @@ def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, d
     reasons: dict[str, str] = {}
     for node in rewriting.graph.nodes:
         answer = answers.get(node.name)
-        if answer is None or answer.kernel is None or answer.kernel == "reference":
+        if answer is None or answer.kernel in (None, "reference", SUM):
             continue
         is_fp8 = answer.kernel == "scaled_mm"
         found = (fp8_layer_of if is_fp8 else layer_of)(rewriting.module, node)
@@ -78,7 +80,7 @@ def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, d
 def _replace(
     rewriting: Rewriting, served: Served, target: Target, device: torch.device
 ) -> dict[str, tuple[str, ...]]:
-    """Give what each layer took over, by node."""
+    """Give what each layer took over, by node, and nothing for each sum that one took over."""
     static: list[Layer] = []
     dynamic: list[Layer] = []
     taken: dict[str, tuple[str, ...]] = {}
@@ -137,6 +139,8 @@ def _lowered(
     reasons: dict[str, str],
     fused: dict[str, tuple[str, ...]],
 ) -> LoweredLayer:
-    if site.node in served or answer.kernel == "reference":
+    if answer.kernel == SUM and site.node not in fused:
+        return LoweredLayer(site.key, because=NO_SUM)
+    if site.node in served or answer.kernel in ("reference", SUM):
         return LoweredLayer(site.key, answer.kernel, fused.get(site.node, ()))
     return LoweredLayer(site.key, because=reasons.get(site.node, answer.because))

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from qcompile.capture.memory import makes_memory
 from qcompile.compat.onednn_operations import onednn
-from qcompile.emit.lower.kernels import with_rows_of
+from qcompile.emit.lower.kernels import max_pool_codes, quantize, with_rows_of
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -27,6 +27,16 @@ def may_be_overwritten(
     results = (names.conv2d, names.conv2d_add) if is_conv else linear
     is_own = other.target in results or (is_conv and _is_pool(module, other))
     return is_own and not _is_read_behind(module, other, reader)
+
+
+def codes_may_be_overwritten(module: fx.GraphModule, codes: fx.Node, reader: fx.Node) -> bool:
+    """The same of the codes of images, which these operations put into memory of their own."""
+    names = onednn()
+    assert names is not None
+    is_own = codes.target in (names.conv2d, names.conv2d_add, quantize) or (
+        codes.target is max_pool_codes and codes.args[1] != (1, 1)
+    )
+    return is_own and not _is_read_behind(module, codes, reader)
 
 
 def _is_read_behind(module: fx.GraphModule, node: fx.Node, reader: fx.Node) -> bool:

@@ -57,7 +57,7 @@ class Rewriting:
         """The call that is there already, unless somebody may write to ``source`` in between."""
         made = self.call(function, source, *rest)
         for reader in source.users:
-            if reader is made or reader.target is not function or reader.args != made.args:
+            if reader.target is not function or reader.args != made.args or not reader < made:
                 continue
             if not may_be_written(self.module, source, reader, made):
                 self.graph.erase_node(made)
