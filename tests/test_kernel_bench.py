@@ -13,7 +13,7 @@ from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.diagnostics.source import Source
 from qcompile.driver.front import check_source
 from tests.bench.kernel_ceiling import products
-from tests.bench.kernel_cell import CALIBRATE, RECIPE, SCHEMES, _Macs, _row, medians
+from tests.bench.kernel_cell import SCHEMES, _Macs, _row, medians, recipe_text
 from tests.bench.kernel_models import resnet18
 from tests.bench.kernel_shares import KINDS, kind_of
 from tests.bench.kernels import COLUMNS, IMAGES, cells, table
@@ -68,9 +68,7 @@ class Residual(nn.Module):
 @pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 def test_the_ceiling_is_made_of_every_integer_product_and_of_nothing_else(tmp_path):
     x = torch.randn(4, 4, 6, 6, generator=torch.Generator().manual_seed(1))
-    scheme = SCHEMES["x86-int8"].replace("; ", "\n  ")
-    text = RECIPE.format(scheme=scheme, calibrate=CALIBRATE.format(samples=4))
-    recipe = check_source(Source("r.qrecipe", text)).recipe
+    recipe = check_source(Source("r.qrecipe", recipe_text(SCHEMES["x86-int8"], 4))).recipe
     bound = qcompile.bind(recipe, Residual().eval(), (x,))
     qcompile.run(qcompile.plan(bound, x), tmp_path / "a", bound=bound, data=x)
     model = qcompile.load(tmp_path / "a", target="x86-int8")

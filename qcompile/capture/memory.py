@@ -15,7 +15,7 @@ from qcompile.compat.submodules import module_at
 
 OWN = "qcompile."
 """Functions of ours give memory of their own."""
-MAY_BE_VIEWS = frozenset({"einsum", "with_rows_of", "more_columns_than_one"})
+MAY_BE_VIEWS = frozenset({"einsum", "with_rows_of", "more_columns_than_one", "max_pool_codes"})
 """But these: a transposition may be written as a product, and what is only looked at stays."""
 FRESH = frozenset(
     {

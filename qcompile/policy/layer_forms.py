@@ -2,15 +2,15 @@
 
 from qcompile.policy.core import SitePlan, TensorPlan
 from qcompile.policy.scheme import PerGroup, PerToken, QuantSlot
-from qcompile.targets.layer_form import LayerForm, TensorForm
+from qcompile.targets.layer_form import ADD, ADD_CODES, LayerForm, TensorForm
 
 
 def layer_form(site: SitePlan) -> LayerForm:
     weight = next((tensor for tensor in site.tensors if tensor.slot == "weight"), None)
     acts = tuple(_tensor(tensor.spec) for tensor in site.tensors if tensor.slot != "weight")
     if weight is None:
-        is_code_sum = site.kind == "add" and len(acts) == 1
-        return LayerForm("add_codes" if is_code_sum else site.kind, None, acts)
+        is_code_sum = site.kind == ADD and len(acts) == 1
+        return LayerForm(ADD_CODES if is_code_sum else site.kind, None, acts)
     inputs, outputs = _features(site, weight)
     return LayerForm(_operation(site, weight), _tensor(weight.spec), acts, inputs, outputs)
 

@@ -21,6 +21,10 @@ class TensorForm:
         return f"{self.format}{symmetry} {self.granularity}{size}{dynamic}"
 
 
+ADD, ADD_CODES = "add", "add_codes"
+"""An addition of which all operands are quantized, and one with the others in float."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerForm:
     """``weight`` is ``None`` and ``acts`` empty where they stay in float."""
@@ -34,6 +38,8 @@ class LayerForm:
     outputs: int | None = None
 
     def __str__(self) -> str:
+        if self.op == ADD_CODES:
+            return f"{ADD} of floats and {', '.join(map(str, self.acts))}"
         weight = "float" if self.weight is None else str(self.weight)
         acts = ", ".join(map(str, self.acts)) or "float"
         return f"{self.op} with weight {weight}, act {acts}"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qcompile.targets.layer_form import LayerForm, TensorForm
+from qcompile.targets.layer_form import ADD, ADD_CODES, LayerForm, TensorForm
 
 TARGET_FORMAT_VERSION = "1.0"
 
@@ -84,12 +84,16 @@ class Support(_Data):
 
     def covers(self, layer: LayerForm) -> bool:
         return (
-            ("*" in self.ops or layer.op in self.ops)
+            self._names(layer.op)
             and _takes(self.weight, () if layer.weight is None else (layer.weight,))
             and _takes(self.act, layer.acts)
             and (layer.inputs or 0) % self.inputs_multiple_of == 0
             and (layer.outputs or 0) % self.outputs_multiple_of == 0
         )
+
+    def _names(self, op: str) -> bool:
+        """A row for additions is for those of codes and floats as well."""
+        return bool({"*", op} & set(self.ops)) or (op == ADD_CODES and ADD in self.ops)
 
     def __str__(self) -> str:
         multiples = [

@@ -128,19 +128,21 @@ def _cell(request: Request) -> list[dict[str, Json]]:
     return rows
 
 
+def recipe_text(scheme: str, samples: int, shortcut: str = "") -> str:
+    return RECIPE.format(
+        scheme=scheme.replace("; ", "\n  "),
+        shortcut=SHORTCUT.format(slot=shortcut) if shortcut else "",
+        use="  use shortcut for add\n" if shortcut else "",
+        calibrate=CALIBRATE.format(samples=samples) if "act" in scheme else "",
+    )
+
+
 def quantized(model: BenchModel, net: nn.Module, target: str, artifact: Path) -> fx.GraphModule:
     """Write ``net`` in the scheme of the target; give what simulates it."""
-    scheme = SCHEMES[target]
-    calibrate = CALIBRATE.format(samples=SAMPLES) if "act" in scheme else ""
-    text = RECIPE.format(
-        scheme=scheme.replace("; ", "\n  "),
-        shortcut=SHORTCUT.format(slot=model.shortcut) if model.shortcut else "",
-        use="  use shortcut for add\n" if model.shortcut else "",
-        calibrate=calibrate,
-    )
+    text = recipe_text(SCHEMES[target], SAMPLES, model.shortcut)
     recipe = check_source(Source("kernels.qrecipe", text)).recipe
     assert recipe is not None
-    data = model.batch(SAMPLES) if calibrate else None
+    data = model.batch(SAMPLES) if recipe.calibration is not None else None
     bound = qcompile.bind(recipe, net, (model.batch(2),))
     return qcompile.run(qcompile.plan(bound, data), artifact, bound=bound, data=data)
 

@@ -24,7 +24,12 @@ RUNS = 15
 IMAGES, ROWS = (1, 8, 32), (1, 32, 128)
 PEER_IMAGES = (8,)
 PRODUCTS = ("linear 2048x2048", "SmolLM2 layer")
-VISION = ("ResNet-20", "ResNet-18 shape", "EfficientNet-Lite0", "ViT-S/14")
+CODES = "8-bit shortcuts"
+VISION = (
+    *("ResNet-18 shape", f"ResNet-18 shape, {CODES}"),
+    *("EfficientNet-Lite0", f"EfficientNet-Lite0, {CODES}"),
+    *("ViT-S/14", "ResNet-20", f"ResNet-20, {CODES}"),
+)
 WEIGHT_ONLY = ("cpu-int4", "cpu-int8-weight-only")
 SOURCES = (
     *("qcompile/compat", "qcompile/emit", "qcompile/quant", "qcompile/targets"),

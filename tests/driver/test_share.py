@@ -135,11 +135,13 @@ def test_what_cannot_share_is_refused_with_the_reason(project, recipe, reason):
     assert reason in caught.value.diagnostics[0].message
 
 
-@pytest.mark.parametrize("line", ["act2 uint4", "act2 float"])
-def test_operands_of_an_addition_in_two_formats_are_refused_before_they_could_share(project, line):
+@pytest.mark.parametrize(("line", "code"), [("act2 uint4", "QR503"), ("act2 float", "QR312")])
+def test_operands_of_an_addition_in_two_formats_are_refused_before_they_could_share(
+    project, line, code
+):
     with pytest.raises(CompileError) as caught:
         plan_recipe(project(SHARED.replace("  act uint8", f"  {line}\n  act uint8")))
-    assert {d.code.number for d in caught.value.diagnostics} == {"QR503"}
+    assert {d.code.number for d in caught.value.diagnostics} == {code}
 
 
 def test_a_share_that_selects_nothing_is_refused_like_any_rule(project):

@@ -1,5 +1,7 @@
 """Shortcuts in codes: one operand of an addition on a grid, from the recipe to the kernels."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import nn
@@ -205,6 +207,31 @@ def test_codes_that_are_read_again_are_not_written_over(tmp_path):
     assert same(simulation, module)
 
 
+class Crossing(nn.Module):
+    """Another layer reads the shortcut in front of the sum, and is done behind it."""
+
+    def __init__(self, is_sum):
+        super().__init__()
+        self.stem, self.before = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.a, self.b = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.last, self.end = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.is_sum = is_sum
+
+    def forward(self, x):
+        y = torch.relu(self.stem(x))
+        b = self.b(self.before(y))
+        a = self.a(y)
+        z = self.last(torch.relu(b + y))
+        return self.end(torch.relu(a + z if self.is_sum else a)) + z
+
+
+@needs_vnni
+@pytest.mark.parametrize("is_sum", [True, False])
+def test_what_is_read_by_a_layer_that_ends_later_is_not_written_over(tmp_path, is_sum):
+    simulation, module, _ = made_of(Crossing(is_sum), tmp_path)
+    assert same(simulation, module)
+
+
 @needs_vnni
 @pytest.mark.parametrize(
     ("slots", "count"),
@@ -246,11 +273,19 @@ def test_a_quantized_first_operand_is_a_shortcut_as_well(tmp_path):
     assert same(simulation, module)
 
 
-def test_the_sum_is_rounded_once():
-    """As a fused multiplication rounds it; twice would be another number."""
-    x = torch.tensor([1.0, 16777216.0, 0.1])
-    codes = torch.tensor([3, 10, 255], dtype=torch.uint8)
-    scale = 0.1000000014901161  # of float32
-    exact = [v + (c - 2) * scale for v, c in zip(x.tolist(), codes.tolist(), strict=True)]
-    assert torch.equal(add_codes(x, codes, scale, 2), torch.tensor(exact, dtype=torch.float32))
-    assert torch.equal(add_codes(x, codes.float(), scale, 2), add_codes(x, codes, scale, 2))
+def test_the_sum_is_the_nearest_number_to_the_exact_one():
+    """As a fused multiplication rounds it; with a product rounded first it is the next one."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(400, generator=generator)
+    codes = torch.randint(0, 256, (400,), generator=generator, dtype=torch.uint8)
+    scale, zero_point = torch.tensor(0.037).item(), 91
+    made = add_codes(x, codes, scale, zero_point)
+    rows = zip(x.tolist(), codes.tolist(), made, strict=True)
+    for one, code, sum_ in rows:
+        exact = Fraction(one) + (code - zero_point) * Fraction(scale)
+        around = (torch.nextafter(sum_, torch.tensor(end)) for end in (-torch.inf, torch.inf))
+        off = abs(Fraction(sum_.item()) - exact)
+        assert all(off <= abs(Fraction(other.item()) - exact) for other in around)
+    twice = x + (codes.float() - zero_point) * scale
+    assert not torch.equal(made, twice)
+    assert torch.equal(made, add_codes(x, codes.float(), scale, zero_point))

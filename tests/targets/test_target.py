@@ -58,6 +58,8 @@ def test_the_published_schema_is_that_of_the_program():
         ("x86-int8", linear(W8), None),
         ("x86-int8", LayerForm("conv1d", W8, (A8,)), None),
         ("x86-int8", LayerForm("add", None, (A8, A8)), None),
+        ("x86-int8", LayerForm("add_codes", None, (A8,)), "onednn_sum"),
+        ("x86-int8", LayerForm("add_codes", None, (PER_TOKEN,)), None),
         ("cpu-int4", linear(W4G), "int4_weight_only"),
         ("cpu-int4", linear(W4G, A8), None),
         ("cpu-int4", linear(W4G, outputs=24), None),
@@ -111,6 +113,20 @@ def test_a_file_of_the_users_own_is_a_target(tmp_path):
     assert found.answer(LayerForm("embedding", W8)).because == "no table lookup"
     assert found.answer(linear(W8)).outcome == "float"
     assert found.answer(LayerForm("conv2d", W8)).outcome == "refuse"
+
+
+def test_a_row_for_additions_is_for_those_of_codes_and_floats_as_well(tmp_path):
+    rows = (row(ops=["add"], because="no addition"), row(ops=["*"], outcome="float"))
+    (tmp_path / "b.json").write_text(json.dumps(document(*rows)))
+    found = find_target("b.json", tmp_path)
+    assert isinstance(found, Target)
+    for form in (LayerForm("add", None, (A8, A8)), LayerForm("add_codes", None, (A8,))):
+        assert found.answer(form).because == "no addition"
+
+
+def test_an_addition_of_codes_and_floats_is_named_in_words():
+    answer = target("x86-int8").answer(LayerForm("add_codes", None, (PER_TOKEN,)))
+    assert answer.because.startswith("no kernel takes add of floats and int8")
 
 
 @pytest.mark.parametrize(

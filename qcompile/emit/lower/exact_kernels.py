@@ -56,6 +56,8 @@ def exact_conv2d(
     """The same for images, without the last."""
 
     def multiply(x: Tensor, w: Tensor) -> Tensor:
+        if x.shape[CHANNELS] == 1:  # of which torch cannot tell the layout, and oneDNN is misled
+            x = x.clone(memory_format=torch.contiguous_format)
         made = functional.conv2d(x, w, None, stride, padding, dilation, groups)
         return made.round_()  # an algorithm that transforms images gives numbers next to whole ones
 

@@ -5,6 +5,7 @@ quantizer that reads the result. A node is taken over only where nothing else re
 """
 
 import operator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import cast
@@ -33,6 +34,8 @@ class Fusion:
 
     layer: Layer
     last: fx.Node
+    place: fx.Node
+    """Where the kernel runs: no earlier than what is added, no later than it has to."""
     gain: Tensor | None = None
     """``[out]``: the product is multiplied by it."""
     other: fx.Node | None = None
@@ -54,16 +57,25 @@ class Fusion:
         return (*scaled, *added, *unary, *(("quantize",) if self.codes is not None else ()))
 
 
-def fusion(module: fx.GraphModule, layer: Layer, *, gain_alone: bool = False) -> Fusion:
-    """With ``gain_alone`` nothing else is taken over: a gain goes into factor and bias."""
-    found = Fusion(layer, layer.node)
+def fusion(
+    module: fx.GraphModule,
+    layer: Layer,
+    pending: Collection[fx.Node] = (),
+    *,
+    gain_alone: bool = False,
+) -> Fusion:
+    """With ``gain_alone`` nothing else is taken over: a gain goes into factor and bias.
+
+    ``pending`` are the products that have no kernel yet, this one included: a sum may move them.
+    """
+    found = Fusion(layer, layer.node, layer.node)
     _take_gain(module, found)
     if gain_alone:
         return found
-    with_codes = _with_code_sum(module, found)
+    with_codes = _with_code_sum(module, found, pending)
     if with_codes is not None:
         return with_codes
-    _take_sum(module, found)
+    _take_sum(module, found, pending)
     _take_unary(module, found)
     if found.other is None:  # oneDNN wants what is added in the type of the result
         _take_codes(found)
@@ -94,7 +106,7 @@ def _take_gain(module: fx.GraphModule, found: Fusion) -> None:
         found.gain, found.last = values.detach().reshape(-1), reader
 
 
-def _take_sum(module: fx.GraphModule, found: Fusion) -> None:
+def _take_sum(module: fx.GraphModule, found: Fusion, pending: Collection[fx.Node]) -> None:
     reader = _only_reader(found.last)
     terms = None if reader is None else terms_of_sum(reader)
     if reader is None or terms is None:
@@ -105,12 +117,14 @@ def _take_sum(module: fx.GraphModule, found: Fusion) -> None:
     if not _same_form(found.last, other):
         return
     is_conv = found.layer.conv is not None
-    in_place = may_be_overwritten(module, other, reader, is_conv)
+    in_place = may_be_overwritten(module, other, reader, is_conv, pending)
     if in_place or not is_conv:
-        found.other, found.in_place, found.last = other, in_place, reader
+        found.other, found.in_place, found.last, found.place = other, in_place, reader, reader
 
 
-def _with_code_sum(module: fx.GraphModule, before: Fusion) -> Fusion | None:
+def _with_code_sum(
+    module: fx.GraphModule, before: Fusion, pending: Collection[fx.Node]
+) -> Fusion | None:
     """A shortcut of codes, where the sum becomes codes: one kernel does all of it, or none."""
     reader = _only_reader(before.last)
     if reader is None or reader.target is not add_codes or before.layer.conv is None:
@@ -118,12 +132,10 @@ def _with_code_sum(module: fx.GraphModule, before: Fusion) -> Fusion | None:
     product, codes, *_ = reader.args
     if product is not before.last or not isinstance(codes, fx.Node):
         return None
-    if codes is before.layer.node.args[0]:
-        return None  # it would write over what it still reads
-    found = replace(before, last=reader, other=codes, code_sum=reader, in_place=True)
+    found = replace(before, last=reader, place=reader, other=codes, code_sum=reader, in_place=True)
     _take_unary(module, found)
     _take_codes(found)
-    may_write = codes_may_be_overwritten(module, codes, reader)
+    may_write = codes_may_be_overwritten(module, codes, reader, pending)
     return found if found.codes is not None and may_write else None
 
 

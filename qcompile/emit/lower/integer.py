@@ -8,7 +8,6 @@ from torch import Tensor, fx
 from torch.fx.node import Argument
 
 from qcompile.capture.node_meta import facts
-from qcompile.compat.onednn_defects import miscounts_one_column
 from qcompile.compat.onednn_operations import OneDnn
 from qcompile.emit.lower.code_sums import make_code_sums
 from qcompile.emit.lower.counterpart import Counterpart, counterpart, set_counterpart
@@ -23,6 +22,7 @@ from qcompile.emit.lower.kernels import (
     with_rows_of,
 )
 from qcompile.emit.lower.layer import ConvShape, DynamicInput, Layer
+from qcompile.emit.lower.limits import may_miscount_one_column
 from qcompile.emit.lower.on_codes import quantize_earlier
 from qcompile.emit.lower.product import ROWS, Product, product_of
 from qcompile.emit.lower.rewriting import Rewriting
@@ -45,13 +45,17 @@ class IntegerLowering:
         """
         for layer in layers:
             self._quantize_input(layer)
-        make_code_sums(self.rewriting, quantize, True)
+        if layers:
+            make_code_sums(self.rewriting, quantize, True)
         for layer in layers:
             self._quantize_earlier(layer)
         taken: dict[str, tuple[str, ...]] = {}
+        pending = {layer.node for layer in layers}
         for layer in layers:
             product = product_of(layer)
-            found = fusion(self.rewriting.module, layer, gain_alone=product.offset is not None)
+            is_plain = product.offset is not None
+            found = fusion(self.rewriting.module, layer, pending, gain_alone=is_plain)
+            pending.remove(layer.node)
             taken[layer.node.name] = found.names
             if found.code_sum is not None:
                 taken[_of_reference(found.code_sum)] = ()
@@ -104,7 +108,7 @@ class IntegerLowering:
     def _emit(self, found: Fusion, product: Product) -> None:
         layer, conv = found.layer, product.conv
         rewriting, name = self.rewriting, found.layer.node.name
-        with rewriting.graph.inserting_before(found.last):
+        with rewriting.graph.inserting_before(found.place):
             terms = terms_of(layer, product, found.gain, rewriting.attributes)
             factor, bias, outer = terms.nodes(rewriting, name)
             grid = (1.0, terms.zero_point)  # the scale is in the factor
@@ -143,8 +147,7 @@ class IntegerLowering:
     def _wide_enough(self, layer: Layer, codes: fx.Node) -> fx.Node:
         """The codes, looked at when the model runs where the graph leaves their width open."""
         conv, (*_, width) = layer.conv, facts(layer.node).shape or (None,)
-        is_known = conv is None or conv.stride[1] == 1 or isinstance(width, int)
-        if conv is None or is_known or not miscounts_one_column():
+        if conv is None or isinstance(width, int) or not may_miscount_one_column(layer, conv):
             return codes
         kernel = tuple(layer.weight.codes.shape[2:])
         given = (conv.stride, conv.padding, conv.dilation)

@@ -5,7 +5,7 @@ convolution gives what happens to be in memory for a window with nothing but pad
 More of that kind, on some processors: ``compat.onednn_defects``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from qcompile.capture.node_meta import facts
 from qcompile.compat.onednn_defects import miscounts_one_column, miscounts_zero_points_in_groups
@@ -42,14 +42,14 @@ def _qconv(layer: Layer) -> str | None:
     if shape is not None and len(shape) != IMAGES:
         return "it takes one image, without an axis for a batch"
     height, width = layer.weight.codes.shape[2:]
-    if _sees_padding_alone(layer.conv, (height, width)):
+    if _sees_padding_alone(layer.conv, (height, width), (shape or (None, None))[-2:]):
         return "some of its windows lie in the padding"
     doubled = axis_to_double(layer.conv, (height, width))
     if doubled is None and has_nine_bits(layer.weight):
         return "codes around zero do not fit 8 bits, and its rows are dilated in groups"
     if _has_zero_point_in_groups(layer, layer.quantizer, layer.conv):
         return f"{HERE} oneDNN miscounts the zero point of images that are padded, in groups"
-    if _has_one_column(layer, layer.conv, width) and miscounts_one_column():
+    if _has_one_column(layer) and may_miscount_one_column(layer, layer.conv):
         return f"{HERE} oneDNN miscounts strided results that are one pixel wide"
     return _sums(layer, layer.quantizer.top)
 
@@ -61,14 +61,36 @@ def _has_zero_point_in_groups(layer: Layer, grid: StaticInput, conv: ConvShape) 
     return needs and miscounts_zero_points_in_groups()
 
 
-def _has_one_column(layer: Layer, conv: ConvShape, width: int) -> bool:
+def _has_one_column(layer: Layer) -> bool:
     shape = facts(layer.node).shape or (0, 0)
-    return conv.stride[1] > 1 and width > 1 and shape[-1] == 1 and shape[-2] != 1
+    return shape[-1] == 1 and shape[-2] != 1
 
 
-def _sees_padding_alone(conv: ConvShape, kernel: tuple[int, int]) -> bool:
-    sizes = zip(conv.padding, conv.dilation, kernel, strict=True)
-    return any(padding > dilation * (size - 1) for padding, dilation, size in sizes)
+def may_miscount_one_column(layer: Layer, conv: ConvShape) -> bool:
+    """Where a result is one pixel wide, and several high."""
+    inputs, width = layer.weight.codes.shape[1], layer.weight.codes.shape[-1]
+    return conv.stride[1] > 1 and width > 1 and (inputs == 1 or miscounts_one_column())
+
+
+def _sees_padding_alone(
+    conv: ConvShape, kernel: Sequence[int], images: Sequence[int | str | None]
+) -> bool:
+    axes = zip(conv.stride, conv.padding, conv.dilation, kernel, images, strict=True)
+    return any(_axis_sees_padding_alone(*axis) for axis in axes)
+
+
+def _axis_sees_padding_alone(
+    stride: int, padding: int, dilation: int, kernel: int, image: int | str | None
+) -> bool:
+    """Dilated kernels may reach across a small image; one of unknown size is none."""
+    reach = dilation * (kernel - 1)
+    if padding > reach:
+        return True
+    if dilation == 1 or not padding or not isinstance(image, int):
+        return False
+    starts = range(-padding, image + padding - reach, stride)
+    taps = range(0, reach + 1, dilation)
+    return any(all(not 0 <= start + tap < image for tap in taps) for start in starts)
 
 
 def _qlinear(layer: Layer) -> str | None:

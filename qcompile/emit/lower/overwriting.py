@@ -4,6 +4,8 @@ Were such a tensor an input of the model, a view of one, or read again later, th
 compute nonsense.
 """
 
+from collections.abc import Collection
+
 from torch import fx, nn
 
 from qcompile.capture.memory import makes_memory
@@ -14,9 +16,15 @@ POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 def may_be_overwritten(
-    module: fx.GraphModule, other: fx.Node, reader: fx.Node, is_conv: bool
+    module: fx.GraphModule,
+    other: fx.Node,
+    reader: fx.Node,
+    is_conv: bool,
+    pending: Collection[fx.Node],
 ) -> bool:
     """``other`` is memory of its own, and ``reader`` is the last to look at it.
+
+    ``pending`` are products without a kernel yet, the one that would write among them.
 
     For a linear layer that has to be the result of one: oneDNN writes nonsense over rows that do
     not lie one behind the other (torch 2.13).
@@ -26,31 +34,38 @@ def may_be_overwritten(
     linear = (names.linear, names.linear_add, with_rows_of)
     results = (names.conv2d, names.conv2d_add) if is_conv else linear
     is_own = other.target in results or (is_conv and _is_pool(module, other))
-    return is_own and not _is_read_behind(module, other, reader)
+    return is_own and not _is_read_behind(module, other, reader, pending)
 
 
-def codes_may_be_overwritten(module: fx.GraphModule, codes: fx.Node, reader: fx.Node) -> bool:
+def codes_may_be_overwritten(
+    module: fx.GraphModule, codes: fx.Node, reader: fx.Node, pending: Collection[fx.Node]
+) -> bool:
     """The same of the codes of images, which these operations put into memory of their own."""
     names = onednn()
     assert names is not None
     is_own = codes.target in (names.conv2d, names.conv2d_add, quantize) or (
         codes.target is max_pool_codes and codes.args[1] != (1, 1)
     )
-    return is_own and not _is_read_behind(module, codes, reader)
+    return is_own and not _is_read_behind(module, codes, reader, pending)
 
 
-def _is_read_behind(module: fx.GraphModule, node: fx.Node, reader: fx.Node) -> bool:
-    """Whether ``node``, or what may be a view of it, is read behind ``reader``."""
-    pending, seen = [node], {reader}
-    while pending:
-        for user in pending.pop().users:
+def _is_read_behind(
+    module: fx.GraphModule, node: fx.Node, reader: fx.Node, pending: Collection[fx.Node]
+) -> bool:
+    """Whether ``node``, or what may be a view of it, is read behind ``reader``.
+
+    What is pending may be: with a sum its kernel runs where the sum is.
+    """
+    views, seen = [node], {reader}
+    while views:
+        for user in views.pop().users:
             if user in seen:
                 continue
-            if user > reader:
+            if user > reader or user in pending:
                 return True
             seen.add(user)
             if not _makes_memory(module, user):
-                pending.append(user)
+                views.append(user)
     return False
 
 
