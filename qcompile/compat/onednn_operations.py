@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from torch import Tensor
 
 Operation = Callable[..., object]
 
@@ -25,6 +26,12 @@ class OneDnn:
     conv2d_add: Operation
     pack_linear: Operation
     pack_conv: Operation
+
+
+def order_of(packed: Tensor) -> bytes:
+    """In which order the numbers of a packed weight lie; another one is made in every call."""
+    described = torch.ops.mkldnn._get_mkldnn_serialized_md(packed)  # pyright: ignore[reportPrivateUsage]
+    return bytes(described.tolist())
 
 
 @cache

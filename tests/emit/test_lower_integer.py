@@ -171,26 +171,40 @@ def test_a_product_with_a_parameter_is_a_linear_layer(planned):
     assert onednn().linear in calls(made)
 
 
-@pytest.mark.parametrize("count", [1, 8])
-def test_a_weight_is_packed_for_the_size_that_a_stored_graph_knows(planned, capfd, count):
+@pytest.mark.parametrize("count", [1, 8, 32])
+@pytest.mark.parametrize(
+    ("conv", "size"), [(nn.Conv2d(512, 512, 3, padding=1), 7), (nn.Conv2d(1152, 192, 1), 3)]
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_weight_is_packed_for_the_size_that_a_stored_graph_knows(
+    planned, capfd, count, conv, size, threads
+):
     """Packed for any size, a weight 3x3 for images 7x7 is reordered in every call (torch 2.13).
 
     With AMX oneDNN wants it in another order for more images than one.
     """
-    net, x = nn.Sequential(nn.Conv2d(512, 512, 3, padding=1)), torch.randn(2, 512, 7, 7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        done = operations_of_a_call(planned, capfd, count, conv, size)
+    finally:
+        torch.set_num_threads(before)
+    assert done == ["convolution"]
+
+
+def operations_of_a_call(planned, capfd, count, conv, size):
+    net, x = nn.Sequential(conv), torch.randn(2, conv.in_channels, size, size)
     module = trace(net.eval(), (x,), {}).module
     for node in module.graph.nodes:  # an artifact keeps no example
         set_facts(node, replace(facts(node), example=None))
     plan, tensors = planned(module, W8, A8)
     made = lower(materialize(module, plan.core, tensors), plan.core, X86)
-    images = torch.randn(count, 512, 7, 7)
+    images = torch.randn(count, conv.in_channels, size, size)
     made.module(images)
     with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
         made.module(images)
     done = [line.split(",") for line in capfd.readouterr().out.splitlines() if ",exec," in line]
-    assert done, "oneDNN said nothing"
-    if count == 1 or "amx" not in done[-1][6]:
-        assert [words[5] for words in done] == ["convolution"]
+    return [words[5] for words in done]
 
 
 # ---- what stays in float ------------------------------------------------------------------------

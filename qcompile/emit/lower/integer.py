@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from torch.fx.node import Argument
 
 from qcompile.capture.node_meta import facts
-from qcompile.compat.onednn_operations import OneDnn
+from qcompile.compat.onednn_operations import OneDnn, order_of
 from qcompile.emit.lower.code_sums import make_code_sums
 from qcompile.emit.lower.counterpart import Counterpart, counterpart, set_counterpart
 from qcompile.emit.lower.fusion import Fusion, fusion
@@ -17,6 +17,7 @@ from qcompile.emit.lower.kernels import (
     channels_twice,
     dynamic_linear,
     more_columns_than_one,
+    packed_for,
     quantize,
     rows_twice,
     with_rows_of,
@@ -29,6 +30,8 @@ from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.emit.lower.terms import dynamic_terms_of, terms_of
 
 IMAGE_AXES = 3
+COUNTS = (1, 2, 8, 16)
+"""Numbers of images from which on oneDNN may want a weight in another order."""
 
 
 @dataclass(slots=True)
@@ -112,11 +115,10 @@ class IntegerLowering:
             terms = terms_of(layer, product, found.gain, rewriting.attributes)
             factor, bias, outer = terms.nodes(rewriting, name)
             grid = (1.0, terms.zero_point)  # the scale is in the factor
+            codes = self._given(layer, product)
             operands = (
-                *(self._given(layer, product), *grid),
-                rewriting.buffer(
-                    f"{name}_packed", self._packed(layer, product, terms.factor, grid)
-                ),
+                *(codes, *grid),
+                self._packed(layer, product, terms.factor, grid, codes),
                 factor,
                 rewriting.buffer(
                     f"{name}_zeros", torch.zeros_like(terms.factor, dtype=torch.int64)
@@ -182,21 +184,38 @@ class IntegerLowering:
         )
 
     def _packed(
-        self, layer: Layer, product: Product, scale: Tensor, grid: tuple[float, int]
-    ) -> Tensor:
-        """Pack a convolution for images of its size.
+        self,
+        layer: Layer,
+        product: Product,
+        scale: Tensor,
+        grid: tuple[float, int],
+        codes: fx.Node,
+    ) -> fx.Node:
+        """Pack a convolution for images of its size, once for each order that oneDNN has.
 
-        Packed for any, weights 3x3 for images 7x7 are reordered in every call. Images of another
-        size still give the right numbers.
+        Packed for any size, weights 3x3 for images 7x7 are reordered in every call; with AMX so are
+        others for one image that were packed for several, in up to a hundred times the product's
+        time. Images of another size, or in another number, still give the right numbers.
         """
-        conv = product.conv
+        rewriting, conv, name = self.rewriting, product.conv, f"{layer.node.name}_packed"
         if conv is None:
-            return self._packed_linear(product.codes)
+            return rewriting.buffer(name, self._packed_linear(product.codes))
         shape = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
         size = _image_size(layer.source)
         if size is not None and product.twice is not None:
-            size[product.twice] *= 2
-        return cast("Tensor", self.onednn.pack_conv(product.codes, scale, *grid, *shape, size))
+            size[product.twice - 1] *= 2
+        made: dict[int, Tensor] = {}
+        last = b""
+        for count in COUNTS if size else COUNTS[:1]:
+            images = [count, *size] if size else None
+            packed = self.onednn.pack_conv(product.codes, scale, *grid, *shape, images)
+            packed = cast("Tensor", packed)
+            if (order := order_of(packed)) != last:
+                made[count], last = packed, order
+        buffers = [rewriting.buffer(name, packed) for packed in made.values()]
+        if len(buffers) == 1:
+            return buffers[0]
+        return rewriting.call(packed_for, codes, tuple(made), *buffers)
 
     def _packed_linear(self, codes: Tensor) -> Tensor:
         return cast("Tensor", self.onednn.pack_linear(codes, None))
@@ -209,10 +228,10 @@ def _may_lose_axes(source: fx.Node) -> bool:
 
 
 def _image_size(source: fx.Node) -> list[int] | None:
-    """``None`` where the size of one image is free. How many there are makes no difference."""
+    """``None`` where the size of one image is free."""
     shape = facts(source).shape or ()
     one = [size for size in shape[1:] if isinstance(size, int)]
-    return [1, *one] if len(one) == IMAGE_AXES else None
+    return one if len(one) == IMAGE_AXES else None
 
 
 def _result(found: Fusion) -> tuple[float, int, torch.dtype]:

@@ -1,5 +1,6 @@
 """What stands in a lowered graph beside the operations of oneDNN."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -94,6 +95,11 @@ def with_rows_of(product: Tensor, x: Tensor) -> Tensor:
     if product.numel() or product.dim() == x.dim():
         return product
     return product.new_empty(*x.shape[:-1], product.shape[-1])
+
+
+def packed_for(codes: Tensor, least: tuple[int, ...], *packed: Tensor) -> Tensor:
+    """The weight as oneDNN wants it for so many images: from ``least`` on, which ascends."""
+    return packed[max(0, bisect_right(least, codes.shape[0]) - 1)]
 
 
 def more_columns_than_one(
