@@ -11,10 +11,10 @@ from qcompile.capture.operands import site_kind
 from qcompile.capture.trace import trace
 from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.compat.onednn_operations import onednn
-from qcompile.emit.lower import limits
+from qcompile.emit.lower import integer, limits
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation
-from qcompile.emit.lower.kernels import dynamic_linear, more_columns_than_one
+from qcompile.emit.lower.kernels import dynamic_linear, more_columns_than_one, packed_for
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.materialize import materialize
 from qcompile.policy.number_format import SumFormat, named
@@ -190,6 +190,19 @@ def test_a_weight_is_packed_for_the_size_that_a_stored_graph_knows(
     finally:
         torch.set_num_threads(before)
     assert done == ["convolution"]
+
+
+@pytest.mark.parametrize(
+    ("orders", "least", "chosen"),
+    [("aaaa", (1,), [1, 1, 1]), ("abbb", (1, 2), [1, 2, 2]), ("aabc", (1, 8, 16), [1, 1, 16])],
+)
+def test_a_weight_is_kept_once_for_each_order(monkeypatch, orders, least, chosen):
+    of = dict(zip((1, 2, 8, 16), orders, strict=True))
+    monkeypatch.setattr(integer, "order_of", lambda packed: of[packed.item()])
+    made = integer.in_all_orders(torch.tensor)
+    assert tuple(made) == least
+    for count, expected in zip((1, 4, 40), chosen, strict=True):
+        assert packed_for(torch.zeros(count, 3), tuple(made), *made.values()).item() == expected
 
 
 def operations_of_a_call(planned, capfd, count, conv, size):

@@ -125,7 +125,7 @@ def test_any_convolution_equals_the_reference_or_is_listed(planned, conv, act, s
     x = inputs(2, conv.in_channels, 7, 6, seed=seed)
     net = nn.Sequential(skewed(conv, seed))
     reference, made = lowered(planned, net, x, weight=W8Z, act=act)
-    assert same_bits(reference, made, x)
+    close(reference, made, x)
     apart = conv.groups > 1 and conv.dilation[0] > 1 and conv.kernel_size[0] > 1
     if not apart and all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True)):
         miscounted = [layer for layer in made.report.in_float if HERE in layer.because]

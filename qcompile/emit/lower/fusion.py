@@ -34,19 +34,26 @@ class Fusion:
 
     layer: Layer
     last: fx.Node
-    place: fx.Node
-    """Where the kernel runs: no earlier than what is added, no later than it has to."""
     gain: Tensor | None = None
     """``[out]``: the product is multiplied by it."""
     other: fx.Node | None = None
     """Added to the product."""
-    code_sum: fx.Node | None = None
-    """``other`` is codes, which this node adds; then the result is codes, too, written over it."""
+    sum: fx.Node | None = None
+    """What adds it; where that is ``add_codes``, the result is codes, too, written over it."""
     in_place: bool = False
     """The sum is written over it: all that oneDNN's convolution can do."""
     unary: Unary | None = None
     codes: StaticInput | None = None
     """The result is written as codes of this quantizer."""
+
+    @property
+    def place(self) -> fx.Node:
+        """Where the kernel runs: no earlier than what is added, no later than it has to."""
+        return self.sum or self.layer.node
+
+    @property
+    def code_sum(self) -> fx.Node | None:
+        return self.sum if self.sum is not None and self.sum.target is add_codes else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,7 +75,7 @@ def fusion(
 
     ``pending`` are the products that have no kernel yet, this one included: a sum may move them.
     """
-    found = Fusion(layer, layer.node, layer.node)
+    found = Fusion(layer, layer.node)
     _take_gain(module, found)
     if gain_alone:
         return found
@@ -119,7 +126,7 @@ def _take_sum(module: fx.GraphModule, found: Fusion, pending: Collection[fx.Node
     is_conv = found.layer.conv is not None
     in_place = may_be_overwritten(module, other, reader, is_conv, pending)
     if in_place or not is_conv:
-        found.other, found.in_place, found.last, found.place = other, in_place, reader, reader
+        found.other, found.in_place, found.sum, found.last = other, in_place, reader, reader
 
 
 def _with_code_sum(
@@ -132,7 +139,7 @@ def _with_code_sum(
     product, codes, *_ = reader.args
     if product is not before.last or not isinstance(codes, fx.Node):
         return None
-    found = replace(before, last=reader, place=reader, other=codes, code_sum=reader, in_place=True)
+    found = replace(before, last=reader, sum=reader, other=codes, in_place=True)
     _take_unary(module, found)
     _take_codes(found)
     may_write = codes_may_be_overwritten(module, codes, reader, pending)

@@ -1,5 +1,6 @@
 """Layers as integer products of oneDNN: uint8 activations, int8 weights, packed here."""
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import cast
 
@@ -30,7 +31,7 @@ from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.emit.lower.terms import dynamic_terms_of, terms_of
 
 IMAGE_AXES = 3
-COUNTS = (1, 2, 8, 16)
+ONE, SEVERAL, MANY = 1, (2, 8), 16
 """Numbers of images from which on oneDNN may want a weight in another order."""
 
 
@@ -56,8 +57,8 @@ class IntegerLowering:
         pending = {layer.node for layer in layers}
         for layer in layers:
             product = product_of(layer)
-            is_plain = product.offset is not None
-            found = fusion(self.rewriting.module, layer, pending, gain_alone=is_plain)
+            has_sum = product.offset is not None
+            found = fusion(self.rewriting.module, layer, pending, gain_alone=has_sum)
             pending.remove(layer.node)
             taken[layer.node.name] = found.names
             if found.code_sum is not None:
@@ -194,8 +195,8 @@ class IntegerLowering:
         """Pack a convolution for images of its size, once for each order that oneDNN has.
 
         Packed for any size, weights 3x3 for images 7x7 are reordered in every call; with AMX so are
-        others for one image that were packed for several, in up to a hundred times the product's
-        time. Images of another size, or in another number, still give the right numbers.
+        others for several images that were packed for one, which can take far longer than the
+        product. Images of another size, or in another number, still give the right numbers.
         """
         rewriting, conv, name = self.rewriting, product.conv, f"{layer.node.name}_packed"
         if conv is None:
@@ -204,14 +205,15 @@ class IntegerLowering:
         size = _image_size(layer.source)
         if size is not None and product.twice is not None:
             size[product.twice - 1] *= 2
-        made: dict[int, Tensor] = {}
-        last = b""
-        for count in COUNTS if size else COUNTS[:1]:
+
+        def pack(count: int) -> Tensor:
             images = [count, *size] if size else None
             packed = self.onednn.pack_conv(product.codes, scale, *grid, *shape, images)
-            packed = cast("Tensor", packed)
-            if (order := order_of(packed)) != last:
-                made[count], last = packed, order
+            return cast("Tensor", packed)
+
+        if size is None:
+            return rewriting.buffer(name, pack(ONE))
+        made = in_all_orders(pack)
         buffers = [rewriting.buffer(name, packed) for packed in made.values()]
         if len(buffers) == 1:
             return buffers[0]
@@ -219,6 +221,22 @@ class IntegerLowering:
 
     def _packed_linear(self, codes: Tensor) -> Tensor:
         return cast("Tensor", self.onednn.pack_linear(codes, None))
+
+
+def in_all_orders(pack: Callable[[int], Tensor]) -> dict[int, Tensor]:
+    """A weight packed by the least number of images that wants it so, in ascending order.
+
+    Where one image and many want the same, as they do without AMX, all numbers do.
+    """
+    few, many = pack(ONE), pack(MANY)
+    if order_of(few) == order_of(many):
+        return {ONE: few}
+    made, last = {ONE: few}, order_of(few)
+    for count in (*SEVERAL, MANY):
+        packed = many if count == MANY else pack(count)
+        if (order := order_of(packed)) != last:
+            made[count], last = packed, order
+    return made
 
 
 def _may_lose_axes(source: fx.Node) -> bool:
