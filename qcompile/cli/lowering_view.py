@@ -36,7 +36,8 @@ def _of_outputs(difference: float) -> str:
 
 def _words(layer: LoweredLayer) -> str:
     taken = f" with {', '.join(layer.fused)}" if layer.fused else ""
-    return f"{layer.kernel}{taken}"
+    form = f" ({layer.form})" if layer.form else ""
+    return f"{layer.kernel}{form}{taken}"
 
 
 def lowering_json(report: LoweringReport) -> dict[str, Any]:

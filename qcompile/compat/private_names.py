@@ -1,6 +1,7 @@
 """The private torch names that this package leans on, so that a test can tell when one is gone."""
 
 PRIVATE_NAMES: tuple[str, ...] = (
+    "torch._C:_len_torch_dispatch_stack",
     "torch._C._functorch:is_functorch_wrapped_tensor",
     "torch._dispatch.python:enable_python_dispatcher",
     "torch._subclasses.fake_tensor:FakeTensor",

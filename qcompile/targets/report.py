@@ -15,6 +15,8 @@ class LoweredLayer:
     """Operations that the kernel took over: ``add``, ``relu``, ``quantize``, ..."""
     because: str = ""
     """Why it stays in float."""
+    form: str = ""
+    """Which one of several that the kernel has, and why not the fastest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,8 @@ class Target(_Data):
     accumulator_bits: Literal[16, 32] = 32
     """Of the integers in which kernels add products of codes."""
     few_rows: int = Field(default=0, ge=0)
-    """Weight-only kernels run for inputs of at most so many rows, a float product for more."""
+    """Weight-only kernels run for inputs of at most so many rows, a float product for more; those
+    that are compiled here take them all where the processor has no AMX."""
     support: tuple[Support, ...]
     otherwise: Literal["float", "refuse"] = "float"
 

@@ -35,7 +35,7 @@ from tests.bench.kernel_ceiling import products
 from tests.bench.kernel_models import MODELS, BenchModel
 from tests.bench.kernel_peers import Peer, Run, peers
 
-PACKAGES = ("torch", "torchao", "onnxruntime")
+PACKAGES = ("torch", "torchao", "onnxruntime", "llvmlite")
 SAMPLES = 8
 
 SCHEMES = {

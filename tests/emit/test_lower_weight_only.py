@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qcompile.capture.trace import trace
-from qcompile.compat.cpu_features import has_avx2, multiplies_bf16, multiplies_bytes
+from qcompile.compat.cpu_features import has_avx2, has_tiles, multiplies_bf16, multiplies_bytes
 from qcompile.diagnostics.diagnostic import Diagnostic
 from qcompile.emit.lower import kernels as kernels_module
 from qcompile.emit.lower import weight_only
@@ -17,6 +17,8 @@ from qcompile.emit.lower.kernels import dynamic_linear, int4_linear, int8_linear
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.materialize import materialize
+from qcompile.emit.native import multiply
+from qcompile.emit.native.multiply import missing, packed_linear
 from qcompile.policy.scheme import (
     IntFormat,
     PerChannel,
@@ -36,6 +38,18 @@ FEW_INT4 = find_target("cpu-int4").few_rows
 BF16 = 6e-3
 """Rows and scales are rounded to 8 bits of mantissa, the result once more."""
 MANY = BF16 if multiplies_bf16() else 1e-5
+CODES = 5e-5
+"""Rows are rounded to 16 bits of the largest number of each group."""
+
+
+@pytest.fixture(params=[True, False], ids=["ours", "torch"])
+def is_ours(request, monkeypatch):
+    """Both forms of the kernels, where this machine has both."""
+    if request.param and missing():
+        pytest.skip(missing())
+    if not request.param:
+        monkeypatch.setattr(weight_only, "missing", lambda: "this test wants the other one")
+    return request.param
 
 
 def slot(bits, signed, symmetric, granularity):
@@ -67,15 +81,21 @@ INT4 = [
 
 @pytest.mark.parametrize("weight", INT4, ids=lambda s: f"{s.format}-{s.granularity}")
 @pytest.mark.parametrize("bias", [True, False])
-def test_4_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, weight, bias):
+def test_4_bit_weights_equal_the_reference_for_few_and_for_many_rows(
+    planned, weight, bias, is_ours
+):
     net = nn.Sequential(nn.Linear(384, 48, bias=bias))
     x = torch.randn(2, FEW_INT4, 384, generator=torch.Generator().manual_seed(0))
     reference, made = lowered(planned, net, x, weight, "cpu-int4")
-    assert kernels(made) == [int4_linear]
+    assert kernels(made) == [packed_linear if is_ours else int4_linear]
     few = made.module(x[:, :5])
-    assert 0 < relative(few, reference(x[:, :5])) < BF16
-    assert relative(made.module(x), reference(x)) < MANY
+    assert 0 < relative(few, reference(x[:, :5])) < (CODES if is_ours else BF16)
+    assert relative(made.module(x), reference(x)) < (many_of_ours() if is_ours else MANY)
     assert few.dtype == torch.float32
+
+
+def many_of_ours():
+    return BF16 if has_tiles() else CODES
 
 
 INT8 = [
@@ -87,13 +107,20 @@ INT8 = [
 
 @pytest.mark.parametrize("weight", INT8, ids=lambda s: f"{s.format}-{s.granularity}")
 @pytest.mark.parametrize("outputs", [5, 48])
-def test_8_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, weight, outputs):
-    x = torch.randn(FEW + 1, 48, generator=torch.Generator().manual_seed(0))
-    net = nn.Sequential(nn.Linear(48, outputs))
+@pytest.mark.parametrize("inputs", [48, 96])
+def test_8_bit_weights_equal_the_reference_for_few_and_for_many_rows(
+    planned, weight, outputs, inputs, is_ours
+):
+    x = torch.randn(FEW + 1, inputs, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Linear(inputs, outputs))
     reference, made = lowered(planned, net, x, weight, "cpu-int8-weight-only")
-    assert kernels(made) == [int8_linear]
-    assert 0 < relative(made.module(x[:FEW]), reference(x[:FEW])) < BF16
-    assert relative(made.module(x), reference(x)) < MANY
+    is_ours = is_ours and outputs == 48 and inputs == 96
+    assert kernels(made) == [packed_linear if is_ours else int8_linear]
+    few = relative(made.module(x[:FEW]), reference(x[:FEW]))
+    assert 0 < few < (CODES if is_ours else BF16)
+    assert relative(made.module(x), reference(x)) < (many_of_ours() if is_ours else MANY)
+    (layer,) = made.report.layers
+    assert layer.form == "compiled here" if is_ours else layer.form.startswith("torch's own: ")
 
 
 @pytest.mark.parametrize(("has_bf16", "limit"), [(True, BF16), (False, 1e-5)])
@@ -103,6 +130,7 @@ def test_8_bit_weights_equal_the_reference_for_few_and_for_many_rows(planned, we
 def test_many_rows_are_multiplied_in_what_the_processor_has(
     planned, monkeypatch, has_bf16, limit, weight, target
 ):
+    monkeypatch.setattr(weight_only, "missing", lambda: "no")
     monkeypatch.setattr(weight_only, "multiplies_bf16", lambda: has_bf16)
     x = torch.randn(FEW_INT4 + 1, 384, generator=torch.Generator().manual_seed(0))
     reference, made = lowered(planned, nn.Sequential(nn.Linear(384, 48)), x, weight, target)
@@ -154,7 +182,7 @@ def test_gradients_of_earlier_layers_do_not_stop_many_rows():
     torch.testing.assert_close(found, x.sum(1, keepdim=True).expand(4, 3))
 
 
-def test_a_layer_reads_the_kernel_of_the_layer_in_front(planned):
+def test_a_layer_reads_the_kernel_of_the_layer_in_front(planned, is_ours):
     net = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 16))
     x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
     for weight, target in ((INT4[0], "cpu-int4"), (INT8[0], "cpu-int8-weight-only")):
@@ -173,7 +201,7 @@ def test_a_layer_with_a_range_found_at_run_time_reads_the_kernel_in_front(planne
     assert relative(made.module(x), reference(x)) < 5e-3
 
 
-def test_a_batch_without_rows_gives_no_rows(planned):
+def test_a_batch_without_rows_gives_no_rows(planned, is_ours):
     x = torch.randn(2, 64)
     for weight, target in ((INT4[0], "cpu-int4"), (INT8[0], "cpu-int8-weight-only")):
         _, made = lowered(planned, nn.Sequential(nn.Linear(64, 16)), x, weight, target)
@@ -247,3 +275,64 @@ def test_the_reference_target_is_the_simulation(planned, conv_graph, conv_batch)
     assert made.report.in_float == ()
     assert torch.equal(made.module(*conv_batch), simulation(reference)(*conv_batch))
     assert relative(made.module(*conv_batch), reference(*conv_batch)) < 5e-3
+
+
+class Biased(nn.Module):
+    """A linear layer whose bias has any shape, and is computed where ``times`` is not one."""
+
+    def __init__(self, shape, times):
+        super().__init__()
+        self.inner = nn.Linear(64, 32, bias=False)
+        self.shift = nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+        self.times = times
+
+    def forward(self, x):
+        shift = self.shift if self.times == 1 else self.shift * self.times
+        return F.linear(x, self.inner.weight, shift)
+
+
+@pytest.mark.parametrize("weight", [INT4[0], INT8[0]])
+@pytest.mark.parametrize("shape", [(32,), (1,), (1, 32), (5, 32), ()])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_bias_may_have_any_shape_and_be_computed(planned, weight, shape, times, is_ours):
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    target = "cpu-int4" if weight is INT4[0] else "cpu-int8-weight-only"
+    reference, made = lowered(planned, Biased(shape, times), x, weight, target)
+    assert (packed_linear in kernels(made)) == is_ours
+    assert relative(made.module(x), reference(x)) < (CODES if is_ours else BF16)
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+@pytest.mark.parametrize("has", [True, False])
+def test_amx_takes_over_where_rows_are_many(planned, monkeypatch, has):
+    monkeypatch.setattr(weight_only, "has_tiles", lambda: has)
+    x = torch.randn(FEW_INT4 + 1, 384, generator=torch.Generator().manual_seed(0))
+    reference, made = lowered(planned, nn.Sequential(nn.Linear(384, 48)), x, INT4[0], "cpu-int4")
+    difference = relative(made.module(x), reference(x))
+    assert CODES < difference < BF16 if has else 0 < difference < CODES
+    assert relative(made.module(x[1:]), reference(x[1:])) < CODES
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_a_compiler_that_fails_leaves_the_kernels_of_torch(planned, monkeypatch):
+    def fail(bits):
+        raise RuntimeError("LLVM IR parsing error\n<string>:1:1")
+
+    monkeypatch.setattr(weight_only, "code_for", fail)
+    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    _, made = lowered(planned, nn.Sequential(nn.Linear(64, 16)), x, INT4[0], "cpu-int4")
+    assert kernels(made) == [int4_linear]
+    (layer,) = made.report.layers
+    assert layer.form == (
+        "torch's own: LLVM makes no code here (LLVM IR parsing error <string>:1:1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("vnni", "llvm", "said"), [(False, True, "VNNI"), (True, False, "jit"), (True, True, "")]
+)
+def test_what_is_missing_is_said(monkeypatch, vnni, llvm, said):
+    monkeypatch.setattr(multiply, "multiplies_bytes", lambda: vnni)
+    monkeypatch.setattr(multiply, "has_llvm", lambda: llvm)
+    assert said in missing()
+    assert bool(missing()) == bool(said)

@@ -5,6 +5,7 @@ that stays in float is in the result with the reason.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -22,7 +23,7 @@ from qcompile.emit.lower.limits import why_not
 from qcompile.emit.lower.lowering import Lowering
 from qcompile.emit.lower.machine import device_of, refused, unmet
 from qcompile.emit.lower.rewriting import Rewriting
-from qcompile.emit.lower.weight_only import int4, int8
+from qcompile.emit.lower.weight_only import weight_only
 from qcompile.policy.core import PlanCore, SitePlan
 from qcompile.policy.layer_forms import layer_form
 from qcompile.quant.fake_quantize import dequantize_weight
@@ -47,11 +48,14 @@ def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering
     rewriting = Rewriting(reference)
     served, reasons = _served(rewriting, answers)
     device = device_of(target)
-    fused = _replace(rewriting, served, target, device)
+    fused, forms = _replace(rewriting, served, target, device)
     make_exact(rewriting)
     _fold_weights(rewriting)
     layers = tuple(
-        _lowered(site, answers[site.node], served, reasons, fused)
+        replace(
+            _lowered(site, answers[site.node], served, reasons, fused),
+            form=forms.get(site.node, ""),
+        )
         for site in core.sites
         if site.tensors
     )
@@ -79,11 +83,15 @@ def _served(rewriting: Rewriting, answers: dict[str, Answer]) -> tuple[Served, d
 
 def _replace(
     rewriting: Rewriting, served: Served, target: Target, device: torch.device
-) -> dict[str, tuple[str, ...]]:
-    """Give what each layer took over, by node, and nothing for each sum that one took over."""
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Give what each layer took over, by node, and nothing for each sum that one took over.
+
+    And the form of kernels that have several.
+    """
     static: list[Layer] = []
     dynamic: list[Layer] = []
     taken: dict[str, tuple[str, ...]] = {}
+    forms: dict[str, str] = {}
     for name, (kernel, layer) in served.items():
         if isinstance(layer, Fp8Layer):
             tensor_cores.fp8(rewriting, layer)
@@ -94,27 +102,14 @@ def _replace(
         elif kernel == "int_mm":
             taken[name] = tensor_cores.int8(rewriting, layer)
         else:
-            _replace_one(rewriting, kernel, layer, target.few_rows, device)
+            forms[name] = weight_only(rewriting, kernel, layer, target.few_rows, device)
     names = onednn()
     if names is None:
-        return taken
+        return taken, forms
     integer = IntegerLowering(rewriting, names)
     for layer in dynamic:
         integer.dynamic(layer)
-    return taken | integer.static(static)
-
-
-def _replace_one(
-    rewriting: Rewriting, kernel: Kernel, layer: Layer, few_rows: int, device: torch.device
-) -> None:
-    """By a kernel that takes nothing over of what stands behind it."""
-    match kernel:
-        case "int4_weight_only" | "int4_tensor_cores":
-            int4(rewriting, layer, few_rows, device)
-        case "int8_weight_only":
-            int8(rewriting, layer, few_rows)
-        case _:
-            raise ValueError(f"`{kernel}` does not take this layer")
+    return taken | integer.static(static), forms
 
 
 def _fold_weights(rewriting: Rewriting) -> None:
