@@ -9,7 +9,7 @@ from qcompile.cli.lowering_view import lowering_text
 from qcompile.cli.main import main
 from qcompile.compat.cpu_features import multiplies_bytes
 from qcompile.driver.load import load, lowering
-from qcompile.targets.report import LoweringReport
+from qcompile.targets.report import LoweredLayer, LoweringReport
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no VNNI")
 
@@ -102,3 +102,14 @@ def test_equal_outputs_are_said_to_be_equal():
     (_, outputs, layers) = lowering_text(report).splitlines()
     assert outputs.split(" (")[0] == "  gives the outputs of the simulation, bit for bit"
     assert layers.endswith("by more than 2.0e-07")
+
+
+def test_layers_are_counted_by_the_form_of_their_kernel():
+    forms = ("compiled here", "compiled here", "torch's own: no")
+    layers = tuple(
+        LoweredLayer(str(number), "int4_weight_only", form=form)
+        for number, form in enumerate(forms)
+    )
+    (_, ours, others, _) = lowering_text(LoweringReport("cpu-int4", layers)).splitlines()
+    assert ours == "     2 x int4_weight_only (compiled here)"
+    assert others == "     1 x int4_weight_only (torch's own: no)"

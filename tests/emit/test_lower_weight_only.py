@@ -14,8 +14,10 @@ from qcompile.emit.lower import weight_only
 from qcompile.emit.lower.difference import relative
 from qcompile.emit.lower.exact import simulation
 from qcompile.emit.lower.kernels import dynamic_linear, int4_linear, int8_linear
+from qcompile.emit.lower.layer import layer_of
 from qcompile.emit.lower.lower import lower
 from qcompile.emit.lower.lowering import Lowering
+from qcompile.emit.lower.rewriting import Rewriting
 from qcompile.emit.materialize import materialize
 from qcompile.emit.native import multiply
 from qcompile.emit.native.multiply import missing, packed_linear
@@ -336,3 +338,16 @@ def test_what_is_missing_is_said(monkeypatch, vnni, llvm, said):
     monkeypatch.setattr(multiply, "has_llvm", lambda: llvm)
     assert said in missing()
     assert bool(missing()) == bool(said)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_kernel_of_8_bits_stays_one_on_any_device(planned, monkeypatch, device):
+    monkeypatch.setattr(weight_only, "missing", lambda: "no")
+    module = trace(nn.Sequential(nn.Linear(64, 16)).eval(), (torch.randn(2, 64),), {}).module
+    plan, tensors = planned(module, INT8[0], None)
+    rewriting = Rewriting(materialize(module, plan.core, tensors))
+    (node,) = (node for node in rewriting.graph.nodes if node.target is F.linear)
+    layer = layer_of(rewriting.module, node)
+    form = weight_only.weight_only(rewriting, "int8_weight_only", layer, FEW, torch.device(device))
+    assert int8_linear in {made.target for made in rewriting.graph.nodes}
+    assert form == ("torch's own: no" if device == "cpu" else "")

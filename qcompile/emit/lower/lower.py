@@ -5,7 +5,6 @@ that stays in float is in the result with the reason.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -52,10 +51,7 @@ def lower(reference: fx.GraphModule, core: PlanCore, target: Target) -> Lowering
     make_exact(rewriting)
     _fold_weights(rewriting)
     layers = tuple(
-        replace(
-            _lowered(site, answers[site.node], served, reasons, fused),
-            form=forms.get(site.node, ""),
-        )
+        _lowered(site, answers[site.node], served, reasons, fused, forms)
         for site in core.sites
         if site.tensors
     )
@@ -133,9 +129,11 @@ def _lowered(
     served: Served,
     reasons: dict[str, str],
     fused: dict[str, tuple[str, ...]],
+    forms: dict[str, str],
 ) -> LoweredLayer:
     if answer.kernel == SUM and site.node not in fused:
         return LoweredLayer(site.key, because=NO_SUM)
     if site.node in served or answer.kernel in ("reference", SUM):
-        return LoweredLayer(site.key, answer.kernel, fused.get(site.node, ()))
+        form = forms.get(site.node, "")
+        return LoweredLayer(site.key, answer.kernel, fused.get(site.node, ()), form=form)
     return LoweredLayer(site.key, because=reasons.get(site.node, answer.because))

@@ -24,6 +24,8 @@ MOST_CODES = 16
 MIDDLE = 8
 """The code that the 4-bit kernel takes for zero."""
 NO_LIMIT = 1 << 62
+ON_CPU: tuple[Kernel, ...] = ("int4_weight_only", "int8_weight_only")
+"""Kernels that have two forms."""
 BY_US = "compiled here"
 BY_TORCH = "torch's own: "
 
@@ -39,20 +41,20 @@ def weight_only(
     rewriting: Rewriting, kernel: Kernel, layer: Layer, few_rows: int, device: torch.device
 ) -> str:
     """Replace ``layer``, and give the form of ``kernel`` that did, where it has two."""
-    if device.type != "cpu" or kernel == "int4_tensor_cores":
-        _int4(rewriting, layer, few_rows, device)
-        return ""
-    why = _packed(rewriting, layer, few_rows)
-    if not why:
-        return BY_US
+    form = ""
+    if device.type == "cpu" and kernel in ON_CPU:
+        why = _packed(rewriting, layer, few_rows)
+        if not why:
+            return BY_US
+        form = BY_TORCH + why
     match kernel:
-        case "int4_weight_only":
+        case "int4_weight_only" | "int4_tensor_cores":
             _int4(rewriting, layer, few_rows, device)
         case "int8_weight_only":
             _int8(rewriting, layer, few_rows)
         case _:
             raise ValueError(f"`{kernel}` does not take this layer")
-    return BY_TORCH + why
+    return form
 
 
 def _packed(rewriting: Rewriting, layer: Layer, few_rows: int) -> str:
@@ -75,18 +77,15 @@ def _packed(rewriting: Rewriting, layer: Layer, few_rows: int) -> str:
             rewriting.buffer(f"{name}_scales", pack_sides(scale)),
             rewriting.buffer(f"{name}_zeros", pack_sides(zero_point.to(torch.uint8))),
         )
-        bias = layer.bias
-        is_plain = _is_plain_bias(rewriting, bias, outputs)
-        inside = (
-            bias
-            if is_plain
-            else rewriting.buffer(f"{name}_bias", torch.zeros(outputs, dtype=torch.float32))
-        )
+        inside, behind = layer.bias, None
+        if not _is_plain_bias(rewriting, layer.bias, outputs):
+            zeros = torch.zeros(outputs, dtype=torch.float32)
+            inside, behind = rewriting.buffer(f"{name}_bias", zeros), layer.bias
         # sums of bytes are faster than unpacking, but for products of many rows by AMX
         limit = few_rows if has_tiles() else NO_LIMIT
         made = rewriting.call(packed_linear, layer.source_now, parts, inside, bits, limit)
-        if bias is not None and not is_plain:
-            made = rewriting.call(operator.add, made, bias)
+        if behind is not None:
+            made = rewriting.call(operator.add, made, behind)
     rewriting.replace(layer.node, made)
     return ""
 
