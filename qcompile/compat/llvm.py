@@ -10,12 +10,11 @@ from types import ModuleType
 Function = Callable[..., None]
 """A C function. Its arguments are addresses and 64-bit numbers; it returns nothing, and the
 interpreter's lock is free while it runs."""
-
-
 LEAST = (0, 45)
 """The first ``llvmlite`` whose LLVM reads this assembly as it is."""
 
 
+@cache
 def has_llvm() -> bool:
     try:
         found = version("llvmlite")

@@ -12,6 +12,8 @@ from qcompile.emit.native.assembly import LANES
 
 QUARTET = 4
 """Inputs of one output that are multiplied at a time: the bytes of a lane."""
+VECTOR = LANES * QUARTET
+"""Bytes."""
 CHUNK = 32
 """Inputs in one round of the product: the size of a group is a multiple of it."""
 WIDTHS = (2, 4, 8)
@@ -23,7 +25,7 @@ def steps_of(bits: int) -> int:
 
 
 def vectors_of(bits: int) -> int:
-    """Of 64 bytes, in a chunk."""
+    """In a chunk."""
     return CHUNK // (QUARTET * steps_of(bits))
 
 

@@ -6,10 +6,10 @@ group by group: the same numbers for every count of rows, and of threads.
 """
 
 from qcompile.emit.native.assembly import BYTES, FLOATS, INTS, LANES, Assembly, Signature, constant
-from qcompile.emit.native.layout import CHUNK, QUARTET, steps_of, vectors_of
+from qcompile.emit.native.layout import CHUNK, QUARTET, VECTOR, steps_of, vectors_of
 
 MOST_ROWS = 4
-"""At a time: more than twice as fast as one by one, and eight are slower again."""
+"""At a time, for which the weight is unpacked once."""
 AHEAD = 4096
 """Bytes that the weight is fetched ahead of its use."""
 CHAINS = 4
@@ -27,8 +27,7 @@ def signature(rows: int) -> Signature:
     return Signature(f"row_product_{rows}", ADDRESSES, NUMBERS)
 
 
-OF_ROWS = ("high", "low", "xscales", "xsums")
-ADDRESSES = (*OF_ROWS, "weight", "scales", "zeros", "bias", "y")
+ADDRESSES = ("high", "low", "xscales", "xsums", "weight", "scales", "zeros", "bias", "y")
 NUMBERS = ("first", "last", "inputs", "groups", "chunks", "outputs")
 """Blocks ``first`` to ``last`` of 16 outputs each; groups of ``chunks`` times 32 inputs."""
 
@@ -39,7 +38,7 @@ def row_product(bits: int, rows: int) -> str:
     f(
         signature(rows).definition(),
         "entry:",
-        f"%bytes = mul i64 %chunks, {_BYTES * vectors_of(bits)}",
+        f"%bytes = mul i64 %chunks, {VECTOR * vectors_of(bits)}",
     )
     places = [_places(f, row) for row in range(rows)]
     f(
@@ -83,7 +82,6 @@ def row_product(bits: int, rows: int) -> str:
     return f.text()
 
 
-_BYTES = LANES * QUARTET
 _PLANES = ("high", "low")
 _OF_ROW = (
     *(("i8", plane, "inputs") for plane in _PLANES),
@@ -115,7 +113,7 @@ def _sums_of_group(f: Assembly, bits: int, places: list[dict[str, str]]) -> list
     for name in names.values():
         f(f"{name} = phi {INTS} [zeroinitializer, %group], [{name}.next, %chunk]")
     f(
-        f"%bytefrom = mul i64 %c, {_BYTES * vectors_of(bits)}",
+        f"%bytefrom = mul i64 %c, {VECTOR * vectors_of(bits)}",
         f"%inside = mul i64 %c, {CHUNK}",
         "%input = add i64 %start, %inside",
     )
@@ -158,7 +156,7 @@ def _around_zero(f: Assembly, place: dict[str, str], planes: dict[str, str], zer
 def step_of_chunk(f: Assembly, chunk: str, bits: int, number: int, ahead: bool = False) -> str:
     """Codes of the four inputs ``number`` of a chunk, for each output, a byte each."""
     vector, step = divmod(number, steps_of(bits))
-    address = f.at("i8", chunk, _BYTES * vector)
+    address = f.at("i8", chunk, VECTOR * vector)
     if ahead and not step:
         later = f.at("i8", address, AHEAD)
         f(f"call void @llvm.prefetch.p0(ptr {later}, i32 0, i32 3, i32 1)")

@@ -2,10 +2,11 @@
 
 import ctypes
 import os
-from collections.abc import Callable
+from functools import cache
 
 import torch
 
+from qcompile.compat.llvm import Function
 from qcompile.compat.openmp import Team, team
 from qcompile.emit.native.assembly import Assembly, Signature
 
@@ -13,8 +14,12 @@ WORTH_A_THREAD = 1 << 18
 """Products: with less to do it is not worth while to wake a thread."""
 HEAD = 2
 """Words of a task in front of its arguments."""
-PROCESS = os.getpid()
-"""A fork of it has none of its threads, and OpenMP would wait for them."""
+
+
+@cache
+def process_of_team() -> int:
+    """The one that first used threads. A fork of it has none, and OpenMP would wait for them."""
+    return os.getpid()
 
 
 def of_shares(signature: Signature) -> Signature:
@@ -55,23 +60,21 @@ def share(signature: Signature) -> str:
 
 
 def run(
-    functions: dict[str, Callable[..., None]],
+    functions: dict[str, Function],
     signature: Signature,
     args: tuple[int, ...],
     products: int,
 ) -> None:
     """Call the function, of so many products, with as many threads as are worth it."""
     threads = min(torch.get_num_threads(), products // WORTH_A_THREAD)
-    crew = team() if threads > 1 and os.getpid() == PROCESS else None
+    crew = team() if threads > 1 and os.getpid() == process_of_team() else None
     if crew is None:
         functions[signature.name](*args)
     else:
         _together(crew, threads, functions[of_shares(signature).name], args)
 
 
-def _together(
-    crew: Team, threads: int, function: Callable[..., None], args: tuple[int, ...]
-) -> None:
+def _together(crew: Team, threads: int, function: Function, args: tuple[int, ...]) -> None:
     head = crew.number_of_thread, crew.number_of_threads
     task = (ctypes.c_int64 * (HEAD + len(args)))(*head, *args)
     crew.start(function, task, threads, 0)

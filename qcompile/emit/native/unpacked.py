@@ -1,7 +1,7 @@
 """A packed weight as rows of bfloat16, for products of many rows."""
 
 from qcompile.emit.native.assembly import BYTES, FLOATS, INTS, LANES, Assembly, Signature, constant
-from qcompile.emit.native.layout import CHUNK, QUARTET, vectors_of
+from qcompile.emit.native.layout import CHUNK, QUARTET, VECTOR, vectors_of
 from qcompile.emit.native.row_product import step_of_chunk
 
 SIGNATURE = Signature(
@@ -47,7 +47,7 @@ def unpacked(bits: int) -> str:
         "%c = phi i64 [0, %group], [%c.next, %chunk]",
         "%before = mul i64 %at, %chunks",
         "%whole = add i64 %before, %c",
-        f"%bytefrom = mul i64 %whole, {LANES * QUARTET * vectors_of(bits)}",
+        f"%bytefrom = mul i64 %whole, {VECTOR * vectors_of(bits)}",
         "%chunkbefore = mul i64 %g, %chunks",
         "%chunkwhole = add i64 %chunkbefore, %c",
         f"%input = mul i64 %chunkwhole, {CHUNK}",
@@ -71,7 +71,7 @@ def unpacked(bits: int) -> str:
 
 def _bytes(f: Assembly, chunk: str, bits: int, number: int) -> str:
     word = step_of_chunk(f, chunk, bits, number)
-    return f.value(f"bitcast {INTS} {word} to <{LANES * QUARTET} x i8>")
+    return f.value(f"bitcast {INTS} {word} to <{VECTOR} x i8>")
 
 
 def _picked(lanes: list[int]) -> str:
@@ -87,7 +87,7 @@ def _of_four(f: Assembly, vector: str, values: str, quarter: int) -> str:
 def _dequantized(f: Assembly, word: str, quarter: int, zero: str, scale: str) -> str:
     """Four inputs of four outputs, from bytes of 16."""
     lanes = list(range(LANES * quarter, LANES * quarter + LANES))
-    of = f"<{LANES * QUARTET} x i8>"
+    of = f"<{VECTOR} x i8>"
     codes = f.value(f"shufflevector {of} {word}, {of} poison, {_picked(lanes)}")
     codes = f.value(f"zext {BYTES} {codes} to {INTS}")
     codes = f.value(f"sub {INTS} {codes}, {zero}")
